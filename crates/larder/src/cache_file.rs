@@ -1,0 +1,104 @@
+//! The cache file: where slots live. A trait, so that tests can fill the disk or lose a sector.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// A file addressed by byte offsets. Calls come from several threads at once, on disjoint ranges
+/// whenever one of them writes.
+pub trait CacheFile: Send + Sync {
+    /// Fills `buffer` from `offset`. What was never written reads as zeros or anything else.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes `data` at `offset`.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Makes room on disk for the range, so that writes into it do not run out of space. Fails
+    /// with ENOSPC (or EDQUOT, EFBIG) where there is none.
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+}
+
+/// An unlinked file in a directory: seen under /proc/PID/fd and gone with the process.
+#[derive(Debug)]
+pub struct TemporaryFile {
+    file: File,
+}
+
+impl TemporaryFile {
+    /// Makes the file in `directory`.
+    pub fn create_in(directory: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
+            Ok(fd) => File::from(fd),
+            // File systems without O_TMPFILE (and kernels that take it for a directory open).
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                Self::create_and_unlink(directory)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Readahead would fill the page cache with neighbours that are not neighbours on the
+        // origin. Advice only: a file system may refuse it.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
+        Ok(Self { file })
+    }
+
+    fn create_and_unlink(directory: &Path) -> io::Result<File> {
+        for attempt in 0..1000 {
+            let path = directory.join(format!(".larder-{}-{attempt}", std::process::id()));
+            let opened = File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path);
+            match opened {
+                Ok(file) => {
+                    std::fs::remove_file(&path)?;
+                    return Ok(file);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// The block size of the file's file system, in bytes.
+    pub fn file_system_block_size(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstatvfs(&self.file)?.f_bsize)
+    }
+
+    /// Bytes allocated on disk, the file system's own metadata for the file included.
+    pub fn allocated_bytes(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+}
+
+impl CacheFile for TemporaryFile {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = offset + length;
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length) {
+            // Where it does not exist, at least the length is there and reads do not run short.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                if self.file.metadata()?.len() < end {
+                    rustix::fs::ftruncate(&self.file, end)?;
+                }
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a cache is told when it is made. Parsing belongs to the front ends; the rules are here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+
+/// When a write is acknowledged, and when it reaches the origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Acknowledged from the cache; on the origin by the next flush.
+    #[default]
+    Writeback,
+    /// Acknowledged by the origin.
+    Writethrough,
+    /// Acknowledged from the cache; flushes are ignored.
+    Unsafe,
+}
+
+/// Whether what was read is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CacheOnRead {
+    /// Misses pass through.
+    #[default]
+    Never,
+    /// Misses are stored.
+    Always,
+    /// Misses are stored while this path exists. Looked at on each miss, never on a hit.
+    WhileExists(PathBuf),
+}
+
+/// The smallest block, in bytes.
+pub const MIN_BLOCK_BYTES: u64 = 4096;
+/// The largest block, in bytes: 2 GiB.
+pub const MAX_BLOCK_BYTES: u64 = 1 << 31;
+/// The block when nothing is said, in bytes.
+pub const DEFAULT_BLOCK_BYTES: u64 = 64 << 10;
+/// The smallest size limit, in bytes.
+pub const MIN_MAX_SIZE_BYTES: u64 = 1 << 20;
+
+/// All that a cache is told when it is made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The mode of every volume.
+    pub mode: Mode,
+    /// The unit of caching, in bytes: a power of two.
+    pub block_bytes: u64,
+    /// The hard limit on allocated bytes; unlimited without.
+    pub max_size_bytes: Option<u64>,
+    /// Reclaim starts above this share of the limit, in percent.
+    pub high_threshold_percent: u32,
+    /// Reclaim ends below this share of the limit, in percent.
+    pub low_threshold_percent: u32,
+    /// Whether misses are stored.
+    pub cache_on_read: CacheOnRead,
+    /// Dirty data older than this is written back.
+    pub dirty_age: Option<Duration>,
+    /// The front end calls [`crate::Cache::maintain`] from a thread of its own. Without it,
+    /// requests do that work themselves.
+    pub background: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            block_bytes: DEFAULT_BLOCK_BYTES,
+            max_size_bytes: None,
+            high_threshold_percent: 95,
+            low_threshold_percent: 80,
+            cache_on_read: CacheOnRead::default(),
+            dirty_age: None,
+            background: false,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every rule that needs no I/O. The message names the value and what would be right.
+    pub fn check(&self) -> Result<(), Error> {
+        let block = self.block_bytes;
+        if !block.is_power_of_two() || !(MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&block) {
+            return Err(bad(format!(
+                "block size {block} must be a power of two from {MIN_BLOCK_BYTES} to {MAX_BLOCK_BYTES}"
+            )));
+        }
+        let Some(max) = self.max_size_bytes else {
+            return Ok(());
+        };
+        if max < MIN_MAX_SIZE_BYTES {
+            return Err(bad(format!(
+                "maximum size {max} must be at least {MIN_MAX_SIZE_BYTES} (1M)"
+            )));
+        }
+        if max < block {
+            return Err(bad(format!(
+                "maximum size {max} must be at least one block ({block})"
+            )));
+        }
+        let (high, low) = (self.high_threshold_percent, self.low_threshold_percent);
+        if low == 0 || low >= high || high > 100 {
+            return Err(bad(format!(
+                "thresholds must be 0 < low < high <= 100, not low {low} and high {high}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn bad(message: String) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

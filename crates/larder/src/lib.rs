@@ -1,0 +1,27 @@
+//! A block cache in front of a slow origin.
+//!
+//! A [`Cache`] owns the slots of one cache file. A [`Volume`] is one export as clients see it. A
+//! [`Connection`] joins a client's connection to a volume with its own connection to the
+//! [`Origin`]; all requests go through it.
+
+pub mod cache;
+pub mod cache_file;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod log;
+pub mod origin;
+pub mod stats;
+pub mod volume;
+
+pub use cache::{Cache, Leftover};
+pub use cache_file::CacheFile;
+pub use clock::{Clock, SystemClock};
+pub use config::{CacheOnRead, Config, Mode};
+pub use connection::Connection;
+pub use error::{Error, ErrorKind};
+pub use log::Log;
+pub use origin::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
+pub use stats::StatsSnapshot;
+pub use volume::Volume;
