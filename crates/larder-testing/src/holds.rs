@@ -1,6 +1,7 @@
 //! Holding chosen calls for a directed test: it says which, waits until they are there, and lets
 //! them go. Deadlines exist only so that a broken engine fails instead of hanging.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,12 @@ impl Pace for Holds {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// Accepts only the first call that `filter` accepts.
+pub fn only_first(filter: impl Fn(&Stop) -> bool + Send) -> impl Fn(&Stop) -> bool + Send {
+    let taken = AtomicBool::new(false);
+    move |stop| filter(stop) && !taken.swap(true, Ordering::SeqCst)
 }
 
 /// Some calls being held.

@@ -15,6 +15,7 @@ use crate::holds::{DEADLINE, Hold, Holds};
 use crate::log::MemoryLog;
 use crate::origin::{OriginConnection, OriginDouble, OriginSettings};
 use crate::pace::{Kind, Phase, SharedPace, Stop};
+use crate::random::content;
 use crate::violation::Violations;
 
 /// The engine and all around it. Dropped, it checks that no contract was broken.
@@ -134,6 +135,13 @@ impl Rig {
     /// Holds the origin's calls of that kind, before or after their effect.
     pub fn hold_origin(&self, kind: Kind, phase: Phase) -> Hold {
         self.hold(move |stop| stop.is_origin(kind, phase))
+    }
+
+    /// Puts durable content on the origin, and gives it back.
+    pub fn fill(&self, seed: u64, offset: u64, length: usize) -> Vec<u8> {
+        let bytes = content(seed, offset, length);
+        self.origin.disk().fill(offset, &bytes);
+        bytes
     }
 
     /// `length` bytes that the origin holds durably.

@@ -94,6 +94,13 @@ fn a_partial_write_that_clears_the_rest_is_caught() {
 }
 
 #[test]
+fn a_failed_fua_that_loses_its_neighbours_is_caught() {
+    assert_caught(Mistake::FailedFuaLosesNeighbours, "wrong", |case| {
+        case.origin_faults = 15;
+    });
+}
+
+#[test]
 fn a_request_past_the_end_is_caught() {
     assert_caught(Mistake::AsksPastTheEnd, "past the end", without_faults);
 }

@@ -23,6 +23,7 @@ pub(crate) enum Mistake {
     ExtentsForgetTheCache,
     FetchCommitsBlindly,
     PartialWriteClearsTheRest,
+    FailedFuaLosesNeighbours,
     AsksPastTheEnd,
 }
 
@@ -156,7 +157,11 @@ impl ShimClient {
                 bytes[(at - from) as usize] = byte(at);
             }
             if through {
-                units.cached.remove(&unit);
+                if self.shared.mode == Mode::Writethrough
+                    || self.wrong(Mistake::FailedFuaLosesNeighbours)
+                {
+                    units.cached.remove(&unit);
+                }
                 self.origin.write(from, &bytes, false).map_err(failed)?;
             }
             let condition = if through {
