@@ -5,13 +5,12 @@
 //! says which it is, and names that look like one disk are pointed out once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use larder::{Cache, Volume};
+use std::ffi::CStr;
+use std::sync::{Mutex, PoisonError};
 
 /// Which exports are one volume (`cache-exports`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Exports {
+pub(crate) enum Exports {
     /// Each export name is a volume.
     #[default]
     Separate,
@@ -23,7 +22,7 @@ pub enum Exports {
 
 impl Exports {
     /// The meaning of a word a user typed.
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
         match word {
             "separate" => Some(Self::Separate),
             "shared" => Some(Self::Shared),
@@ -31,21 +30,22 @@ impl Exports {
             _ => None,
         }
     }
+}
 
-    /// The volume for a connection whose export name, after the plugin's default took the place
-    /// of an empty one, is `name`.
-    pub fn volume(self, cache: &Arc<Cache>, name: &str) -> Arc<Volume> {
-        match self {
-            Self::Separate => cache.volume(name),
-            Self::Shared => cache.volume(""),
-            Self::Connection => cache.private_volume(name),
-        }
+/// The name of the volume of an export. Names are UTF-8, as the protocol wants them, but nobody has
+/// checked; two different ones stay different here whatever their bytes are.
+pub(crate) fn volume_name(export_name: &CStr) -> String {
+    /// Begins what stands for a name that is not UTF-8.
+    const MARK: char = '\u{fffd}';
+    match export_name.to_str() {
+        Ok(name) if !name.starts_with(MARK) => name.to_owned(),
+        _ => format!("{MARK}{}", export_name.to_bytes().escape_ascii()),
     }
 }
 
 /// The names seen so far and their sizes, to find two names that look like one disk.
 #[derive(Debug, Default)]
-pub struct SeenNames {
+pub(crate) struct SeenNames {
     seen: Mutex<Seen>,
 }
 
@@ -62,7 +62,7 @@ const MOST_NAMES: usize = 1024;
 impl SeenNames {
     /// Notes that the export `name` has `size_bytes`. The first time that another name had as
     /// many, that name is returned.
-    pub fn twin(&self, name: &str, size_bytes: u64) -> Option<String> {
+    pub(crate) fn twin(&self, name: &str, size_bytes: u64) -> Option<String> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.warned || size_bytes == 0 {
             return None;
@@ -82,6 +82,8 @@ impl SeenNames {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -91,6 +93,15 @@ mod tests {
         assert_eq!(Exports::from_word("connection"), Some(Exports::Connection));
         assert_eq!(Exports::from_word("Shared"), None);
         assert_eq!(Exports::from_word(""), None);
+    }
+
+    #[test]
+    fn different_export_names_are_different_volumes() {
+        assert_eq!(volume_name(c""), "");
+        assert_eq!(volume_name(c"disk/\u{e9}"), "disk/\u{e9}");
+        let names = [c"\xff", c"\xfe", c"\\xff", c"\u{fffd}\\xff", c"\u{fffd}"];
+        let distinct: HashSet<String> = names.into_iter().map(volume_name).collect();
+        assert_eq!(distinct.len(), names.len());
     }
 
     #[test]

@@ -16,10 +16,11 @@ use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
 use larder::{CacheOnRead, Config, Mode};
 
 use crate::identity::Exports;
+use crate::report::one_line;
 use crate::spelling::{self, Owner};
 
 /// Parses what users type. None is a refusal, whose reason the parser may have told already.
-pub trait Parser {
+pub(crate) trait Parser {
     /// A size in bytes, such as `64K`. Never negative.
     fn size(&self, text: &str) -> Option<u64>;
 
@@ -32,20 +33,15 @@ pub trait Parser {
 
 /// A parameter that cannot be: what was typed, and what would be right.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ParameterError {
+pub(crate) struct ParameterError {
     typed: String,
     advice: String,
 }
 
 impl ParameterError {
     fn new(name: &str, value: &OsStr, advice: impl Into<String>) -> Self {
-        // One line, whatever was typed.
-        let mut typed = format!("{name}={}", value.to_string_lossy());
-        if typed.contains(char::is_control) {
-            typed = typed.escape_debug().to_string();
-        }
         Self {
-            typed,
+            typed: one_line(&format!("{name}={}", value.to_string_lossy())),
             advice: advice.into(),
         }
     }
@@ -61,7 +57,7 @@ impl std::error::Error for ParameterError {}
 
 /// What became of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(crate) enum Taken {
     /// It is ours.
     Ours,
     /// It is for the next filter or the plugin.
@@ -77,7 +73,7 @@ struct Typed<T> {
 
 /// The parameters given so far.
 #[derive(Clone, Debug, Default)]
-pub struct Parameters {
+pub(crate) struct Parameters {
     mode: Mode,
     min_block_bytes: Option<Typed<u64>>,
     max_size_bytes: Option<Typed<u64>>,
@@ -90,7 +86,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// Takes `key=value` if it is ours.
-    pub fn set(
+    pub(crate) fn set(
         &mut self,
         key: &str,
         value: &OsStr,
@@ -145,7 +141,7 @@ impl Parameters {
     }
 
     /// Checks what must hold between the parameters.
-    pub fn finish(&self) -> Result<Settings, ParameterError> {
+    pub(crate) fn finish(&self) -> Result<Settings, ParameterError> {
         let mut warnings = Vec::new();
         let mut config = Config {
             mode: self.mode,
@@ -197,19 +193,22 @@ impl Parameters {
 
 /// Parameters that agree with each other.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// For the engine. `background` is for the caller to set.
-    pub config: Config,
+    pub(crate) config: Config,
     /// How a volume is known.
-    pub exports: Exports,
+    pub(crate) exports: Exports,
     /// What a user should hear that stops nothing.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     max_size_text: Option<OsString>,
 }
 
 impl Settings {
     /// Raises the block to the block size of the file system that the cache file is on.
-    pub fn fit_file_system(&mut self, file_system_block_bytes: u64) -> Result<(), ParameterError> {
+    pub(crate) fn fit_file_system(
+        &mut self,
+        file_system_block_bytes: u64,
+    ) -> Result<(), ParameterError> {
         let block = file_system_block_bytes
             .checked_next_power_of_two()
             .unwrap_or(MAX_BLOCK_BYTES)

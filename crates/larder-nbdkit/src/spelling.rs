@@ -7,7 +7,7 @@
 //! one of ours; `cachemode` (nocache), `cow-on-cache` (cow) and the like go on down.
 
 /// The parameters this filter has.
-pub const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 8] = [
     "cache",
     "cache-min-block-size",
     "cache-max-size",
@@ -39,7 +39,7 @@ const NEAR: usize = 2;
 
 /// Whose a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// Ours, by this name.
     Ours(&'static str),
     /// Ours, but there is none of that name; the nearest that there is.
@@ -49,7 +49,7 @@ pub enum Owner {
 }
 
 /// Whose the parameter `key` is.
-pub fn owner(key: &str) -> Owner {
+pub(crate) fn owner(key: &str) -> Owner {
     if let Some(name) = NAMES.into_iter().find(|name| *name == key) {
         return Owner::Ours(name);
     }
