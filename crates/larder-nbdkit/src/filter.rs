@@ -130,3 +130,25 @@ TMPDIR                       Environment: where the cache file goes
         Ok(Client::new(self.running()?, request.export_name()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spelling::NAMES;
+
+    #[test]
+    fn help_and_manual_name_every_parameter() {
+        let help = Larder::CONFIG_HELP
+            .and_then(|help| help.to_str().ok())
+            .unwrap();
+        let manual = include_str!("../nbdkit-larder-filter.1").replace("\\-", "-");
+        for name in NAMES {
+            assert!(
+                help.lines()
+                    .any(|line| line.starts_with(&format!("{name}="))),
+                "{name}"
+            );
+            assert!(manual.contains(&format!("{name}=")), "{name}");
+        }
+    }
+}

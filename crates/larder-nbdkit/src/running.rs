@@ -110,3 +110,18 @@ fn directory() -> PathBuf {
         .filter(|directory| !directory.is_empty())
         .map_or_else(|| PathBuf::from(DEFAULT_DIRECTORY), PathBuf::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_directory_is_told_with_path_and_reason() {
+        let error = io::Error::from_raw_os_error(2);
+        assert_eq!(
+            no_cache_file(Path::new("/no/such"), &error),
+            "cache: cannot make the cache file in /no/such: No such file or directory; \
+             TMPDIR must be a directory that can be written"
+        );
+    }
+}
