@@ -20,6 +20,9 @@
 //! - **Panics** end a request with EIO, or a callback with its failure value, and never nbdkit.
 #![allow(unsafe_code)]
 
+#[cfg(panic = "abort")]
+compile_error!("a filter must not end nbdkit by a panic: build it with panic = \"unwind\"");
+
 mod access;
 mod api;
 mod callbacks;

@@ -34,16 +34,19 @@ macro_rules! register {
                 }
             }
 
+            static MARK: $crate::private::Mark =
+                $crate::private::Mark::new(<$filter as $crate::Filter>::NAME);
+
+            /// Where other filters find the mark.
             #[allow(unsafe_code, non_upper_case_globals)]
             #[unsafe(no_mangle)]
-            static nbdkit_filter_mark: $crate::private::Mark =
-                $crate::private::Mark::new(<$filter as $crate::Filter>::NAME);
+            static nbdkit_filter_mark: &$crate::private::Mark = &MARK;
 
             /// What nbdkit calls after it has loaded the library.
             #[allow(unsafe_code)]
             #[unsafe(no_mangle)]
             extern "C" fn filter_init() -> *const ::std::ffi::c_void {
-                $crate::private::initialise::<$filter>(&nbdkit_filter_mark)
+                $crate::private::initialise::<$filter>(&MARK)
             }
         };
     };

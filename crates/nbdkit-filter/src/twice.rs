@@ -3,8 +3,12 @@
 //! The same file is loaded once by the loader, so its second `filter_init` meets the mark that the
 //! first one left. A copy under another path has marks of its own; so each filter exports its mark
 //! under one symbol, and a new one looks through all loaded libraries for a mark with its name.
+//!
+//! What is exported is a pointer to the mark. nbdkit loads with RTLD_GLOBAL (server/main.c), so a
+//! filter's own use of an exported symbol may end up at another filter's; its own mark it
+//! therefore knows by a name that is not exported.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What [`register!`](crate::register) exports: a name, and whether that filter is in the chain.
@@ -46,56 +50,62 @@ impl Mark {
 
     /// Takes a place in the chain; false if this filter or a copy of it has one.
     pub(crate) fn take(&'static self) -> bool {
-        let mut search = Search {
-            own: self,
-            found: false,
-        };
-        // SAFETY: the callback has the right type, and `search` outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::from_mut(&mut search).cast()) };
-        !search.found && !self.taken.swap(true, Ordering::AcqRel)
-    }
-}
-
-struct Search {
-    own: &'static Mark,
-    found: bool,
-}
-
-unsafe extern "C" fn visit(
-    object: *mut libc::dl_phdr_info,
-    _size: libc::size_t,
-    search: *mut c_void,
-) -> c_int {
-    // SAFETY: `take` passes a search; the loader passes a valid object.
-    let (search, object) = unsafe { (&mut *search.cast::<Search>(), &*object) };
-    if object.dlpi_name.is_null() {
-        return 0;
-    }
-    // SAFETY: the name is a C string. RTLD_NOLOAD loads nothing, it only finds what is there.
-    let library = unsafe { libc::dlopen(object.dlpi_name, libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
-    if library.is_null() {
-        return 0;
-    }
-    // SAFETY: the handle is open and the name a C string.
-    let mark = unsafe { libc::dlsym(library, SYMBOL.as_ptr()) }.cast::<Mark>();
-    if !mark.is_null() && !std::ptr::eq(mark, search.own) {
-        // SAFETY: the symbol is exported by this crate's macro; the magic is read first, and the
-        // rest only if it says that the layout is this one.
-        let is_mark = unsafe { (*mark).magic } == MAGIC;
-        // SAFETY: as above.
-        if is_mark && unsafe { &*mark }.is_in_use_as(search.own.name()) {
-            search.found = true;
+        let mut libraries: Vec<CString> = Vec::new();
+        // SAFETY: the callback has the right type, and the vector outlives the call.
+        unsafe {
+            libc::dl_iterate_phdr(Some(visit), std::ptr::from_mut(&mut libraries).cast());
         }
+        let copied = libraries
+            .iter()
+            .any(|library| self.has_a_copy_in_use(library));
+        !copied && !self.taken.swap(true, Ordering::AcqRel)
     }
-    // SAFETY: gives back what dlopen counted.
-    unsafe { libc::dlclose(library) };
-    0
-}
 
-impl Mark {
+    /// Whether that library exports another mark with this name, in use.
+    fn has_a_copy_in_use(&self, library: &CStr) -> bool {
+        let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
+        // SAFETY: RTLD_NOLOAD loads nothing, it only finds what is there.
+        let library = unsafe { libc::dlopen(library.as_ptr(), flags) };
+        if library.is_null() {
+            return false;
+        }
+        // SAFETY: the handle is open and the name a C string.
+        let symbol = unsafe { libc::dlsym(library, SYMBOL.as_ptr()) }.cast::<*const Mark>();
+        let in_use = !symbol.is_null() && {
+            // SAFETY: this crate's macro exports the symbol, a pointer to a constant.
+            let other = unsafe { *symbol };
+            // SAFETY: the magic is read first, and the rest only if it says that the layout is
+            // this one.
+            !std::ptr::eq(other, self) && unsafe { (*other).magic } == MAGIC
+                // SAFETY: as above.
+                && unsafe { &*other }.is_in_use_as(self.name())
+        };
+        // SAFETY: gives back what dlopen counted.
+        unsafe { libc::dlclose(library) };
+        in_use
+    }
+
     fn is_in_use_as(&self, name: &CStr) -> bool {
         self.taken.load(Ordering::Acquire) && self.name() == name
     }
+}
+
+/// Notes the names of all loaded libraries; the main program has none.
+unsafe extern "C" fn visit(
+    object: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    libraries: *mut c_void,
+) -> c_int {
+    // SAFETY: `take` passes a vector of this type; the loader passes a valid object.
+    let (libraries, object) = unsafe { (&mut *libraries.cast::<Vec<CString>>(), &*object) };
+    if !object.dlpi_name.is_null() {
+        // SAFETY: the name is a C string.
+        let name = unsafe { CStr::from_ptr(object.dlpi_name) };
+        if !name.is_empty() {
+            libraries.push(name.to_owned());
+        }
+    }
+    0
 }
 
 #[cfg(test)]
