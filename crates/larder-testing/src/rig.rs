@@ -163,6 +163,9 @@ impl Drop for Rig {
     }
 }
 
+/// Long enough for a wrong engine to be caught nearly always; a right one passes with any length.
+const MOMENT: Duration = Duration::from_millis(30);
+
 /// A request that runs beside the test.
 pub struct Running<T> {
     result: Receiver<T>,
@@ -191,10 +194,18 @@ impl<T> Running<T> {
         result
     }
 
+    /// Waits a moment, or until it ends: a chance to do wrong.
+    pub fn give_a_chance(&self) {
+        let start = Instant::now();
+        while !self.thread.is_finished() && start.elapsed() < MOMENT {
+            std::thread::yield_now();
+        }
+    }
+
     /// Panics if it ends within a moment. An engine that is right never does, however slow the
     /// machine; one that is wrong nearly always does.
     pub fn assert_waits(&self) {
-        match self.result.recv_timeout(Duration::from_millis(30)) {
+        match self.result.recv_timeout(MOMENT) {
             Err(RecvTimeoutError::Timeout) => {}
             _ => panic!("a request ended that had to wait"),
         }

@@ -79,11 +79,12 @@ fn written_is_not_evicted_before_the_origin_flush() {
     });
     hold.wait_for(1);
     // Reads that want the whole cache, while everything written waits for its flush.
-    for block in 100..140 {
-        reader.get(block * BLOCK, 4096).unwrap();
-    }
+    let reading =
+        run(move || (100..140).try_for_each(|block| reader.get(block * BLOCK, 4096).map(drop)));
+    reading.give_a_chance();
     hold.release();
     flush.finish().unwrap_err();
+    reading.finish().unwrap();
     writer.flush().unwrap();
     assert!(rig.durable(0, 8 * BLOCK as usize) == content(2, 0, 8 * BLOCK as usize));
 }
