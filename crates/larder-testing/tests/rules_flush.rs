@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder::{CacheOnRead, Config, ErrorKind, Fua, ZeroOptions};
 use larder_testing::fault::Happens;
@@ -310,4 +311,28 @@ fn a_flush_that_succeeds_leaves_the_origin_equal_to_what_is_read() {
     client.flush().unwrap();
     assert!(rig.durable(0, 1 << 20) == expected);
     assert!(client.get(0, 1 << 20).unwrap() == expected);
+}
+
+#[test]
+fn regression_a_flush_sees_a_block_that_is_just_being_let_go() {
+    let rig = rig();
+    let [writer, reader] = [(); 2].map(|()| rig.client());
+    writer.put(0, &[0; 512]).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let reading = run({
+        let stop = Arc::clone(&stop);
+        move || {
+            while !stop.load(Ordering::SeqCst) {
+                reader.get(0, 512).unwrap();
+            }
+        }
+    });
+    for round in 0..60_000_u32 {
+        let data = [round as u8; 512];
+        writer.put(0, &data).unwrap();
+        writer.flush().unwrap();
+        assert!(rig.durable(0, 512) == data, "round {round}");
+    }
+    stop.store(true, Ordering::SeqCst);
+    reading.finish();
 }

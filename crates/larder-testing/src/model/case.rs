@@ -89,6 +89,23 @@ impl Case {
         self.origin_faults > 0 || self.file_faults
     }
 
+    /// Whether a flush that succeeds means what it says. Written through, data is not in the
+    /// cache's care: what the origin lost with a failed flush, which it told its client of,
+    /// no later flush brings back.
+    pub fn flush_can_be_trusted(&self) -> bool {
+        match self.config.mode {
+            Mode::Writeback => true,
+            Mode::Writethrough => self.origin_faults == 0,
+            Mode::Unsafe => false,
+        }
+    }
+
+    /// The same for FUA, which may be a flush.
+    pub fn fua_can_be_trusted(&self) -> bool {
+        let native = self.origin.capabilities.fua == Fua::Native;
+        self.flush_can_be_trusted() || (self.config.mode == Mode::Writethrough && native)
+    }
+
     /// Whether a flush on one connection covers every other.
     pub fn flush_covers_all(&self) -> bool {
         self.config.mode == Mode::Writeback || self.origin.capabilities.multi_conn

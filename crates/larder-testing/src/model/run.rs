@@ -13,7 +13,7 @@ use crate::clock::ManualClock;
 use crate::contract::serving;
 use crate::fault::{Fault, Happens, When};
 use crate::gate::Gate;
-use crate::log::MemoryLog;
+use crate::log::{Level, MemoryLog};
 use crate::model::case::{Case, Ending};
 use crate::model::history::{Change, History, Seen};
 use crate::model::layout::{Layout, Span};
@@ -87,7 +87,12 @@ pub fn run(case: &Case, build: Build<'_>) -> Result<(), Violation> {
         message,
     };
     let world = World::new(case, build).map_err(violation)?;
-    world.run().map_err(violation)
+    world.run().map_err(|message| {
+        if std::env::var_os("LARDER_CALLS").is_some() {
+            world.tell_calls();
+        }
+        violation(message)
+    })
 }
 
 impl World {
@@ -382,9 +387,16 @@ impl World {
         }
     }
 
-    /// What the engine had to say.
-    pub fn log(&self) -> &MemoryLog {
-        &self.log
+    /// Prints what the origin was asked and what the engine had to say.
+    fn tell_calls(&self) {
+        for call in self.origin.calls().all() {
+            eprintln!("{call:?}");
+        }
+        for level in [Level::Error, Level::Warning] {
+            for message in self.log.messages(level) {
+                eprintln!("{level:?}: {message}");
+            }
+        }
     }
 }
 

@@ -166,7 +166,7 @@ impl Worker {
         let history = &self.world.history;
         history.begin(self.number, self.origin.number(), span, content);
         let result = self.serve(request);
-        let durable = fua && self.world.case.config.mode != Mode::Unsafe;
+        let durable = fua && self.world.case.fua_can_be_trusted();
         history.end(self.number, result.is_ok(), durable);
         self.judge(what, span, &result, may)
     }
@@ -234,6 +234,9 @@ impl Worker {
         };
         self.judge("flush", none, &result, may)?;
         if result.is_err() || case.config.mode == Mode::Unsafe {
+            return Ok(());
+        }
+        if !case.flush_can_be_trusted() {
             return Ok(());
         }
         let connection = (!case.flush_covers_all()).then(|| self.origin.number());
