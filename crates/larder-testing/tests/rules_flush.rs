@@ -336,3 +336,49 @@ fn regression_a_flush_sees_a_block_that_is_just_being_let_go() {
     stop.store(true, Ordering::SeqCst);
     reading.finish();
 }
+
+fn one_at_a_time() -> Rig {
+    let rig = rig_with(|settings| {
+        settings.capabilities.parallel = false;
+        settings.limits.maximum = 64 << 10;
+    });
+    rig.fill(1, 10 * BLOCK, 4096);
+    rig
+}
+
+#[test]
+fn regression_a_zero_during_a_flush_does_not_swallow_what_the_flush_was_to_write() {
+    let rig = one_at_a_time();
+    let [first, second] = [(); 2].map(|()| rig.client());
+    first.put(0, &[2; 4096]).unwrap();
+    first.put(10 * BLOCK, &[2; 4096]).unwrap();
+    let hold = rig.hold(only_first(|stop| {
+        stop.is_origin(Kind::Write, Phase::Before)
+    }));
+    let flush = run(move || first.flush());
+    hold.wait_for(1);
+    let zeroed = second.serve(|one| one.zero(10 * BLOCK, 4096, ZeroOptions::default()));
+    zeroed.unwrap();
+    hold.release();
+    flush.finish().unwrap();
+    let durable = rig.durable(10 * BLOCK, 4096);
+    assert!(durable == [2; 4096] || durable == [0; 4096]);
+}
+
+#[test]
+fn regression_a_write_during_a_flush_does_not_swallow_a_zero_that_the_flush_was_to_do() {
+    let rig = one_at_a_time();
+    let [first, second] = [(); 2].map(|()| rig.client());
+    for block in [0, 10] {
+        let zeroed = first.serve(|one| one.zero(block * BLOCK, 4096, ZeroOptions::default()));
+        zeroed.unwrap();
+    }
+    let hold = rig.hold(only_first(|stop| stop.is_origin(Kind::Zero, Phase::Before)));
+    let flush = run(move || first.flush());
+    hold.wait_for(1);
+    second.put(10 * BLOCK, &[2; 4096]).unwrap();
+    hold.release();
+    flush.finish().unwrap();
+    let durable = rig.durable(10 * BLOCK, 4096);
+    assert!(durable == [2; 4096] || durable == [0; 4096]);
+}
