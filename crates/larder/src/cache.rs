@@ -13,6 +13,9 @@ use crate::{flush, room, sync};
 /// How long background work rests after a failure, unless its caller asks for less.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 
+/// From so many volumes on, empty ones are forgotten.
+const MANY_VOLUMES: usize = 64;
+
 /// One cache file and the volumes that share it.
 pub struct Cache {
     store: Arc<Store>,
@@ -61,6 +64,10 @@ impl Cache {
         let mut volumes = sync::lock(&self.volumes);
         if let Some(volume) = volumes.get(name) {
             return Arc::clone(volume);
+        }
+        if volumes.len() >= MANY_VOLUMES {
+            // Clients may invent names; what nobody uses and holds nothing is forgotten.
+            volumes.retain(|_, volume| Arc::strong_count(volume) > 1 || !volume.is_empty());
         }
         let volume = Volume::new(Arc::clone(&self.store), name);
         volumes.insert(name.to_owned(), Arc::clone(&volume));

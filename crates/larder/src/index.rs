@@ -228,6 +228,14 @@ impl Index {
         found
     }
 
+    /// Whether no block is resident or pinned.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let shard = sync::lock(shard);
+            shard.resident.is_empty() && shard.pinned.is_empty()
+        })
+    }
+
     /// Empties the index and gives its slots.
     pub(crate) fn drain(&mut self) -> Vec<SlotNumber> {
         self.shards

@@ -106,6 +106,17 @@ impl Volume {
             ));
         }
         let size = attached.origin.size();
+        if size < self.size() && self.attached.any_active() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "volume '{}' has {} bytes for the clients that are connected, and the origin now says {size}: \
+                     they must leave first, or the two are not one disk",
+                    self.name,
+                    self.size()
+                ),
+            ));
+        }
         if self.size() != size {
             crate::resize::resize(self, &attached, size);
         }
@@ -256,6 +267,11 @@ impl Volume {
             .into_iter()
             .map(|(start, end)| (start, end - start))
             .collect()
+    }
+
+    /// Whether nothing would be missed if the volume were forgotten while nobody uses it.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_dirty() && self.index.is_empty()
     }
 
     pub(crate) fn durability_failed(&self) {
