@@ -1,0 +1,227 @@
+//! Judges the eviction policy with recorded block traces.
+//!
+//! ```text
+//! cargo run --release -p larder --example judge_eviction -- TRACE.csv.gz...
+//!     [--block-sizes 65536,4096] [--shares 0.1,1,5,10,20,40]
+//! ```
+//!
+//! A trace is gzipped CSV without a header: `ts_us,op(R/W),offset_bytes,len_bytes`. Every block that
+//! a request touches is one access, reads and writes alike, and cold misses count. A cache's size is
+//! a share (in percent) of the number of different blocks in the trace. The table gives miss ratios:
+//!
+//! | row | policy |
+//! |---|---|
+//! | LRU | evicts the block used longest ago |
+//! | C | nbdkit's C filter, as it reclaims: from 95 % of its limit down to 80 % |
+//! | C full | the same choice of victims, one at a time at the full limit: its best case |
+//! | Larder | ours, one victim at a time at the full limit |
+//! | L 95/80 | ours, reclaimed like C |
+//! | MIN | the optimum (Belady), which knows the future |
+//!
+//! A `!` marks a figure of ours that is worse than LRU, a `c` one not better than C, a `f` one not
+//! better than C full. The last column is our cost of an access in nanoseconds, by cache size in
+//! the order of the table.
+
+mod policies;
+
+use policies::{CFilter, LarderPolicy, Lru, Policy, Thresholds, min_misses};
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::time::Instant;
+
+/// The accesses of one trace, with blocks numbered in the order of their first access.
+struct Accesses {
+    blocks: Vec<u32>,
+    /// How many different blocks there are.
+    footprint: usize,
+}
+
+struct Arguments {
+    traces: Vec<String>,
+    block_sizes: Vec<u64>,
+    shares_percent: Vec<f64>,
+}
+
+/// Miss ratios by cache size.
+struct Row {
+    name: &'static str,
+    ratios: Vec<f64>,
+    nanos_per_access: Vec<f64>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = parse_arguments()?;
+    for trace in &arguments.traces {
+        let requests = read_requests(trace)?;
+        for &block_bytes in &arguments.block_sizes {
+            let accesses = to_blocks(&requests, block_bytes);
+            let name = trace.rsplit('/').next().unwrap_or(trace);
+            println!(
+                "\n{name}, {block_bytes} byte blocks: {} accesses, {} blocks",
+                accesses.blocks.len(),
+                accesses.footprint
+            );
+            judge(&accesses, &arguments.shares_percent);
+        }
+    }
+    Ok(())
+}
+
+fn parse_arguments() -> Result<Arguments, Box<dyn Error>> {
+    let mut parsed = Arguments {
+        traces: Vec::new(),
+        block_sizes: vec![65536, 4096],
+        shares_percent: vec![0.1, 1.0, 5.0, 10.0, 20.0, 40.0],
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut list = || arguments.next().ok_or("a list is missing");
+        match argument.as_str() {
+            "--block-sizes" => parsed.block_sizes = parse_list(&list()?)?,
+            "--shares" => parsed.shares_percent = parse_list(&list()?)?,
+            _ => parsed.traces.push(argument),
+        }
+    }
+    if parsed.traces.is_empty() {
+        return Err("name at least one trace".into());
+    }
+    Ok(parsed)
+}
+
+fn parse_list<T: std::str::FromStr>(list: &str) -> Result<Vec<T>, T::Err> {
+    list.split(',').map(str::parse).collect()
+}
+
+/// Offset and length of every request that has a length.
+fn read_requests(path: &str) -> Result<Vec<(u64, u64)>, Box<dyn Error>> {
+    let file = std::fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
+    let mut requests = Vec::new();
+    for line in BufReader::new(flate2::read::GzDecoder::new(file)).lines() {
+        let line = line?;
+        let mut fields = line.split(',').skip(2);
+        let (Some(offset), Some(len)) = (fields.next(), fields.next()) else {
+            return Err(format!("{path}: not a request: {line}").into());
+        };
+        let (offset, len) = (offset.parse()?, len.parse()?);
+        if len > 0 {
+            requests.push((offset, len));
+        }
+    }
+    Ok(requests)
+}
+
+fn to_blocks(requests: &[(u64, u64)], block_bytes: u64) -> Accesses {
+    let mut numbers = HashMap::new();
+    let mut blocks = Vec::new();
+    for (offset, len) in requests {
+        for block in offset / block_bytes..=(offset + len - 1) / block_bytes {
+            let next = numbers.len() as u32;
+            blocks.push(*numbers.entry(block).or_insert(next));
+        }
+    }
+    Accesses {
+        blocks,
+        footprint: numbers.len(),
+    }
+}
+
+fn judge(accesses: &Accesses, shares_percent: &[f64]) {
+    let footprint = accesses.footprint;
+    let capacities: Vec<usize> = shares_percent
+        .iter()
+        .map(|percent| ((footprint as f64 * percent / 100.0).round() as usize).max(1))
+        .collect();
+    let run =
+        |name, new: &dyn Fn(usize) -> Box<dyn Policy>| run_sizes(name, accesses, &capacities, new);
+
+    let lru = run("LRU", &|capacity| Box::new(Lru::new(footprint, capacity)));
+    let c = run("C", &|capacity| {
+        Box::new(CFilter::new(footprint, Thresholds::of_nbdkit(capacity)))
+    });
+    let c_full = run("C full", &|capacity| {
+        Box::new(CFilter::new(footprint, Thresholds::full(capacity)))
+    });
+    let ours = run("Larder", &|capacity| {
+        Box::new(LarderPolicy::new(
+            footprint,
+            capacity,
+            Thresholds::full(capacity),
+        ))
+    });
+    let ours_batched = run("L 95/80", &|capacity| {
+        Box::new(LarderPolicy::new(
+            footprint,
+            capacity,
+            Thresholds::of_nbdkit(capacity),
+        ))
+    });
+    let min = Row {
+        name: "MIN",
+        ratios: capacities
+            .iter()
+            .map(|&capacity| {
+                min_misses(&accesses.blocks, footprint, capacity) as f64
+                    / accesses.blocks.len() as f64
+            })
+            .collect(),
+        nanos_per_access: Vec::new(),
+    };
+
+    print!("{:8}", "");
+    for (percent, capacity) in shares_percent.iter().zip(&capacities) {
+        print!(" {:>10}", format!("{percent}%={capacity}"));
+    }
+    println!();
+    for row in [&lru, &c, &c_full, &ours, &ours_batched, &min] {
+        print_row(row, &lru, &c, &c_full);
+    }
+}
+
+fn run_sizes(
+    name: &'static str,
+    accesses: &Accesses,
+    capacities: &[usize],
+    new: &dyn Fn(usize) -> Box<dyn Policy>,
+) -> Row {
+    let mut row = Row {
+        name,
+        ratios: Vec::new(),
+        nanos_per_access: Vec::new(),
+    };
+    for &capacity in capacities {
+        let mut policy = new(capacity);
+        let start = Instant::now();
+        let misses = accesses
+            .blocks
+            .iter()
+            .filter(|block| !policy.access(**block))
+            .count();
+        let count = accesses.blocks.len() as f64;
+        row.nanos_per_access
+            .push(start.elapsed().as_nanos() as f64 / count);
+        row.ratios.push(misses as f64 / count);
+    }
+    row
+}
+
+fn print_row(row: &Row, lru: &Row, c: &Row, c_full: &Row) {
+    let is_ours = row.name.starts_with('L') && row.name != lru.name;
+    print!("{:8}", row.name);
+    for (at, &ratio) in row.ratios.iter().enumerate() {
+        let mark = |is_bad: bool, mark| if is_ours && is_bad { mark } else { ' ' };
+        print!(
+            "   {ratio:.4}{}{}{}",
+            mark(ratio > lru.ratios[at], '!'),
+            mark(ratio >= c.ratios[at], 'c'),
+            mark(ratio >= c_full.ratios[at], 'f'),
+        );
+    }
+    if is_ours {
+        for nanos in &row.nanos_per_access {
+            print!(" {nanos:.0}");
+        }
+        print!(" ns");
+    }
+    println!();
+}
