@@ -24,7 +24,7 @@
 //! | `lists` | nothing: linked lists of slots |
 //!
 //! Memory: 14 bytes per slot up to the highest one used, 5 bytes per ghost (as many as the limit
-//! has slots), and at most 250 KiB for the simulations.
+//! has slots), and at most 150 KiB for the simulations.
 //!
 //! Invariants: a tracked slot is on exactly one list; a victim is not tracked until it is handed
 //! back; a slot that was removed is no victim.

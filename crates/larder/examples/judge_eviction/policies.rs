@@ -12,6 +12,8 @@ pub(crate) trait Policy {
 /// When a cache begins to evict, and when it stops, in blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Thresholds {
+    /// The cache's limit.
+    capacity: usize,
     /// Evicting begins with this many blocks in the cache.
     high: usize,
     /// It goes on until there are fewer than this.
@@ -22,6 +24,7 @@ impl Thresholds {
     /// The C filter's defaults.
     pub(crate) fn of_nbdkit(capacity: usize) -> Self {
         Self {
+            capacity,
             high: (capacity * 95 / 100).max(1),
             low: (capacity * 80 / 100).max(1),
         }
@@ -30,6 +33,7 @@ impl Thresholds {
     /// One block at a time makes room for the next.
     pub(crate) fn full(capacity: usize) -> Self {
         Self {
+            capacity,
             high: capacity,
             low: capacity,
         }
@@ -42,18 +46,18 @@ const NONE: u32 = u32::MAX;
 pub(crate) struct Lru {
     /// By block, and one more for the ends: the neighbours used (later, earlier).
     neighbours: Vec<(u32, u32)>,
-    capacity: usize,
     len: usize,
+    thresholds: Thresholds,
 }
 
 impl Lru {
-    pub(crate) fn new(footprint: usize, capacity: usize) -> Self {
+    pub(crate) fn new(footprint: usize, thresholds: Thresholds) -> Self {
         let mut neighbours = vec![(NONE, NONE); footprint + 1];
         neighbours[footprint] = (footprint as u32, footprint as u32);
         Self {
             neighbours,
-            capacity,
             len: 0,
+            thresholds,
         }
     }
 
@@ -66,24 +70,26 @@ impl Lru {
         self.neighbours[later as usize].1 = earlier;
         self.neighbours[earlier as usize].0 = later;
         self.neighbours[block as usize] = (NONE, NONE);
+        self.len -= 1;
     }
 }
 
 impl Policy for Lru {
     fn access(&mut self, block: u32) -> bool {
+        let ends = self.ends();
         let hit = self.neighbours[block as usize].0 != NONE;
         if hit {
             self.unlink(block);
-        } else if self.len == self.capacity {
-            self.unlink(self.neighbours[self.ends() as usize].0);
-        } else {
-            self.len += 1;
+        } else if self.len >= self.thresholds.high {
+            while self.len >= self.thresholds.low {
+                self.unlink(self.neighbours[ends as usize].0);
+            }
         }
-        let ends = self.ends();
         let newest = self.neighbours[ends as usize].1;
         self.neighbours[block as usize] = (ends, newest);
         self.neighbours[newest as usize].0 = block;
         self.neighbours[ends as usize].1 = block;
+        self.len += 1;
         hit
     }
 }
@@ -112,14 +118,13 @@ enum Reclaiming {
 
 impl CFilter {
     pub(crate) fn new(footprint: usize, thresholds: Thresholds) -> Self {
-        let limit = thresholds.high.max(thresholds.low);
         Self {
             cached: vec![false; footprint],
             len: 0,
             thresholds,
             recent: [vec![false; footprint], vec![false; footprint]],
             recent_count: 0,
-            recent_limit: (limit / 4).max(100) / 2,
+            recent_limit: (thresholds.capacity / 4).max(100) / 2,
             hand: 0,
             reclaiming: Reclaiming::No,
         }
@@ -203,7 +208,8 @@ pub(crate) struct LarderPolicy {
 }
 
 impl LarderPolicy {
-    pub(crate) fn new(footprint: usize, capacity: usize, thresholds: Thresholds) -> Self {
+    pub(crate) fn new(footprint: usize, thresholds: Thresholds) -> Self {
+        let capacity = thresholds.capacity;
         Self {
             eviction: Eviction::new(Some(capacity as u64)),
             slot_of_block: vec![NONE; footprint],

@@ -14,7 +14,7 @@ use super::queues::{Policy, Queues, VisitClock};
 use hashbrown::HashTable;
 
 /// Slots of a shadow, at most.
-const SHADOW_SLOTS: u64 = 2048;
+const SHADOW_SLOTS: u64 = 1024;
 /// Below this, a cache starts with LRU, and LRU gets the benefit of the doubt: probation in a small
 /// cache is over before a block can come back.
 const SMALL_CACHE_SLOTS: u64 = 512;
@@ -46,8 +46,13 @@ struct Shadow {
 
 impl Shadow {
     fn new(policy: Policy, slots: u32) -> Self {
+        let mut queues = Queues::new(policy, Some(u64::from(slots)));
+        if policy == Policy::Lru {
+            // It has no use for them.
+            queues.set_ghosts(0);
+        }
         Self {
-            queues: Queues::new(policy, Some(u64::from(slots))),
+            queues,
             // Twice the room, so that the table never has to grow because of erased entries.
             index: HashTable::with_capacity(slots as usize * 2),
             slots,

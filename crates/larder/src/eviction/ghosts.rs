@@ -2,7 +2,7 @@
 //!
 //! A table of small buckets: a block's hash chooses the bucket, and an entry there holds 16 bits
 //! of the hash and the time of the eviction. Time is counted in evictions. Nothing ever sweeps the
-//! table: a new entry replaces the oldest of its bucket, and an entry counts only while it is
+//! table: a new entry pushes the oldest out of its bucket, and an entry counts only while it is
 //! young. Two rare errors follow and are harmless, since a ghost is only a hint: another block with
 //! the same bits (one look-up in 4,000), and an entry so old that the clock came around.
 
@@ -18,7 +18,8 @@ const MAX_GHOSTS: u64 = 1 << 26;
 
 /// The blocks evicted lately.
 pub(super) struct Ghosts {
-    /// Tick in the upper half, fingerprint in the lower; 0 is an empty entry.
+    /// Tick in the upper half, fingerprint in the lower; 0 is an empty entry. The newest of a bucket
+    /// comes first.
     entries: Vec<u32>,
     buckets: u64,
     evictions: u64,
@@ -43,15 +44,10 @@ impl Ghosts {
         self.evictions += 1;
         let now = self.tick();
         let entry = u32::from(now) << 16 | u32::from(fingerprint(key));
-        let oldest = self
-            .bucket(key)
-            .iter_mut()
-            .max_by_key(|entry| match **entry {
-                0 => u16::MAX,
-                entry => age(now, entry),
-            });
-        if let Some(oldest) = oldest {
-            *oldest = entry;
+        let bucket = self.bucket(key);
+        if let Some(others) = bucket.len().checked_sub(1) {
+            bucket.copy_within(..others, 1);
+            bucket[0] = entry;
         }
     }
 
@@ -60,16 +56,16 @@ impl Ghosts {
         let now = self.tick();
         let youth = count as u64 / self.evictions_per_tick;
         let wanted = fingerprint(key);
-        let found = self
-            .bucket(key)
-            .iter_mut()
-            .filter(|entry| **entry as u16 == wanted)
-            .min_by_key(|entry| age(now, **entry));
-        found.is_some_and(|entry| {
-            let young = u64::from(age(now, *entry)) <= youth;
-            *entry = 0;
-            young
-        })
+        let bucket = self.bucket(key);
+        let Some(at) = bucket.iter().position(|entry| *entry as u16 == wanted) else {
+            return false;
+        };
+        let is_young = u64::from(age(now, bucket[at])) <= youth;
+        bucket.copy_within(at + 1.., at);
+        if let Some(last) = bucket.last_mut() {
+            *last = 0;
+        }
+        is_young
     }
 
     fn tick(&self) -> u16 {
