@@ -26,12 +26,13 @@
 mod policies;
 
 use policies::{CFilter, LarderPolicy, Lru, Policy, Thresholds, min_misses};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
-/// The accesses of one trace, with blocks numbered in the order of their first access.
+/// The accesses of one trace, with the blocks that occur numbered in the order of the disk, in which
+/// the C filter looks for victims.
 struct Accesses {
     blocks: Vec<u32>,
     /// How many different blocks there are.
@@ -113,16 +114,14 @@ fn read_requests(path: &str) -> Result<Vec<(u64, u64)>, Box<dyn Error>> {
 }
 
 fn to_blocks(requests: &[(u64, u64)], block_bytes: u64) -> Accesses {
-    let mut numbers = HashMap::new();
-    let mut blocks = Vec::new();
-    for (offset, len) in requests {
-        for block in offset / block_bytes..=(offset + len - 1) / block_bytes {
-            let next = numbers.len() as u32;
-            blocks.push(*numbers.entry(block).or_insert(next));
-        }
-    }
+    let used: Vec<u64> = requests
+        .iter()
+        .flat_map(|(offset, len)| offset / block_bytes..=(offset + len - 1) / block_bytes)
+        .collect();
+    let on_disk: BTreeSet<u64> = used.iter().copied().collect();
+    let numbers: HashMap<u64, u32> = on_disk.into_iter().zip(0..).collect();
     Accesses {
-        blocks,
+        blocks: used.iter().map(|block| numbers[block]).collect(),
         footprint: numbers.len(),
     }
 }
