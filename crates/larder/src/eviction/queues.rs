@@ -24,6 +24,9 @@ const SAME_VISIT_TICKS: u8 = 4;
 const MAX_CLOCK_STEPS: u32 = 64;
 /// Blocks moved from probation to main for each victim under LRU. More than one, so it comes to an end.
 const DRAINED_PER_VICTIM: u32 = 2;
+/// Ghosts that count, as a share of the tracked slots. More of them make a loop larger than the cache
+/// churn main as it would churn LRU; fewer miss blocks that come back late.
+const GHOSTS_PERCENT: usize = 75;
 /// Every so many victims one is taken from the parked slots, if there are any.
 const PARKED_TURN: u32 = 8;
 /// Slots for which room is reserved up front, at most: a limit may be far above what will be used.
@@ -142,7 +145,7 @@ impl Queues {
 
     /// A slot that is not tracked holds a new block.
     pub(super) fn insert(&mut self, slot: u32, key: u32, now: VisitClock) {
-        let is_ghost = self.ghosts.take(key, self.len());
+        let is_ghost = self.ghosts.take(key, self.len() * GHOSTS_PERCENT / 100);
         let place = match self.policy {
             Policy::Probation { .. } if !is_ghost => Place::Probation,
             _ => Place::Main,
