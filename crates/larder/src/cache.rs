@@ -69,14 +69,14 @@ impl Cache {
             // Clients may invent names; what nobody uses and holds nothing is forgotten.
             volumes.retain(|_, volume| Arc::strong_count(volume) > 1 || !volume.is_empty());
         }
-        let volume = Volume::new(Arc::clone(&self.store), name);
+        let volume = Volume::new(Arc::clone(&self.store), name, false);
         volumes.insert(name.to_owned(), Arc::clone(&volume));
         volume
     }
 
     /// A volume that nobody else finds and that ends with its last connection.
     pub fn private_volume(self: &Arc<Self>, name: &str) -> Arc<Volume> {
-        Volume::new(Arc::clone(&self.store), name)
+        Volume::new(Arc::clone(&self.store), name, true)
     }
 
     /// For a front end with `Config::background`: waits until there is work (reclaim or age) or
