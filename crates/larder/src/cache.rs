@@ -1,6 +1,7 @@
 //! The cache: one cache file's slots, shared by all volumes.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -85,7 +86,9 @@ impl Cache {
         if !self.store.maintenance.wait(timeout) {
             return false;
         }
-        if room::maintain(&self.store) {
+        // A panic has poisoned its volume; the others still want this thread.
+        let maintained = catch_unwind(AssertUnwindSafe(|| room::maintain(&self.store)));
+        if maintained.unwrap_or(false) {
             return true;
         }
         self.store
