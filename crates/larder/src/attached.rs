@@ -159,6 +159,13 @@ impl AttachedList {
         })
     }
 
+    /// Whether any connection has served a request.
+    pub(crate) fn any_active(&self) -> bool {
+        self.lock()
+            .iter()
+            .any(|attached| attached.active.load(Ordering::SeqCst))
+    }
+
     /// Takes a connection off the list. True if no other writable one is in use.
     pub(crate) fn leave(&self, leaving: &Arc<Attached>) -> bool {
         let mut list = self.lock();

@@ -1,6 +1,7 @@
 //! The cache: one cache file's slots, shared by all volumes.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::{flush, room, sync};
 
 /// How long background work rests after a failure, unless its caller asks for less.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// From so many volumes on, empty ones are forgotten.
+const MANY_VOLUMES: usize = 64;
 
 /// One cache file and the volumes that share it.
 pub struct Cache {
@@ -62,14 +66,18 @@ impl Cache {
         if let Some(volume) = volumes.get(name) {
             return Arc::clone(volume);
         }
-        let volume = Volume::new(Arc::clone(&self.store), name);
+        if volumes.len() >= MANY_VOLUMES {
+            // Clients may invent names; what nobody uses and holds nothing is forgotten.
+            volumes.retain(|_, volume| Arc::strong_count(volume) > 1 || !volume.is_empty());
+        }
+        let volume = Volume::new(Arc::clone(&self.store), name, false);
         volumes.insert(name.to_owned(), Arc::clone(&volume));
         volume
     }
 
     /// A volume that nobody else finds and that ends with its last connection.
     pub fn private_volume(self: &Arc<Self>, name: &str) -> Arc<Volume> {
-        Volume::new(Arc::clone(&self.store), name)
+        Volume::new(Arc::clone(&self.store), name, true)
     }
 
     /// For a front end with `Config::background`: waits until there is work (reclaim or age) or
@@ -78,7 +86,9 @@ impl Cache {
         if !self.store.maintenance.wait(timeout) {
             return false;
         }
-        if room::maintain(&self.store) {
+        // A panic has poisoned its volume; the others still want this thread.
+        let maintained = catch_unwind(AssertUnwindSafe(|| room::maintain(&self.store)));
+        if maintained.unwrap_or(false) {
             return true;
         }
         self.store

@@ -161,6 +161,26 @@ impl Index {
         }
     }
 
+    /// Runs `action` on the slot of a block that nobody has pinned, if all of `sectors` are valid,
+    /// with the shard's lock held.
+    pub(crate) fn if_valid<R>(
+        &self,
+        number: BlockNumber,
+        sectors: Mask,
+        directory: &Directory,
+        action: impl FnOnce(SlotNumber) -> Option<R>,
+    ) -> Option<R> {
+        let shard = sync::lock(self.shard(number));
+        let slot = shard.find(number, directory)?;
+        if !shard.pinned.is_empty() && shard.pinned.contains_key(&number) {
+            return None;
+        }
+        match shard.masks.get(&slot) {
+            Some(masks) if !(sectors - masks.valid).is_empty() => None,
+            _ => action(slot),
+        }
+    }
+
     /// Runs `action` if nothing is known of the block, and keeps it so meanwhile.
     pub(crate) fn if_unknown(
         &self,
@@ -206,6 +226,14 @@ impl Index {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// Whether no block is resident or pinned.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let shard = sync::lock(shard);
+            shard.resident.is_empty() && shard.pinned.is_empty()
+        })
     }
 
     /// Empties the index and gives its slots.

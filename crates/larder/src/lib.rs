@@ -19,6 +19,7 @@ pub mod volume;
 
 mod attached;
 mod block;
+mod change_counts;
 mod directory;
 mod dirty_set;
 mod extents;

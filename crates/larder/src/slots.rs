@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use crate::cache_file::{CacheFile, write_zeros};
+use crate::change_counts::{ChangeCounts, Unlocked};
 use crate::config::Config;
 use crate::directory::SlotNumber;
 use crate::sync;
@@ -56,6 +57,7 @@ pub(crate) struct Slots {
     /// Advanced whenever room may have come free.
     changes: Mutex<u64>,
     changed: Condvar,
+    counts: ChangeCounts,
 }
 
 /// The slots that fit under a limit on allocated bytes, the file system's own metadata for the
@@ -97,6 +99,7 @@ impl Slots {
             waiters: AtomicUsize::new(0),
             changes: Mutex::new(0),
             changed: Condvar::new(),
+            counts: ChangeCounts::new(),
         }
     }
 
@@ -225,10 +228,20 @@ impl Slots {
 
     /// Writes into a slot, `start` bytes in.
     pub(crate) fn write(&self, slot: SlotNumber, start: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(self.offset(slot) + start, data)
+        let offset = self.offset(slot) + start;
+        self.counts.write(slot, || self.file.write(offset, data))
+    }
+
+    /// Begins a read that holds no lock, while whoever calls still knows what the slot holds.
+    pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<Unlocked> {
+        self.counts.begin_read(slot)
+    }
+
+    /// Whether what was read since is what the slot held then.
+    pub(crate) fn is_unchanged(&self, read: Unlocked) -> bool {
+        self.counts.is_unchanged(read)
     }
 }
-
 /// How full the cache is, in slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {

@@ -41,6 +41,8 @@ pub struct Volume {
     /// a later flush must know of it.
     pub(crate) durability_failures: AtomicU64,
     poisoned: AtomicBool,
+    /// Nobody else finds it, and it ends with its last connection.
+    is_private: bool,
 }
 
 impl std::fmt::Debug for Volume {
@@ -52,7 +54,7 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
-    pub(crate) fn new(store: Arc<Store>, name: &str) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<Store>, name: &str, is_private: bool) -> Arc<Self> {
         let volume = Arc::new(Self {
             number: store.number_volume(),
             name: name.to_owned(),
@@ -68,6 +70,7 @@ impl Volume {
             joining: Mutex::default(),
             durability_failures: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
+            is_private,
             store,
         });
         volume.store.register(&volume);
@@ -106,6 +109,17 @@ impl Volume {
             ));
         }
         let size = attached.origin.size();
+        if size < self.size() && self.attached.any_active() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "volume '{}' has {} bytes for the clients that are connected, and the origin now says {size}: \
+                     they must leave first, or the two are not one disk",
+                    self.name,
+                    self.size()
+                ),
+            ));
+        }
         if self.size() != size {
             crate::resize::resize(self, &attached, size);
         }
@@ -256,6 +270,11 @@ impl Volume {
             .into_iter()
             .map(|(start, end)| (start, end - start))
             .collect()
+    }
+
+    /// Whether nothing would be missed if the volume were forgotten while nobody uses it.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_dirty() && self.index.is_empty()
     }
 
     pub(crate) fn durability_failed(&self) {

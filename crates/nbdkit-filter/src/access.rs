@@ -8,10 +8,10 @@
 //!   (nbdkit then holds the locks that the model asks for), one at a time, from whichever thread;
 //!   a callback does not end before the calls it let in have.
 //!
-//! Lock order: `Serial` and `Parallel::emptied` are leaves; only the serial lock is held over a
-//! call, which is its purpose.
+//! Lock order: `Serial::callbacks` and `Parallel::emptied` are leaves; only the former is held over
+//! a call, which is its purpose.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::capabilities::ThreadModel;
@@ -23,7 +23,7 @@ const CLOSED: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) enum Access {
     Parallel(Parallel),
-    Serial(Mutex<Serial>),
+    Serial(Serial),
 }
 
 /// Bit 63 says closed, the rest counts the calls in flight.
@@ -34,17 +34,19 @@ pub(crate) struct Parallel {
     wake: Condvar,
 }
 
+/// The lock is held over each call, and counts the callbacks of the connection that are running.
+/// `closed` changes under the lock; a glance at it needs none.
 #[derive(Debug, Default)]
 pub(crate) struct Serial {
-    closed: bool,
-    callbacks: u32,
+    closed: AtomicBool,
+    callbacks: Mutex<u32>,
 }
 
 /// One call in flight.
 #[derive(Debug)]
 pub(crate) enum Pass<'a> {
     Parallel(&'a Parallel),
-    Serial(#[allow(dead_code, reason = "held for its lock")] MutexGuard<'a, Serial>),
+    Serial(#[allow(dead_code, reason = "held for its lock")] MutexGuard<'a, u32>),
 }
 
 /// A callback of the connection that is running.
@@ -55,7 +57,7 @@ impl Access {
     pub(crate) fn new(model: ThreadModel) -> Self {
         match model {
             ThreadModel::Parallel => Self::Parallel(Parallel::default()),
-            _ => Self::Serial(Mutex::default()),
+            _ => Self::Serial(Serial::default()),
         }
     }
 
@@ -70,17 +72,17 @@ impl Access {
                 Ok(Pass::Parallel(parallel))
             }
             Self::Serial(serial) => {
-                let serial = lock(serial);
-                if serial.closed {
+                let callbacks = lock(&serial.callbacks);
+                if serial.closed.load(Ordering::Relaxed) {
                     Err(shut())
-                } else if serial.callbacks == 0 {
+                } else if *callbacks == 0 {
                     Err(Error::new(
                         libc::EBUSY,
                         "the thread model is not parallel: the next layer can be called only \
                          while a request of the same connection is served",
                     ))
                 } else {
-                    Ok(Pass::Serial(serial))
+                    Ok(Pass::Serial(callbacks))
                 }
             }
         }
@@ -89,7 +91,7 @@ impl Access {
     /// Tells that a callback of this connection runs until the result is dropped.
     pub(crate) fn window(&self) -> Window<'_> {
         if let Self::Serial(serial) = self {
-            lock(serial).callbacks += 1;
+            *lock(&serial.callbacks) += 1;
         }
         Window(self)
     }
@@ -98,14 +100,17 @@ impl Access {
     pub(crate) fn close(&self) {
         match self {
             Self::Parallel(parallel) => parallel.close(),
-            Self::Serial(serial) => lock(serial).closed = true,
+            Self::Serial(serial) => {
+                let _no_call = lock(&serial.callbacks);
+                serial.closed.store(true, Ordering::Relaxed);
+            }
         }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         match self {
             Self::Parallel(parallel) => parallel.state.load(Ordering::Acquire) & CLOSED != 0,
-            Self::Serial(serial) => lock(serial).closed,
+            Self::Serial(serial) => serial.closed.load(Ordering::Relaxed),
         }
     }
 
@@ -146,7 +151,7 @@ impl Drop for Pass<'_> {
 impl Drop for Window<'_> {
     fn drop(&mut self) {
         if let Access::Serial(serial) = self.0 {
-            lock(serial).callbacks -= 1;
+            *lock(&serial.callbacks) -= 1;
         }
     }
 }

@@ -40,7 +40,9 @@ impl<F> Instance<F> {
             .configuring
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        run(filter.as_mut().ok_or_else(absent)?)
+        run(filter
+            .as_mut()
+            .ok_or_else(|| Error::new(libc::EIO, "the filter could not be loaded"))?)
     }
 
     /// Ends the configuration. Without a known model the strictest holds.

@@ -8,6 +8,10 @@
 #![doc = include_str!("../examples/lock.rs")]
 //! ```
 //!
+//! `nbdkit --filter=./target/debug/liblock.so memory 1M unlock=true` runs it; nbdkit also finds it as
+//! `--filter=lock` once it is called `nbdkit-lock-filter.so` in nbdkit's folder of filters
+//! (`nbdkit --dump-config` tells it).
+//!
 //! # What the binding sees to
 //!
 //! - **Versions.** One build loads into every nbdkit from 1.30 on: the running version is learnt
@@ -17,6 +21,8 @@
 //!   [`Next`].
 //! - **Threads.** [`Next`] can be kept and sent anywhere. It keeps to nbdkit's thread model and
 //!   fails once its connection is gone.
+//! - **Chains.** A filter has one instance, so a chain that names it (or a copy of its file) twice is
+//!   refused.
 //! - **Panics** end a request with EIO, or a callback with its failure value, and never nbdkit.
 #![allow(unsafe_code)]
 

@@ -174,6 +174,15 @@ fn a_debug_flag_is_set_from_the_command_line() {
 }
 
 #[test]
+fn a_filter_that_cannot_load_is_exit_status_1() {
+    let output = nbdkit_ends(&[&with_filter("probe"), "-D", "probe.loud=-1", "memory", "1M"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
+    for message in ["not loaded, as told", "the filter could not be loaded"] {
+        assert!(text_of(&output).contains(message), "{}", text_of(&output));
+    }
+}
+
+#[test]
 fn debug_messages_show_with_verbose_only() {
     let server = Server::start(&["-v", &with_filter("lock"), "memory", "1M"]);
     assert!(server.stop_well().contains("debug: lock: this is nbdkit "));

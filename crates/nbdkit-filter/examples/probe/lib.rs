@@ -61,6 +61,9 @@ impl Filter for Probe {
     type Connection = Client;
 
     fn load() -> Result<Self> {
+        if probe_debug_loud.value() < 0 {
+            return Err(Error::invalid("probe: not loaded, as told"));
+        }
         if probe_debug_loud.is_set() {
             error!("probe: loud={}", probe_debug_loud.value());
         }
