@@ -1,14 +1,34 @@
 //! The cache: one cache file's slots, shared by all volumes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::stats::StatsSnapshot;
+use crate::store::Store;
 use crate::volume::Volume;
 use crate::{CacheFile, Clock, Config, Error, Log};
+use crate::{flush, room, sync};
+
+/// How long background work rests after a failure, unless its caller asks for less.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// From so many volumes on, empty ones are forgotten.
+const MANY_VOLUMES: usize = 64;
 
 /// One cache file and the volumes that share it.
-pub struct Cache {}
+pub struct Cache {
+    store: Arc<Store>,
+    volumes: Mutex<HashMap<String, Arc<Volume>>>,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("config", &self.store.config)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Dirty data that never reached the origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,47 +42,87 @@ pub struct Leftover {
 impl Cache {
     /// Makes an empty cache. `file` is empty and holds nothing else.
     pub fn new(
-        _config: Config,
-        _file: Box<dyn CacheFile>,
-        _clock: Arc<dyn Clock>,
-        _log: Arc<dyn Log>,
+        config: Config,
+        file: Box<dyn CacheFile>,
+        clock: Arc<dyn Clock>,
+        log: Arc<dyn Log>,
     ) -> Result<Arc<Self>, Error> {
-        unimplemented!()
+        config.check()?;
+        Ok(Arc::new(Self {
+            store: Arc::new(Store::new(config, file, clock, log)),
+            volumes: Mutex::default(),
+        }))
     }
 
     /// What the cache was told.
     pub fn config(&self) -> &Config {
-        unimplemented!()
+        &self.store.config
     }
 
     /// The volume of that name, made if there is none.
-    pub fn volume(self: &Arc<Self>, _name: &str) -> Arc<Volume> {
-        unimplemented!()
+    pub fn volume(self: &Arc<Self>, name: &str) -> Arc<Volume> {
+        let mut volumes = sync::lock(&self.volumes);
+        if let Some(volume) = volumes.get(name) {
+            return Arc::clone(volume);
+        }
+        if volumes.len() >= MANY_VOLUMES {
+            // Clients may invent names; what nobody uses and holds nothing is forgotten.
+            volumes.retain(|_, volume| Arc::strong_count(volume) > 1 || !volume.is_empty());
+        }
+        let volume = Volume::new(Arc::clone(&self.store), name);
+        volumes.insert(name.to_owned(), Arc::clone(&volume));
+        volume
     }
 
     /// A volume that nobody else finds and that ends with its last connection.
-    pub fn private_volume(self: &Arc<Self>, _name: &str) -> Arc<Volume> {
-        unimplemented!()
+    pub fn private_volume(self: &Arc<Self>, name: &str) -> Arc<Volume> {
+        Volume::new(Arc::clone(&self.store), name)
     }
 
     /// For a front end with `Config::background`: waits until there is work (reclaim or age) or
     /// until [`Cache::stop`], for at most `timeout`, and does it. False once stopped.
-    pub fn maintain(&self, _timeout: Duration) -> bool {
-        unimplemented!()
+    pub fn maintain(&self, timeout: Duration) -> bool {
+        if !self.store.maintenance.wait(timeout) {
+            return false;
+        }
+        if room::maintain(&self.store) {
+            return true;
+        }
+        self.store
+            .maintenance
+            .rest(timeout.min(PAUSE_AFTER_FAILURE))
     }
 
     /// Ends [`Cache::maintain`] for good. Connections still work.
     pub fn stop(&self) {
-        unimplemented!()
+        self.store.maintenance.stop();
     }
 
     /// The figures an operator needs.
     pub fn stats(&self) -> StatsSnapshot {
-        unimplemented!()
+        let now = self.store.clock.now();
+        let volumes = self.store.volumes();
+        let oldest = volumes
+            .iter()
+            .filter_map(|volume| flush::oldest_dirty(volume))
+            .min();
+        let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest));
+        StatsSnapshot {
+            oldest_dirty_ms: age.as_millis() as u64,
+            slots_used: self.store.slots.usage().used,
+            ..self.store.stats.snapshot()
+        }
     }
 
     /// What is dirty now, by volume. After every connection has gone, this is what was not saved.
     pub fn leftovers(&self) -> Vec<Leftover> {
-        unimplemented!()
+        let volumes = self.store.volumes().into_iter();
+        let leftovers = volumes.map(|volume| Leftover {
+            volume: volume.name().to_owned(),
+            ranges: volume.dirty_ranges(),
+        });
+        leftovers
+            .filter(|leftover| !leftover.ranges.is_empty())
+            .collect()
     }
 }

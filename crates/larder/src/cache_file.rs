@@ -89,16 +89,31 @@ impl CacheFile for TemporaryFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        let end = offset + length;
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length) {
-            // Where it does not exist, at least the length is there and reads do not run short.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                if self.file.metadata()?.len() < end {
-                    rustix::fs::ftruncate(&self.file, end)?;
-                }
-                Ok(())
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length) {
+                // Interrupted by a signal, as tmpfs allows.
+                Err(Errno::INTR) => {}
+                // Where it does not exist, only writing makes room.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(self, offset, length),
+                other => return Ok(other?),
             }
-            other => Ok(other?),
         }
     }
+}
+
+/// Writes zeros over a range of a cache file.
+pub(crate) fn write_zeros(
+    file: &(impl CacheFile + ?Sized),
+    offset: u64,
+    length: u64,
+) -> io::Result<()> {
+    const CHUNK: u64 = 1 << 20;
+    let zeros = vec![0; CHUNK.min(length) as usize];
+    let mut done = 0;
+    while done < length {
+        let part = CHUNK.min(length - done);
+        file.write(offset + done, &zeros[..part as usize])?;
+        done += part;
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The figures an operator needs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// All figures at one moment. Requests count blocks unless the name says bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsSnapshot {
@@ -35,4 +37,63 @@ pub struct StatsSnapshot {
     pub fetch_waits: u64,
     /// Slots in use now.
     pub slots_used: u64,
+}
+
+/// A figure that only grows, or goes up and down; kept without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn subtract(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The figures as they are counted; see [`StatsSnapshot`] for what they mean.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub hits: Counter,
+    pub misses: Counter,
+    pub pass_through_reads: Counter,
+    pub no_room_reads: Counter,
+    pub writes: Counter,
+    pub no_room_writes: Counter,
+    pub origin_read_bytes: Counter,
+    pub origin_write_bytes: Counter,
+    pub dirty_bytes: Counter,
+    pub reclaimed: Counter,
+    pub reclaim_writebacks: Counter,
+    pub writeback_errors: Counter,
+    pub room_waits: Counter,
+    pub fetch_waits: Counter,
+}
+
+impl Stats {
+    pub(crate) fn snapshot(&self) -> StatsSnapshot {
+        StatsSnapshot {
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            pass_through_reads: self.pass_through_reads.get(),
+            no_room_reads: self.no_room_reads.get(),
+            writes: self.writes.get(),
+            no_room_writes: self.no_room_writes.get(),
+            origin_read_bytes: self.origin_read_bytes.get(),
+            origin_write_bytes: self.origin_write_bytes.get(),
+            dirty_bytes: self.dirty_bytes.get(),
+            reclaimed: self.reclaimed.get(),
+            reclaim_writebacks: self.reclaim_writebacks.get(),
+            writeback_errors: self.writeback_errors.get(),
+            room_waits: self.room_waits.get(),
+            fetch_waits: self.fetch_waits.get(),
+            ..StatsSnapshot::default()
+        }
+    }
 }

@@ -1,21 +1,312 @@
 //! A volume: one export as clients see it, with its own content, size and dirty state.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
 
+use crate::attached::{Attached, AttachedList};
+use crate::block::Pin;
 use crate::connection::Connection;
-use crate::{Error, Origin};
+use crate::directory::VolumeNumber;
+use crate::dirty_set::DirtySet;
+use crate::index::Index;
+use crate::pass_token::PassToken;
+use crate::range_lock::RangeLocks;
+use crate::sector::{BlockNumber, Geometry, Mask};
+use crate::store::Store;
+use crate::sync;
+use crate::zero_map::ZeroMap;
+use crate::{Error, ErrorKind, Origin};
+
+/// The most ranges of zeros a volume keeps; beyond it the origin is zeroed directly.
+pub(crate) const MAX_ZERO_RANGES: usize = 16384;
 
 /// One export as clients see it.
-pub struct Volume {}
+pub struct Volume {
+    number: VolumeNumber,
+    name: String,
+    store: Arc<Store>,
+    index: Index,
+    geometry: OnceLock<Geometry>,
+    size: AtomicU64,
+    dirty: Mutex<DirtySet>,
+    zeros: RwLock<ZeroMap>,
+    zero_ranges: AtomicUsize,
+    pub(crate) ranges: RangeLocks,
+    pub(crate) token: PassToken,
+    pub(crate) attached: AttachedList,
+    /// One connection joins at a time, since it may change the volume's size.
+    joining: Mutex<()>,
+    /// Failed flushes and FUA requests: an origin tells each failure once, so whoever counted on
+    /// a later flush must know of it.
+    pub(crate) durability_failures: AtomicU64,
+    poisoned: AtomicBool,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Volume {
+    pub(crate) fn new(store: Arc<Store>, name: &str) -> Arc<Self> {
+        let volume = Arc::new(Self {
+            number: store.number_volume(),
+            name: name.to_owned(),
+            index: Index::new(),
+            geometry: OnceLock::new(),
+            size: AtomicU64::new(0),
+            dirty: Mutex::default(),
+            zeros: RwLock::default(),
+            zero_ranges: AtomicUsize::new(0),
+            ranges: RangeLocks::default(),
+            token: PassToken::default(),
+            attached: AttachedList::default(),
+            joining: Mutex::default(),
+            durability_failures: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+            store,
+        });
+        volume.store.register(&volume);
+        volume
+    }
+
     /// The name it was made with.
     pub fn name(&self) -> &str {
-        unimplemented!()
+        &self.name
     }
 
     /// Joins a client to the volume through its own connection to the origin.
-    pub fn connect(self: &Arc<Self>, _origin: Arc<dyn Origin>) -> Result<Connection, Error> {
-        unimplemented!()
+    pub fn connect(self: &Arc<Self>, origin: Arc<dyn Origin>) -> Result<Connection, Error> {
+        let block_bytes = self.store.config.block_bytes;
+        let limits = origin.limits();
+        let wanted = Geometry::new(block_bytes, limits).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the origin's minimum request of {} bytes does not fit into a block of {block_bytes}: \
+                     a block size of at least {} is needed",
+                    limits.minimum, limits.minimum
+                ),
+            )
+        })?;
+        let attached = Attached::new(origin);
+        let _joining = sync::lock(&self.joining);
+        let geometry = *self.geometry.get_or_init(|| wanted);
+        if geometry.sector_bytes() < wanted.sector_bytes() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the origin's minimum request has grown to {} bytes since volume '{}' was first used",
+                    limits.minimum, self.name
+                ),
+            ));
+        }
+        let size = attached.origin.size();
+        if size < self.size() && self.attached.any_active() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "volume '{}' has {} bytes for the clients that are connected, and the origin now says {size}: \
+                     they must leave first, or the two are not one disk",
+                    self.name,
+                    self.size()
+                ),
+            ));
+        }
+        if self.size() != size {
+            crate::resize::resize(self, &attached, size);
+        }
+        self.attached.join(Arc::clone(&attached));
+        Ok(Connection::new(Arc::clone(self), attached))
+    }
+
+    pub(crate) fn number(&self) -> VolumeNumber {
+        self.number
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Sizes of blocks and sectors. Before the first connection there is nothing to ask about.
+    pub(crate) fn geometry(&self) -> Geometry {
+        match self.geometry.get() {
+            Some(geometry) => *geometry,
+            None => unreachable!("a volume is used only through its connections"),
+        }
+    }
+
+    pub(crate) fn has_geometry(&self) -> bool {
+        self.geometry.get().is_some()
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::SeqCst);
+    }
+
+    pub(crate) fn pin(&self, number: BlockNumber) -> Pin<'_> {
+        Pin::new(self, number)
+    }
+
+    /// The sectors of a block that lie within the volume.
+    pub(crate) fn existing(&self, number: BlockNumber) -> Mask {
+        self.geometry().existing(number, self.size())
+    }
+
+    /// A block's unsettled sectors have changed. Called with its latch held.
+    pub(crate) fn note_unsettled(&self, number: BlockNumber, was: Mask, now: Mask) {
+        if was.is_empty() != now.is_empty() {
+            let mut dirty = sync::lock(&self.dirty);
+            if now.is_empty() {
+                dirty.remove(number);
+            } else {
+                // Read under the lock, so that the set's order is that of the clock.
+                dirty.insert(number, self.store.clock.now());
+            }
+        }
+        let sector_bytes = self.geometry().sector_bytes();
+        let bytes = &self.store.stats.dirty_bytes;
+        bytes.add(u64::from((now - was).count()) * sector_bytes);
+        bytes.subtract(u64::from((was - now).count()) * sector_bytes);
+    }
+
+    /// Runs `action` on the dirty set. A leaf lock: it takes no other.
+    pub(crate) fn with_dirty<R>(&self, action: impl FnOnce(&mut DirtySet) -> R) -> R {
+        action(&mut sync::lock(&self.dirty))
+    }
+
+    /// Runs `action` on the zero map. A leaf lock: it takes no other.
+    pub(crate) fn with_zeros<R>(&self, action: impl FnOnce(&mut ZeroMap) -> R) -> R {
+        let mut zeros = sync::write(&self.zeros);
+        let result = action(&mut zeros);
+        zeros.note_time(self.store.clock.now());
+        self.zero_ranges.store(zeros.len(), Ordering::SeqCst);
+        result
+    }
+
+    /// Since when there have been ranges of zeros.
+    pub(crate) fn zeros_since(&self) -> Option<Duration> {
+        sync::read(&self.zeros).since()
+    }
+
+    /// How many ranges of zeros there are.
+    pub(crate) fn zero_ranges(&self) -> usize {
+        self.zero_ranges.load(Ordering::SeqCst)
+    }
+
+    /// The sectors of a block that are zero by state. Asked with its latch held.
+    pub(crate) fn zero_mask(&self, number: BlockNumber) -> Mask {
+        if self.zero_ranges() == 0 {
+            return Mask::EMPTY;
+        }
+        sync::read(&self.zeros).mask(self.geometry(), number, self.size())
+    }
+
+    /// Forgets that these sectors of a block are zero. Called with its latch held.
+    pub(crate) fn clear_zeros(&self, number: BlockNumber, sectors: Mask) {
+        if self.zero_ranges() == 0 {
+            return;
+        }
+        self.with_zeros(|zeros| {
+            for run in sectors.runs() {
+                let (start, end) = self.geometry().bytes_of(number, run, self.size());
+                zeros.remove(start, end);
+            }
+        });
+    }
+
+    /// Whether anything would be lost if the volume ended now.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.zero_ranges() > 0 || !sync::lock(&self.dirty).is_empty()
+    }
+
+    /// Everything the origin does not have, as byte ranges in order: offset and length.
+    pub(crate) fn dirty_ranges(&self) -> Vec<(u64, u64)> {
+        if !self.has_geometry() {
+            return Vec::new();
+        }
+        let (geometry, size) = (self.geometry(), self.size());
+        let mut ranges: Vec<(u64, u64)> = self.with_zeros(|zeros| {
+            zeros
+                .overlapping(0, u64::MAX)
+                .map(|range| (range.start, range.end))
+                .collect()
+        });
+        for number in self.with_dirty(|dirty| dirty.all()) {
+            let state = self
+                .index
+                .peek(number, self.existing(number), &self.store.directory);
+            ranges.extend(
+                state
+                    .unsettled()
+                    .runs()
+                    .map(|run| geometry.bytes_of(number, run, size)),
+            );
+        }
+        ranges.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in ranges {
+            match joined.last_mut() {
+                Some(last) if start <= last.1 => last.1 = last.1.max(end),
+                _ => joined.push((start, end)),
+            }
+        }
+        joined
+            .into_iter()
+            .map(|(start, end)| (start, end - start))
+            .collect()
+    }
+
+    /// Whether nothing would be missed if the volume were forgotten while nobody uses it.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_dirty() && self.index.is_empty()
+    }
+
+    pub(crate) fn durability_failed(&self) {
+        self.durability_failures.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// After a panic: requests fail from now on.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::SeqCst);
+        self.store.check_damage();
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Relaxed) || self.store.is_damaged()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.store.unregister(self.number);
+        let sector_bytes = self
+            .geometry
+            .get()
+            .map_or(0, |geometry| geometry.sector_bytes());
+        let mut dirty_sectors = 0;
+        for number in self.with_dirty(|dirty| dirty.all()) {
+            let state = self.index.peek(number, Mask::EMPTY, &self.store.directory);
+            dirty_sectors += u64::from(state.unsettled().count());
+        }
+        self.store
+            .stats
+            .dirty_bytes
+            .subtract(dirty_sectors * sector_bytes);
+        for slot in self.index.drain() {
+            self.store.release(slot);
+        }
     }
 }

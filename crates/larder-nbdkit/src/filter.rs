@@ -1,0 +1,154 @@
+//! The filter as nbdkit sees it: from the command line to the end.
+//!
+//! The cache file is made in `get_ready`: after every parameter is known, before nbdkit changes its
+//! user, goes into the background or serves anybody.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use nbdkit_filter::{Config, Error, Filter, OpenRequest, Result, ThreadModel, Value};
+
+use crate::client::Client;
+use crate::parameters::{Parameters, Parser, Settings, Taken};
+use crate::report;
+use crate::running::Running;
+
+/// The filter.
+#[derive(Default)]
+pub(crate) struct Larder {
+    parameters: Parameters,
+    /// None until `config_complete`.
+    settings: Option<Settings>,
+    /// None until `get_ready`.
+    running: Option<Arc<Running>>,
+}
+
+impl Larder {
+    fn running(&self) -> Result<&Arc<Running>> {
+        self.running
+            .as_ref()
+            .ok_or_else(|| Error::invalid("cache: not ready"))
+    }
+}
+
+/// nbdkit's own parsers. They tell what is wrong before we tell what would be right.
+struct NbdkitParser;
+
+impl Parser for NbdkitParser {
+    fn size(&self, text: &str) -> Option<u64> {
+        nbdkit_filter::parse_size(text).ok()
+    }
+
+    fn unsigned(&self, name: &str, text: &str) -> Option<u32> {
+        nbdkit_filter::parse_unsigned(name, text).ok()
+    }
+
+    fn boolean(&self, text: &str) -> Option<bool> {
+        nbdkit_filter::parse_bool(text).ok()
+    }
+}
+
+impl Filter for Larder {
+    const NAME: &'static CStr = c"cache";
+    const LONGNAME: Option<&'static CStr> = Some(c"Larder block cache");
+    const DESCRIPTION: Option<&'static CStr> = Some(
+        c"Keeps copies of a slow plugin's blocks in a file. In place of nbdkit's cache filter.",
+    );
+    const CONFIG_HELP: Option<&'static CStr> = Some(
+        c"cache=MODE                   When writes reach the plugin: writeback (default),
+                             writethrough or unsafe.
+cache-min-block-size=SIZE    Unit of caching, a power of two from 4K to 2G
+                             (default 64K).
+cache-max-size=SIZE          Limit on the cache's size on disk, at least 1M
+                             (default none).
+cache-high-threshold=PCT     Blocks are dropped above this share of the limit
+                             (default 95).
+cache-low-threshold=PCT      ... until less than this share is used (default 80).
+cache-on-read=BOOL|/PATH     Keep what is read, always or while /PATH exists
+                             (default false).
+cache-exports=WHICH          Volumes: separate by export name (default), shared
+                             by all names, or one for each connection.
+cache-dirty-age=SECONDS|off  Write back what is older without a flush
+                             (default off).
+TMPDIR                       Environment: where the cache file goes
+                             (default /var/tmp).",
+    );
+
+    type Connection = Client;
+
+    fn load() -> Result<Self> {
+        Ok(Self::default())
+    }
+
+    fn config(&mut self, key: &str, value: Value<'_>) -> Result<Config> {
+        let value = value.path().as_os_str();
+        match self.parameters.set(key, value, &NbdkitParser) {
+            Ok(Taken::Ours) => Ok(Config::Taken),
+            Ok(Taken::Next) => Ok(Config::PassOn),
+            Err(error) => Err(Error::invalid(error.to_string())),
+        }
+    }
+
+    fn config_complete(&mut self) -> Result<()> {
+        let settings = self
+            .parameters
+            .finish()
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        for warning in &settings.warnings {
+            report::warning(warning);
+        }
+        self.settings = Some(settings);
+        Ok(())
+    }
+
+    fn get_ready(&mut self, model: ThreadModel) -> Result<()> {
+        let settings = self
+            .settings
+            .take()
+            .ok_or_else(|| Error::invalid("cache: the parameters are not complete"))?;
+        let background = model == ThreadModel::Parallel;
+        self.running = Some(Arc::new(Running::new(settings, background)?));
+        Ok(())
+    }
+
+    fn after_fork(&self) -> Result<()> {
+        self.running()?.start()
+    }
+
+    fn cleanup(&self) {
+        if let Some(running) = &self.running {
+            running.end();
+        }
+    }
+
+    fn dump_plugin(&self) {
+        println!("larder_version={}", env!("CARGO_PKG_VERSION"));
+        println!("larder_features=cache-exports,cache-dirty-age");
+    }
+
+    fn open(&self, request: &mut OpenRequest<'_>) -> Result<Client> {
+        Ok(Client::new(self.running()?, request.export_name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spelling::NAMES;
+
+    #[test]
+    fn help_and_manual_name_every_parameter() {
+        let help = Larder::CONFIG_HELP
+            .and_then(|help| help.to_str().ok())
+            .unwrap();
+        let manual = include_str!("../nbdkit-larder-filter.1").replace("\\-", "-");
+        for name in NAMES {
+            assert!(
+                help.lines()
+                    .any(|line| line.starts_with(&format!("{name}="))),
+                "{name}"
+            );
+            assert!(manual.contains(&format!("{name}=")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The thread that reclaims and writes back by age while requests are served.
+//!
+//! There is one if the thread model is parallel, from `after_fork` (threads do not survive a fork)
+//! to `cleanup`.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use larder::Cache;
+
+/// How long one wait for work lasts at most. Work and the end cut it short.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// The thread, while there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Maintenance {
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Maintenance {
+    /// Starts the thread.
+    pub(crate) fn start(&self, cache: &Arc<Cache>) -> io::Result<()> {
+        let cache = Arc::clone(cache);
+        let thread = thread::Builder::new()
+            .name("larder-maintain".to_owned())
+            .spawn(move || while cache.maintain(WAIT) {})?;
+        *self.slot() = Some(thread);
+        Ok(())
+    }
+
+    /// Ends the thread, if it was started, and waits for it.
+    pub(crate) fn stop(&self, cache: &Cache) {
+        cache.stop();
+        let thread = self.slot().take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            // Its message went to standard error; requests have done its work since.
+            nbdkit_filter::log::error("cache: background work ended early");
+        }
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

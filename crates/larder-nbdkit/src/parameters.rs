@@ -1,0 +1,313 @@
+//! The parameters: what a user typed becomes what the engine is told.
+//!
+//! Each is checked as it comes, for what it is by itself; what must hold between them is checked
+//! once all are known ([`Parameters::finish`]) and, for the block, once the cache file's file
+//! system is known ([`Settings::fit_file_system`]). One given twice counts as given last, as
+//! nbdkit's filters do. Sizes, numbers and booleans are parsed by a [`Parser`], which is nbdkit's
+//! own where this runs: what may be typed stays the same.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
+use larder::{CacheOnRead, Config, Mode};
+
+use crate::identity::Exports;
+use crate::report::one_line;
+use crate::spelling::{self, Owner};
+
+/// Parses what users type. None is a refusal, whose reason the parser may have told already.
+pub(crate) trait Parser {
+    /// A size in bytes, such as `64K`. Never negative.
+    fn size(&self, text: &str) -> Option<u64>;
+
+    /// A number without sign or unit.
+    fn unsigned(&self, name: &str, text: &str) -> Option<u32>;
+
+    /// A yes or a no.
+    fn boolean(&self, text: &str) -> Option<bool>;
+}
+
+/// A parameter that cannot be: what was typed, and what would be right.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ParameterError {
+    typed: String,
+    advice: String,
+}
+
+impl ParameterError {
+    fn new(name: &str, value: &OsStr, advice: impl Into<String>) -> Self {
+        Self {
+            typed: one_line(&format!("{name}={}", value.to_string_lossy())),
+            advice: advice.into(),
+        }
+    }
+}
+
+impl fmt::Display for ParameterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.typed, self.advice)
+    }
+}
+
+impl std::error::Error for ParameterError {}
+
+/// What became of one parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is ours.
+    Ours,
+    /// It is for the next filter or the plugin.
+    Next,
+}
+
+/// A value together with the way it was typed, for messages.
+#[derive(Clone, Debug)]
+struct Typed<T> {
+    value: T,
+    text: OsString,
+}
+
+/// The parameters given so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parameters {
+    mode: Mode,
+    min_block_bytes: Option<Typed<u64>>,
+    max_size_bytes: Option<Typed<u64>>,
+    high_threshold_percent: Option<Typed<u32>>,
+    low_threshold_percent: Option<Typed<u32>>,
+    cache_on_read: CacheOnRead,
+    exports: Exports,
+    dirty_age: Option<Duration>,
+}
+
+impl Parameters {
+    /// Takes `key=value` if it is ours.
+    pub(crate) fn set(
+        &mut self,
+        key: &str,
+        value: &OsStr,
+        parser: &dyn Parser,
+    ) -> Result<Taken, ParameterError> {
+        let name = match spelling::owner(key) {
+            Owner::Ours(name) => name,
+            Owner::Misspelt(nearest) => return Err(misspelt(key, value, nearest)),
+            Owner::Next => return Ok(Taken::Next),
+        };
+        // What is not UTF-8 is no word and no number; only a path may be it.
+        let text = value.to_str().unwrap_or("\u{fffd}");
+        let refused = |advice: &str| ParameterError::new(name, value, advice);
+        match name {
+            "cache" => {
+                self.mode = mode(text)
+                    .ok_or_else(|| refused("must be writeback, writethrough or unsafe"))?;
+            }
+            "cache-min-block-size" => {
+                let bytes = block_bytes(text, parser).ok_or_else(|| {
+                    refused("must be a power of two from 4096 (4K) to 2147483648 (2G)")
+                })?;
+                self.min_block_bytes = Some(typed(bytes, value));
+            }
+            "cache-max-size" => {
+                let bytes = max_size_bytes(text, parser)
+                    .ok_or_else(|| refused("must be a size of at least 1M"))?;
+                self.max_size_bytes = Some(typed(bytes, value));
+            }
+            "cache-high-threshold" => {
+                let percent = percent(name, value, parser)?;
+                self.high_threshold_percent = Some(typed(percent, value));
+            }
+            "cache-low-threshold" => {
+                let percent = percent(name, value, parser)?;
+                self.low_threshold_percent = Some(typed(percent, value));
+            }
+            "cache-on-read" => {
+                self.cache_on_read = cache_on_read(value, text, parser)
+                    .ok_or_else(|| refused("must be true, false or a path that begins with /"))?;
+            }
+            "cache-exports" => {
+                self.exports = Exports::from_word(text)
+                    .ok_or_else(|| refused("must be separate, shared or connection"))?;
+            }
+            _ => {
+                self.dirty_age = dirty_age(name, text, parser)
+                    .ok_or_else(|| refused("must be off or a number of seconds, at least 1"))?;
+            }
+        }
+        Ok(Taken::Ours)
+    }
+
+    /// Checks what must hold between the parameters.
+    pub(crate) fn finish(&self) -> Result<Settings, ParameterError> {
+        let mut warnings = Vec::new();
+        let mut config = Config {
+            mode: self.mode,
+            cache_on_read: self.cache_on_read.clone(),
+            dirty_age: self.dirty_age,
+            max_size_bytes: self.max_size_bytes.as_ref().map(|size| size.value),
+            ..Config::default()
+        };
+        if let Some(block) = &self.min_block_bytes {
+            config.block_bytes = block.value;
+        }
+        if let Some(high) = &self.high_threshold_percent {
+            config.high_threshold_percent = at_most_100("high", high, &mut warnings);
+        }
+        if let Some(low) = &self.low_threshold_percent {
+            config.low_threshold_percent = at_most_100("low", low, &mut warnings);
+        }
+        if let Some(size) = &self.max_size_bytes {
+            room_for_a_block(&size.text, size.value, config.block_bytes)?;
+            let (low, high) = (config.low_threshold_percent, config.high_threshold_percent);
+            if low >= high {
+                return Err(self.thresholds_crossed(low, high));
+            }
+        }
+        Ok(Settings {
+            config,
+            exports: self.exports,
+            warnings,
+            max_size_text: self.max_size_bytes.as_ref().map(|size| size.text.clone()),
+        })
+    }
+
+    /// The message for thresholds the wrong way round names one that was typed.
+    fn thresholds_crossed(&self, low: u32, high: u32) -> ParameterError {
+        match (&self.low_threshold_percent, &self.high_threshold_percent) {
+            (None, Some(typed)) => ParameterError::new(
+                "cache-high-threshold",
+                &typed.text,
+                format!("must be more than cache-low-threshold, which is {low}"),
+            ),
+            (typed, _) => ParameterError::new(
+                "cache-low-threshold",
+                typed.as_ref().map_or(OsStr::new(""), |typed| &typed.text),
+                format!("must be less than cache-high-threshold, which is {high}"),
+            ),
+        }
+    }
+}
+
+/// Parameters that agree with each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// For the engine. `background` is for the caller to set.
+    pub(crate) config: Config,
+    /// How a volume is known.
+    pub(crate) exports: Exports,
+    /// What a user should hear that stops nothing.
+    pub(crate) warnings: Vec<String>,
+    max_size_text: Option<OsString>,
+}
+
+impl Settings {
+    /// Raises the block to the block size of the file system that the cache file is on.
+    pub(crate) fn fit_file_system(
+        &mut self,
+        file_system_block_bytes: u64,
+    ) -> Result<(), ParameterError> {
+        let block = file_system_block_bytes
+            .checked_next_power_of_two()
+            .unwrap_or(MAX_BLOCK_BYTES)
+            .clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES);
+        self.config.block_bytes = self.config.block_bytes.max(block);
+        match (self.config.max_size_bytes, &self.max_size_text) {
+            (Some(max), Some(text)) => room_for_a_block(text, max, self.config.block_bytes),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn typed<T>(value: T, text: &OsStr) -> Typed<T> {
+    Typed {
+        value,
+        text: text.to_owned(),
+    }
+}
+
+fn misspelt(key: &str, value: &OsStr, nearest: Option<&str>) -> ParameterError {
+    let advice = match nearest {
+        Some(name) => format!("there is no such parameter; did you mean {name}?"),
+        None => format!(
+            "there is no such parameter; there are {}",
+            spelling::NAMES.join(", ")
+        ),
+    };
+    ParameterError::new(key, value, advice)
+}
+
+fn mode(text: &str) -> Option<Mode> {
+    match text {
+        "writeback" => Some(Mode::Writeback),
+        "writethrough" => Some(Mode::Writethrough),
+        "unsafe" => Some(Mode::Unsafe),
+        _ => None,
+    }
+}
+
+fn block_bytes(text: &str, parser: &dyn Parser) -> Option<u64> {
+    let bytes = parser.size(text)?;
+    let fits = (MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&bytes);
+    (fits && bytes.is_power_of_two()).then_some(bytes)
+}
+
+fn max_size_bytes(text: &str, parser: &dyn Parser) -> Option<u64> {
+    let bytes = parser.size(text)?;
+    (bytes >= MIN_MAX_SIZE_BYTES).then_some(bytes)
+}
+
+fn percent(name: &str, value: &OsStr, parser: &dyn Parser) -> Result<u32, ParameterError> {
+    value
+        .to_str()
+        .and_then(|text| parser.unsigned(name, text))
+        .filter(|percent| *percent > 0)
+        .ok_or_else(|| {
+            ParameterError::new(name, value, "must be a whole number of percent, 1 to 100")
+        })
+}
+
+fn at_most_100(which: &str, typed: &Typed<u32>, warnings: &mut Vec<String>) -> u32 {
+    if typed.value > 100 {
+        let text = typed.text.to_string_lossy();
+        warnings.push(format!(
+            "cache-{which}-threshold={text}: more than 100 percent counts as 100"
+        ));
+    }
+    typed.value.min(100)
+}
+
+fn cache_on_read(value: &OsStr, text: &str, parser: &dyn Parser) -> Option<CacheOnRead> {
+    if value.as_bytes().starts_with(b"/") {
+        return Some(CacheOnRead::WhileExists(PathBuf::from(value)));
+    }
+    Some(match parser.boolean(text)? {
+        true => CacheOnRead::Always,
+        false => CacheOnRead::Never,
+    })
+}
+
+/// The outer None is a refusal, the inner one is `off`.
+fn dirty_age(name: &str, text: &str, parser: &dyn Parser) -> Option<Option<Duration>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let seconds = parser.unsigned(name, text).filter(|seconds| *seconds > 0)?;
+    Some(Some(Duration::from_secs(seconds.into())))
+}
+
+fn room_for_a_block(max_text: &OsStr, max: u64, block: u64) -> Result<(), ParameterError> {
+    if max >= block {
+        return Ok(());
+    }
+    let advice = format!(
+        "must be at least one block, and a block is {block} bytes \
+         (the larger of cache-min-block-size and the block size of TMPDIR's file system)"
+    );
+    Err(ParameterError::new("cache-max-size", max_text, advice))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! What the engine has to say, put into nbdkit's log.
+//!
+//! nbdkit has two levels: errors, which are always seen, and debug messages, which are seen with
+//! `-v`. A warning goes out as an error whose text begins with `warning:`, since it is nothing
+//! worth if nobody sees it. What happens to each block is told with `-v -D cache.verbose=1`, as
+//! by the filter this one replaces.
+
+use std::fmt::Write;
+use std::io;
+
+use larder::{Leftover, Log, Mode, StatsSnapshot};
+use nbdkit_filter::log;
+
+use crate::debug_verbose;
+
+/// Ranges that one message names; a log line has its limits.
+const RANGES_PER_MESSAGE: usize = 32;
+
+/// nbdkit's log.
+#[derive(Debug)]
+pub(crate) struct NbdkitLog;
+
+impl Log for NbdkitLog {
+    fn error(&self, message: &str) {
+        log::error(&format!("cache: {message}"));
+    }
+
+    fn warning(&self, message: &str) {
+        warning(message);
+    }
+
+    fn debug(&self, message: &str) {
+        if self.verbose() {
+            log::debug(&format!("cache: {message}"));
+        }
+    }
+
+    fn verbose(&self) -> bool {
+        debug_verbose()
+    }
+}
+
+/// Tells what a user should hear and what stops nothing.
+pub(crate) fn warning(message: &str) {
+    log::error(&format!("warning: cache: {message}"));
+}
+
+/// The text, changed only where it would break a log's line.
+pub(crate) fn one_line(text: &str) -> String {
+    if text.contains(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What the system says of an error, without the number that Rust adds.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// All figures in one line of `key=value`.
+pub(crate) fn stats_line(stats: &StatsSnapshot) -> String {
+    // Taken apart so that a new figure cannot be forgotten here.
+    let StatsSnapshot {
+        hits,
+        misses,
+        pass_through_reads,
+        no_room_reads,
+        writes,
+        no_room_writes,
+        origin_read_bytes,
+        origin_write_bytes,
+        dirty_bytes,
+        oldest_dirty_ms,
+        reclaimed,
+        reclaim_writebacks,
+        writeback_errors,
+        room_waits,
+        fetch_waits,
+        slots_used,
+    } = stats;
+    format!(
+        "cache: stats: hits={hits} misses={misses} pass_through_reads={pass_through_reads} \
+         no_room_reads={no_room_reads} writes={writes} no_room_writes={no_room_writes} \
+         origin_read_bytes={origin_read_bytes} origin_write_bytes={origin_write_bytes} \
+         dirty_bytes={dirty_bytes} oldest_dirty_ms={oldest_dirty_ms} reclaimed={reclaimed} \
+         reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
+         room_waits={room_waits} fetch_waits={fetch_waits} slots_used={slots_used}"
+    )
+}
+
+/// What is to be said at the end about data that did not reach the plugin.
+pub(crate) fn farewell(mode: Mode, leftovers: &[Leftover]) -> Vec<String> {
+    let bytes: u64 = leftovers
+        .iter()
+        .flat_map(|leftover| &leftover.ranges)
+        .map(|(_, length)| length)
+        .sum();
+    if bytes == 0 {
+        return Vec::new();
+    }
+    match mode {
+        Mode::Unsafe => vec![format!(
+            "warning: cache: {bytes} bytes that were not written to the plugin are discarded, \
+             as cache=unsafe says"
+        )],
+        Mode::Writeback | Mode::Writethrough => leftovers.iter().flat_map(lost).collect(),
+    }
+}
+
+/// The messages that name what a volume lost.
+fn lost(leftover: &Leftover) -> Vec<String> {
+    leftover
+        .ranges
+        .chunks(RANGES_PER_MESSAGE)
+        .map(|ranges| {
+            let mut message = format!(
+                "cache: lost, never written to the plugin, export \"{}\":",
+                leftover.volume.escape_debug()
+            );
+            for (index, (offset, length)) in ranges.iter().enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                // Writing into a string does not fail.
+                let _ = write!(message, "{comma} {length} bytes at {offset}");
+            }
+            message
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leftover(volume: &str, ranges: &[(u64, u64)]) -> Leftover {
+        Leftover {
+            volume: volume.to_owned(),
+            ranges: ranges.to_vec(),
+        }
+    }
+
+    #[test]
+    fn every_figure_is_a_pair() {
+        let stats = StatsSnapshot {
+            hits: 7,
+            slots_used: 9,
+            ..StatsSnapshot::default()
+        };
+        let line = stats_line(&stats);
+        let pairs = line.strip_prefix("cache: stats: ").expect("the prefix");
+        assert_eq!(pairs.split(' ').count(), 16);
+        assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
+        assert!(pairs.starts_with("hits=7 ") && pairs.ends_with(" slots_used=9"));
+    }
+
+    #[test]
+    fn what_was_lost_is_named_by_range() {
+        let said = farewell(Mode::Writeback, &[leftover("a", &[(0, 512), (4096, 8192)])]);
+        assert_eq!(
+            said,
+            ["cache: lost, never written to the plugin, export \"a\": \
+              512 bytes at 0, 8192 bytes at 4096"]
+        );
+    }
+
+    #[test]
+    fn many_ranges_make_several_messages_and_none_is_left_out() {
+        let ranges: Vec<(u64, u64)> = (0..100).map(|index| (index * 1024, 512)).collect();
+        let said = farewell(Mode::Writeback, &[leftover("", &ranges)]);
+        assert_eq!(said.len(), 4);
+        let named: usize = said.iter().map(|line| line.matches(" at ").count()).sum();
+        assert_eq!(named, 100);
+    }
+
+    #[test]
+    fn unsafe_mode_tells_only_how_much() {
+        let said = farewell(
+            Mode::Unsafe,
+            &[leftover("a", &[(0, 512)]), leftover("b", &[(0, 1024)])],
+        );
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains(" 1536 bytes "));
+    }
+
+    #[test]
+    fn a_reason_is_the_systems_own_words() {
+        let error = io::Error::from_raw_os_error(2);
+        assert_eq!(reason(&error), "No such file or directory");
+        assert_eq!(reason(&io::Error::other("why")), "why");
+    }
+
+    #[test]
+    fn nothing_lost_is_nothing_said() {
+        assert!(farewell(Mode::Writeback, &[]).is_empty());
+        assert!(farewell(Mode::Unsafe, &[leftover("a", &[])]).is_empty());
+    }
+}

@@ -1,0 +1,183 @@
+//! The connections of a volume to its origin, and who may use them.
+//!
+//! Background work borrows a live writable connection. A connection that leaves is taken off the
+//! list first, so that nobody else borrows it, and then waits until every borrow has ended.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use std::io;
+
+use crate::origin::{Capabilities, Fua, Origin, RequestLimits};
+use crate::sync;
+
+/// One connection to the origin, with what it said of itself.
+pub(crate) struct Attached {
+    pub origin: Arc<dyn Origin>,
+    pub capabilities: Capabilities,
+    pub limits: RequestLimits,
+    /// It has served a request. One that has not may be a handshake that will never end properly.
+    active: AtomicBool,
+    borrows: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Attached {
+    pub(crate) fn new(origin: Arc<dyn Origin>) -> Arc<Self> {
+        Arc::new(Self {
+            capabilities: origin.capabilities(),
+            limits: origin.limits(),
+            origin,
+            active: AtomicBool::new(false),
+            borrows: Mutex::new(0),
+            returned: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn set_active(&self) {
+        if !self.active.load(Ordering::Relaxed) {
+            self.active.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Reads at least the bytes from `start` to `end`, as the origin's minimum and maximum want it.
+    /// Gives the offset of the first byte read, too.
+    pub(crate) fn read_span(&self, start: u64, end: u64) -> io::Result<(u64, Vec<u8>)> {
+        let minimum = u64::from(self.limits.minimum.max(1));
+        let first = start / minimum * minimum;
+        let last = (end.div_ceil(minimum) * minimum).min(self.origin.size());
+        let mut buffer = vec![0; (last - first) as usize];
+        self.read_into(first, &mut buffer)?;
+        Ok((first, buffer))
+    }
+
+    /// Whether a read of these bytes needs no widening.
+    pub(crate) fn is_aligned(&self, start: u64, end: u64) -> bool {
+        let minimum = u64::from(self.limits.minimum.max(1));
+        start % minimum == 0 && (end % minimum == 0 || end == self.origin.size())
+    }
+
+    /// Fills `buffer` from an aligned offset, in as many requests as the maximum wants.
+    pub(crate) fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut at = offset;
+        for part in buffer.chunks_mut(self.maximum_bytes()) {
+            self.origin.read(at, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes aligned data, in as many requests as the maximum wants. With `durable` it is on
+    /// stable storage on return, as far as the origin knows how.
+    pub(crate) fn write(&self, offset: u64, data: &[u8], durable: bool) -> io::Result<()> {
+        let fua = durable && self.fua_per_request(data.len());
+        let mut at = offset;
+        for part in data.chunks(self.maximum_bytes()) {
+            self.origin.write(at, part, fua)?;
+            at += part.len() as u64;
+        }
+        if durable && !fua {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether to ask for durability with each of the requests that so many bytes need, rather
+    /// than flush once after them.
+    fn fua_per_request(&self, bytes: usize) -> bool {
+        match self.capabilities.fua {
+            Fua::None => false,
+            Fua::Emulated => bytes <= self.maximum_bytes(),
+            Fua::Native => true,
+        }
+    }
+
+    /// Flushes the origin if it can.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        if self.capabilities.flush {
+            self.origin.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The longest request, in bytes.
+    pub(crate) fn maximum_bytes(&self) -> usize {
+        let minimum = self.limits.minimum.max(1);
+        (self.limits.maximum / minimum * minimum).max(minimum) as usize
+    }
+
+    fn is_active_writer(&self) -> bool {
+        self.capabilities.write && self.active.load(Ordering::SeqCst)
+    }
+}
+
+/// A connection that somebody else uses; given back when dropped.
+pub(crate) struct Borrowed {
+    attached: Arc<Attached>,
+}
+
+impl std::ops::Deref for Borrowed {
+    type Target = Attached;
+    fn deref(&self) -> &Attached {
+        &self.attached
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        *sync::lock(&self.attached.borrows) -= 1;
+        self.attached.returned.notify_all();
+    }
+}
+
+/// All live connections of a volume.
+#[derive(Default)]
+pub(crate) struct AttachedList {
+    list: Mutex<Vec<Arc<Attached>>>,
+}
+
+impl AttachedList {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Attached>>> {
+        sync::lock(&self.list)
+    }
+
+    pub(crate) fn join(&self, attached: Arc<Attached>) {
+        self.lock().push(attached);
+    }
+
+    /// A live writable connection whose origin allows calls from other threads.
+    pub(crate) fn borrow_writer(&self) -> Option<Borrowed> {
+        let list = self.lock();
+        let attached = list
+            .iter()
+            .find(|attached| attached.is_active_writer() && attached.capabilities.parallel)?;
+        *sync::lock(&attached.borrows) += 1;
+        Some(Borrowed {
+            attached: Arc::clone(attached),
+        })
+    }
+
+    /// Whether any connection has served a request.
+    pub(crate) fn any_active(&self) -> bool {
+        self.lock()
+            .iter()
+            .any(|attached| attached.active.load(Ordering::SeqCst))
+    }
+
+    /// Takes a connection off the list. True if no other writable one is in use.
+    pub(crate) fn leave(&self, leaving: &Arc<Attached>) -> bool {
+        let mut list = self.lock();
+        list.retain(|attached| !Arc::ptr_eq(attached, leaving));
+        !list.iter().any(|attached| attached.is_active_writer())
+    }
+
+    /// Waits until nobody else uses a connection that is off the list.
+    pub(crate) fn wait_for_borrows(leaving: &Attached) {
+        let mut borrows = sync::lock(&leaving.borrows);
+        while *borrows > 0 {
+            borrows = sync::wait(&leaving.returned, borrows);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The index: which blocks of a volume have a slot, and which are pinned.
+//!
+//! Sharded by block number, each shard under a short lock. While nobody uses a block its state is
+//! compact: the slot's number, and masks only if it is not both wholly valid and clean. While
+//! somebody does, the state is in a [`Block`] behind its latch, and the compact entry is
+//! only a place holder. The pin count lives under the shard's lock, so eviction, which only looks at
+//! compact entries, can never meet a block in use.
+
+use std::sync::{Arc, Mutex};
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashMap, HashTable};
+
+use crate::block::{Block, BlockState};
+use crate::directory::{Directory, SlotNumber};
+use crate::sector::{BlockNumber, Mask};
+use crate::sync;
+
+const SHARDS: usize = 32;
+
+#[derive(Clone, Copy, Debug)]
+struct Masks {
+    valid: Mask,
+    dirty: Mask,
+    writing: Mask,
+}
+
+struct Pinned {
+    block: Arc<Block>,
+    count: u32,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// Slots, hashed by the number of the block that the directory says they hold.
+    resident: HashTable<SlotNumber>,
+    /// Only of blocks that are not both wholly valid and clean.
+    masks: HashMap<SlotNumber, Masks>,
+    pinned: HashMap<BlockNumber, Pinned>,
+}
+
+/// What became of an eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evicted {
+    /// The slot is the caller's.
+    Yes,
+    /// Somebody is using the block.
+    Pinned,
+    /// The block must be written back first.
+    Dirty,
+    /// The slot does not hold this block (any more).
+    Gone,
+}
+
+/// The index of one volume.
+pub(crate) struct Index {
+    shards: Box<[Mutex<Shard>]>,
+}
+
+/// Spreads block numbers over 64 bits (the finalizer of MurmurHash3).
+pub(crate) fn hash(number: BlockNumber) -> u64 {
+    let mut bits = number.0;
+    bits = (bits ^ (bits >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    bits = (bits ^ (bits >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    bits ^ (bits >> 33)
+}
+
+impl Index {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    fn shard(&self, number: BlockNumber) -> &Mutex<Shard> {
+        &self.shards[hash(number) as usize >> 7 & (SHARDS - 1)]
+    }
+
+    /// Pins a block, resident or not. `full` are the sectors of a wholly valid block.
+    pub(crate) fn pin(&self, number: BlockNumber, full: Mask, directory: &Directory) -> Pinning {
+        let mut shard = sync::lock(self.shard(number));
+        if let Some(pinned) = shard.pinned.get_mut(&number) {
+            pinned.count += 1;
+            return Pinning {
+                block: Arc::clone(&pinned.block),
+                is_first: false,
+            };
+        }
+        let block = Arc::new(Block::new(number, shard.state(number, full, directory)));
+        let pinned = Pinned {
+            block: Arc::clone(&block),
+            count: 1,
+        };
+        shard.pinned.insert(number, pinned);
+        Pinning {
+            block,
+            is_first: true,
+        }
+    }
+
+    /// Lets go of a pin.
+    pub(crate) fn unpin(&self, block: &Block, full: Mask, directory: &Directory) -> Unpinned {
+        let number = block.number();
+        let mut shard = sync::lock(self.shard(number));
+        let Some(pinned) = shard.pinned.get_mut(&number) else {
+            return Unpinned::Shared;
+        };
+        pinned.count -= 1;
+        if pinned.count > 0 {
+            return Unpinned::Shared;
+        }
+        shard.pinned.remove(&number);
+        let state = block.take_state();
+        shard.put_back(number, &state, full, directory)
+    }
+
+    /// Takes a slot away from a block that is neither pinned nor dirty.
+    pub(crate) fn evict(
+        &self,
+        number: BlockNumber,
+        slot: SlotNumber,
+        directory: &Directory,
+    ) -> Evicted {
+        let mut shard = sync::lock(self.shard(number));
+        if shard.pinned.contains_key(&number) {
+            return Evicted::Pinned;
+        }
+        if shard.find(number, directory) != Some(slot) {
+            return Evicted::Gone;
+        }
+        if let Some(masks) = shard.masks.get(&slot) {
+            if !(masks.dirty | masks.writing_counts()).is_empty() {
+                return Evicted::Dirty;
+            }
+        }
+        shard.masks.remove(&slot);
+        shard.remove(number, directory);
+        Evicted::Yes
+    }
+
+    /// Whether a block has a slot. Only a hint: nothing keeps it so.
+    pub(crate) fn has_slot(&self, number: BlockNumber, directory: &Directory) -> bool {
+        self.peek(number, Mask::EMPTY, directory).slot.is_some()
+    }
+
+    /// A look at a block's state. Only a hint: nothing keeps it so.
+    pub(crate) fn peek(
+        &self,
+        number: BlockNumber,
+        full: Mask,
+        directory: &Directory,
+    ) -> BlockState {
+        let shard = sync::lock(self.shard(number));
+        match shard.pinned.get(&number) {
+            None => shard.state(number, full, directory),
+            Some(pinned) => {
+                let block = Arc::clone(&pinned.block);
+                drop(shard);
+                block.look()
+            }
+        }
+    }
+
+    /// Runs `action` on the slot of a block that nobody has pinned, if all of `sectors` are valid,
+    /// with the shard's lock held.
+    pub(crate) fn if_valid<R>(
+        &self,
+        number: BlockNumber,
+        sectors: Mask,
+        directory: &Directory,
+        action: impl FnOnce(SlotNumber) -> Option<R>,
+    ) -> Option<R> {
+        let shard = sync::lock(self.shard(number));
+        let slot = shard.find(number, directory)?;
+        if !shard.pinned.is_empty() && shard.pinned.contains_key(&number) {
+            return None;
+        }
+        match shard.masks.get(&slot) {
+            Some(masks) if !(sectors - masks.valid).is_empty() => None,
+            _ => action(slot),
+        }
+    }
+
+    /// Runs `action` if nothing is known of the block, and keeps it so meanwhile.
+    pub(crate) fn if_unknown(
+        &self,
+        number: BlockNumber,
+        directory: &Directory,
+        action: impl FnOnce(),
+    ) -> bool {
+        let shard = sync::lock(self.shard(number));
+        let unknown =
+            !shard.pinned.contains_key(&number) && shard.find(number, directory).is_none();
+        if unknown {
+            action();
+        }
+        unknown
+    }
+
+    /// The blocks from `first` up to, not including, `end` that are resident or pinned.
+    pub(crate) fn known_within(
+        &self,
+        first: BlockNumber,
+        end: BlockNumber,
+        directory: &Directory,
+    ) -> Vec<BlockNumber> {
+        let range = first..end;
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = sync::lock(shard);
+            found.extend(
+                shard
+                    .resident
+                    .iter()
+                    .map(|slot| directory.block(*slot))
+                    .filter(|number| range.contains(number)),
+            );
+            found.extend(
+                shard
+                    .pinned
+                    .keys()
+                    .copied()
+                    .filter(|number| range.contains(number)),
+            );
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Whether no block is resident or pinned.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let shard = sync::lock(shard);
+            shard.resident.is_empty() && shard.pinned.is_empty()
+        })
+    }
+
+    /// Empties the index and gives its slots.
+    pub(crate) fn drain(&mut self) -> Vec<SlotNumber> {
+        self.shards
+            .iter()
+            .flat_map(|shard| std::mem::take(&mut *sync::lock(shard)).resident)
+            .collect()
+    }
+}
+
+/// A pin as the index gives it.
+pub(crate) struct Pinning {
+    pub block: Arc<Block>,
+    /// Nobody else had the block pinned.
+    pub is_first: bool,
+}
+
+/// What became of letting go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpinned {
+    /// Others still have it pinned.
+    Shared,
+    /// It was the last pin.
+    Last,
+    /// It was the last pin, and the block has no use for its slot any more.
+    LastFreed(SlotNumber),
+}
+
+impl Masks {
+    fn writing_counts(&self) -> Mask {
+        if crate::planted::is_planted(crate::planted::Bug::WrittenIsEvicted) {
+            return Mask::EMPTY;
+        }
+        self.writing
+    }
+}
+
+impl Shard {
+    fn find(&self, number: BlockNumber, directory: &Directory) -> Option<SlotNumber> {
+        self.resident
+            .find(hash(number), |slot| directory.block(*slot) == number)
+            .copied()
+    }
+
+    fn remove(&mut self, number: BlockNumber, directory: &Directory) {
+        let found = self
+            .resident
+            .find_entry(hash(number), |slot| directory.block(*slot) == number);
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+
+    fn state(&self, number: BlockNumber, full: Mask, directory: &Directory) -> BlockState {
+        let Some(slot) = self.find(number, directory) else {
+            return BlockState::default();
+        };
+        match self.masks.get(&slot) {
+            Some(masks) => BlockState::in_slot(slot, masks.valid, masks.dirty, masks.writing),
+            None => BlockState::in_slot(slot, full, Mask::EMPTY, Mask::EMPTY),
+        }
+    }
+
+    fn put_back(
+        &mut self,
+        number: BlockNumber,
+        state: &BlockState,
+        full: Mask,
+        directory: &Directory,
+    ) -> Unpinned {
+        let Some(slot) = state.slot else {
+            return Unpinned::Last;
+        };
+        if state.valid.is_empty() {
+            self.masks.remove(&slot);
+            self.remove(number, directory);
+            return Unpinned::LastFreed(slot);
+        }
+        let entry = self.resident.entry(
+            hash(number),
+            |slot| directory.block(*slot) == number,
+            |slot| hash(directory.block(*slot)),
+        );
+        if let Entry::Vacant(vacant) = entry {
+            vacant.insert(slot);
+        }
+        if state.valid == full && state.unsettled().is_empty() {
+            self.masks.remove(&slot);
+        } else {
+            let masks = Masks {
+                valid: state.valid,
+                dirty: state.dirty,
+                writing: state.writing,
+            };
+            self.masks.insert(slot, masks);
+        }
+        Unpinned::Last
+    }
+}

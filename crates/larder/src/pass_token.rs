@@ -1,0 +1,127 @@
+//! The pass token: at most one writeback pass at a time in a volume, and flushes that share one.
+//!
+//! A flush needs a full pass that starts after the flush arrived. While a pass runs, flushes wait;
+//! one of them leads the next pass, and if that succeeds it serves all who had arrived by its
+//! start. If it fails, each leads one of its own, on its own connection.
+
+use std::sync::{Condvar, Mutex};
+
+use crate::sync;
+
+#[derive(Debug, Default)]
+struct State {
+    is_running: bool,
+    /// Full passes started so far.
+    started: u64,
+    /// The latest full pass that succeeded, counted from 1.
+    succeeded: u64,
+}
+
+/// The token of a volume.
+#[derive(Debug, Default)]
+pub(crate) struct PassToken {
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+/// The token, held; returned when dropped.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    token: &'a PassToken,
+    /// Which full pass this is; 0 for one that does not take everything.
+    full: u64,
+    succeeded: bool,
+}
+
+impl Running<'_> {
+    /// The pass has done all it set out to do.
+    pub(crate) fn succeed(&mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl PassToken {
+    /// Waits for the token, for a pass over part of the volume.
+    pub(crate) fn take(&self) -> Running<'_> {
+        let mut state = sync::lock(&self.state);
+        while state.is_running {
+            state = sync::wait(&self.returned, state);
+        }
+        state.is_running = true;
+        self.running(0)
+    }
+
+    /// The token if nobody has it.
+    pub(crate) fn try_take(&self) -> Option<Running<'_>> {
+        let mut state = sync::lock(&self.state);
+        if state.is_running {
+            return None;
+        }
+        state.is_running = true;
+        Some(self.running(0))
+    }
+
+    /// Waits for the token for a full pass, or until somebody else's full pass that started after
+    /// this call has succeeded: then there is nothing left to do.
+    pub(crate) fn take_for_flush(&self) -> Option<Running<'_>> {
+        let mut state = sync::lock(&self.state);
+        let needed = state.started + 1;
+        loop {
+            if state.succeeded >= needed {
+                return None;
+            }
+            if !state.is_running {
+                state.is_running = true;
+                state.started += 1;
+                return Some(self.running(state.started));
+            }
+            state = sync::wait(&self.returned, state);
+        }
+    }
+
+    fn running(&self, full: u64) -> Running<'_> {
+        Running {
+            token: self,
+            full,
+            succeeded: false,
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = sync::lock(&self.token.state);
+        state.is_running = false;
+        if self.succeeded {
+            state.succeeded = state.succeeded.max(self.full);
+        }
+        drop(state);
+        self.token.returned.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_is_not_served_by_a_pass_that_began_before_it() {
+        let token = PassToken::default();
+        let mut first = token.take_for_flush().unwrap();
+        std::thread::scope(|scope| {
+            let later = scope.spawn(|| token.take_for_flush().is_some());
+            first.succeed();
+            drop(first);
+            // Whether it arrived during the first pass or after it, it leads one of its own.
+            assert!(later.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_failed_pass_serves_nobody() {
+        let token = PassToken::default();
+        drop(token.take_for_flush().unwrap());
+        assert!(token.take_for_flush().is_some());
+        assert!(token.try_take().is_some());
+    }
+}

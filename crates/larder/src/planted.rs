@@ -1,0 +1,37 @@
+//! Faults put in on purpose, to show that the tests see them. Without the feature `planted-bugs`
+//! there are none, and the checks compile to nothing.
+
+/// A fault that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A fetch stores what it got without looking whether the sectors changed meanwhile.
+    FetchCommitsBlindly,
+    /// Origin writes of one range are not kept in order.
+    WritebacksSwapped,
+    /// Block status looks at the cache after it has asked the origin.
+    ExtentsAfterOrigin,
+    /// A sector that the origin has not flushed is evicted.
+    WrittenIsEvicted,
+}
+
+#[cfg(feature = "planted-bugs")]
+static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Plants a bug in the whole process, or with `None` takes it out.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Bug>) {
+    let code = bug.map_or(0, |bug| bug as u8 + 1);
+    PLANTED.store(code, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Whether this bug is planted.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn is_planted(bug: Bug) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == bug as u8 + 1
+}
+
+/// Whether this bug is planted: never.
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) const fn is_planted(_bug: Bug) -> bool {
+    false
+}

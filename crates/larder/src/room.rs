@@ -1,0 +1,378 @@
+//! Making room: free slots, evictions, and writing back what stands in the way.
+//!
+//! Waiting for room is done holding nothing. A dirty victim is kept out of the policy's sight
+//! while it is written back, and counts as in hand meanwhile, so that nobody concludes that there is
+//! nothing to wait for. Pinned blocks are never a reason to give up: they will be let go.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use crate::attached::Attached;
+use crate::config::Mode;
+use crate::connection::Connection;
+use crate::directory::{SlotNumber, VolumeNumber};
+use crate::index::Evicted;
+use crate::sector::BlockNumber;
+use crate::slots::Usage;
+use crate::store::{self, Store};
+use crate::sync;
+use crate::volume::Volume;
+use crate::writeback::{self, Scope};
+use crate::{Error, flush};
+
+/// The most dirty victims that one pass takes.
+const MAX_VICTIMS: u64 = 4096;
+
+/// No room could be made.
+#[derive(Debug)]
+pub(crate) struct NoRoom(Option<Error>);
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Slots set aside for a request; those not taken come free when dropped.
+pub(crate) struct Reservation<'s> {
+    store: &'s Store,
+    slots: Vec<SlotNumber>,
+}
+
+impl<'s> Reservation<'s> {
+    pub(crate) fn empty(store: &'s Store) -> Self {
+        Self {
+            store,
+            slots: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The lowest slot that is left.
+    pub(crate) fn take(&mut self) -> Option<SlotNumber> {
+        self.slots.pop()
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        for slot in self.slots.drain(..) {
+            self.store.slots.free(slot);
+            self.store.slots.settle();
+        }
+    }
+}
+
+/// Sets aside up to `wanted` slots, at least one: only the first is waited for.
+pub(crate) fn reserve(connection: &Connection, wanted: usize) -> Result<Reservation<'_>, NoRoom> {
+    let store = connection.store();
+    let mut reservation = Reservation::empty(store);
+    reservation.slots.push(wait_for_slot(connection)?);
+    while reservation.slots.len() < wanted {
+        match slot_at_once(store) {
+            Some(slot) => reservation.slots.push(slot),
+            None => break,
+        }
+    }
+    // Lowest last, so that neighbours get neighbouring slots in order.
+    reservation.slots.sort_unstable_by(|a, b| b.cmp(a));
+    if store.config.background && store.slots.usage().is_high() {
+        store.maintenance.wake();
+    }
+    Ok(reservation)
+}
+
+/// A slot that costs no origin I/O and no waiting.
+pub(crate) fn reserve_at_once(store: &Store) -> Reservation<'_> {
+    Reservation {
+        store,
+        slots: slot_at_once(store).into_iter().collect(),
+    }
+}
+
+fn slot_at_once(store: &Store) -> Option<SlotNumber> {
+    store
+        .take_free()
+        .or_else(|| DirtyVictims::new(store).next_clean(pass_size(store.slots.usage())))
+}
+
+/// How many dirty victims make a pass worth its flush.
+fn pass_size(usage: Usage) -> u64 {
+    (usage.used.saturating_sub(usage.low)).clamp(1, MAX_VICTIMS)
+}
+
+fn wait_for_slot(connection: &Connection) -> Result<SlotNumber, NoRoom> {
+    let store = connection.store();
+    if let Some(slot) = store.take_free() {
+        return Ok(slot);
+    }
+    loop {
+        connection
+            .check_poison()
+            .map_err(|error| NoRoom(Some(error)))?;
+        let waiting = store.slots.begin_waiting();
+        let mut victims = DirtyVictims::new(store);
+        let at_once = store
+            .take_free()
+            .or_else(|| victims.next_clean(pass_size(store.slots.usage())));
+        if let Some(slot) = at_once {
+            return Ok(slot);
+        }
+        match victims.write_back(Some(connection)) {
+            Progress::Made => continue,
+            Progress::Failed(error) => return Err(NoRoom(Some(error))),
+            Progress::NoWriter => return Err(NoRoom(None)),
+            Progress::NothingToDo | Progress::Busy => {}
+        }
+        if !store.slots.is_anything_in_hands() {
+            return Err(NoRoom(None));
+        }
+        store.stats.room_waits.add(1);
+        waiting.wait();
+    }
+}
+
+/// What a round of reclaim came to.
+enum Progress {
+    Made,
+    /// No victim was dirty.
+    NothingToDo,
+    /// Somebody else is writing back.
+    Busy,
+    /// Nobody is there who could write.
+    NoWriter,
+    Failed(Error),
+}
+
+/// Victims that must be written back first; handed back to the policy when dropped.
+struct DirtyVictims<'s> {
+    store: &'s Store,
+    victims: Vec<(SlotNumber, VolumeNumber, BlockNumber)>,
+}
+
+impl<'s> DirtyVictims<'s> {
+    fn new(store: &'s Store) -> Self {
+        Self {
+            store,
+            victims: Vec::new(),
+        }
+    }
+
+    /// Evicts the next clean victim, collecting dirty ones on the way, at most `most` of them.
+    fn next_clean(&mut self, most: u64) -> Option<SlotNumber> {
+        let tries = sync::lock(&self.store.eviction).len();
+        for _ in 0..=tries {
+            if self.victims.len() as u64 >= most {
+                return None;
+            }
+            let victim = sync::lock(&self.store.eviction).victim()?;
+            let slot = SlotNumber(victim);
+            let volume_number = self.store.directory.volume(slot);
+            let number = self.store.directory.block(slot);
+            let Some(volume) = self.store.volume(volume_number) else {
+                continue;
+            };
+            match volume.index().evict(number, slot, &self.store.directory) {
+                Evicted::Yes => {
+                    self.count_evicted(&volume, number);
+                    // The slot goes from the block's hands straight into the caller's.
+                    self.store.slots.take_in_hand();
+                    return Some(slot);
+                }
+                Evicted::Pinned => {
+                    let key = store::key(volume_number, number);
+                    sync::lock(&self.store.eviction).reinserted(slot.0, key, true);
+                }
+                Evicted::Dirty => {
+                    self.store.slots.take_in_hand();
+                    self.victims.push((slot, volume_number, number));
+                }
+                Evicted::Gone => {}
+            }
+        }
+        None
+    }
+
+    fn count_evicted(&self, volume: &Volume, number: BlockNumber) {
+        self.store.stats.reclaimed.add(1);
+        self.store
+            .trace(|| format!("reclaim block {} of '{}'", number.0, volume.name()));
+    }
+
+    /// Writes the victims back and evicts them. Its own volume first; others' only if a connection
+    /// of theirs can be borrowed and nobody else is at it.
+    fn write_back(mut self, connection: Option<&Connection>) -> Progress {
+        let Some(&(_, first, _)) = self.victims.first() else {
+            return Progress::NothingToDo;
+        };
+        let own = connection.map(|connection| connection.volume.number());
+        let has_own = self
+            .victims
+            .iter()
+            .any(|(_, volume, _)| Some(*volume) == own);
+        let volume_number = if has_own { own.unwrap_or(first) } else { first };
+        let Some(volume) = self.store.volume(volume_number) else {
+            return Progress::Made;
+        };
+        let numbers: Vec<BlockNumber> = self
+            .victims
+            .iter()
+            .filter(|(_, of, _)| *of == volume_number)
+            .map(|(_, _, number)| *number)
+            .collect();
+        let progress = match connection {
+            Some(connection) if has_own => write_back_own(connection, &numbers),
+            _ => write_back_borrowed(&volume, &numbers),
+        };
+        self.evict_cleaned(&volume);
+        progress
+    }
+
+    fn evict_cleaned(&mut self, volume: &Volume) {
+        let store = self.store;
+        let mut left = Vec::new();
+        for victim in self.victims.drain(..) {
+            let (slot, of, number) = victim;
+            let evicted = of == volume.number()
+                && volume.index().evict(number, slot, &store.directory) == Evicted::Yes;
+            if evicted {
+                store.release(slot);
+                store.slots.settle();
+                store.stats.reclaimed.add(1);
+            } else {
+                left.push(victim);
+            }
+        }
+        self.victims = left;
+    }
+}
+
+impl Drop for DirtyVictims<'_> {
+    fn drop(&mut self) {
+        for (slot, volume, number) in self.victims.drain(..) {
+            let key = store::key(volume, number);
+            sync::lock(&self.store.eviction).reinserted(slot.0, key, false);
+            self.store.slots.settle();
+        }
+    }
+}
+
+fn write_back_own(connection: &Connection, numbers: &[BlockNumber]) -> Progress {
+    let volume = &connection.volume;
+    let _running = volume.token.take();
+    if connection.attached.capabilities.write {
+        return run_pass(volume, &connection.attached, numbers);
+    }
+    // Borrowed only with the token in hand: whoever leaves takes the token before waiting.
+    match volume.attached.borrow_writer() {
+        Some(writer) => run_pass(volume, &writer, numbers),
+        None => Progress::NoWriter,
+    }
+}
+
+fn write_back_borrowed(volume: &Volume, numbers: &[BlockNumber]) -> Progress {
+    let Some(_running) = volume.token.try_take() else {
+        return Progress::Busy;
+    };
+    match volume.attached.borrow_writer() {
+        Some(writer) if !volume.is_poisoned() => run_pass(volume, &writer, numbers),
+        _ => Progress::NoWriter,
+    }
+}
+
+fn run_pass(volume: &Volume, writer: &Attached, numbers: &[BlockNumber]) -> Progress {
+    let store = volume.store();
+    store.stats.reclaim_writebacks.add(numbers.len() as u64);
+    let scope = Scope::Blocks(writeback::with_dirty_neighbours(volume, numbers));
+    let outcome = writeback::pass(volume, writer, scope, store.config.mode != Mode::Unsafe);
+    match outcome.error {
+        Some(error) if outcome.settled_sectors == 0 => Progress::Failed(error),
+        _ => Progress::Made,
+    }
+}
+
+impl Usage {
+    pub(crate) fn is_high(&self) -> bool {
+        self.used > self.high
+    }
+}
+
+/// Above the high threshold: makes room until below the low one. False if that did not work out.
+pub(crate) fn reclaim(store: &Store, connection: Option<&Connection>) -> bool {
+    if !store.slots.usage().is_high() {
+        return true;
+    }
+    loop {
+        let usage = store.slots.usage();
+        if usage.used <= usage.low {
+            return true;
+        }
+        let mut victims = DirtyVictims::new(store);
+        if let Some(slot) = victims.next_clean(pass_size(usage)) {
+            store.release(slot);
+            store.slots.settle();
+            continue;
+        }
+        if !matches!(victims.write_back(connection), Progress::Made) {
+            return false;
+        }
+    }
+}
+
+/// What requests do themselves where there is no background thread.
+pub(crate) fn maintain_inline(connection: &Connection) {
+    let store = connection.store();
+    if store.slots.usage().is_high() && !store.reclaiming.swap(true, Ordering::SeqCst) {
+        reclaim(store, Some(connection));
+        store.reclaiming.store(false, Ordering::SeqCst);
+    }
+    if let Some(moment) = overdue(&connection.volume) {
+        if connection.attached.capabilities.write {
+            let volume = &connection.volume;
+            let _running = volume.token.take();
+            writeback::pass(
+                volume,
+                &connection.attached,
+                Scope::NoLaterThan(moment),
+                true,
+            );
+        }
+    }
+}
+
+/// What the background thread does each round. False if something did not work out and wants a
+/// pause.
+pub(crate) fn maintain(store: &Store) -> bool {
+    let mut well = reclaim(store, None);
+    for volume in store.volumes() {
+        let Some(moment) = overdue(&volume) else {
+            continue;
+        };
+        let Some(_running) = volume.token.try_take() else {
+            continue;
+        };
+        if let Some(writer) = volume.attached.borrow_writer() {
+            let outcome = writeback::pass(&volume, &writer, Scope::NoLaterThan(moment), true);
+            well &= outcome.error.is_none();
+        }
+    }
+    well
+}
+
+/// The moment before which everything dirty is too old, if anything is.
+fn overdue(volume: &Volume) -> Option<std::time::Duration> {
+    let store = volume.store();
+    let age = store.config.dirty_age?;
+    if store.config.mode != Mode::Writeback || volume.is_poisoned() {
+        return None;
+    }
+    let moment = store.clock.now().checked_sub(age)?;
+    let oldest = flush::oldest_dirty(volume)?;
+    (oldest <= moment).then_some(moment)
+}

@@ -1,0 +1,343 @@
+//! Slots: the cache file's space, its limit, and what happens when the disk is full.
+//!
+//! A slot is given disk space when it is first used and keeps it: a full disk is met in
+//! [`Slots::take`] and nowhere else, and a freed slot costs no file-system metadata to use again.
+//! Invariant: slots given out + free + failed to allocate = slots ever numbered <= the limit.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use crate::cache_file::{CacheFile, write_zeros};
+use crate::change_counts::{ChangeCounts, Unlocked};
+use crate::config::Config;
+use crate::directory::SlotNumber;
+use crate::sync;
+
+/// How often, in failed attempts, a full disk is asked again.
+const FULL_DISK_RETRY: u32 = 256;
+
+/// The map of a file of up to so many extents fits into its inode on ext4 and xfs.
+const FEW_SLOTS: u32 = 4;
+
+#[derive(Debug)]
+struct Space {
+    free: BTreeSet<SlotNumber>,
+    /// The next slot never numbered.
+    next: u32,
+    /// Numbered, but the disk had no space for them.
+    unallocated: Vec<SlotNumber>,
+    /// Failed attempts since the disk was last found full; 0 while it is not.
+    attempts_while_full: u32,
+}
+
+/// What became of a wish for a slot that takes no waiting.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Slot(SlotNumber),
+    /// Every slot is in use.
+    None,
+    /// The disk was found full just now.
+    DiskFull,
+}
+
+/// The cache file's space.
+pub(crate) struct Slots {
+    file: Box<dyn CacheFile>,
+    block_bytes: u64,
+    limit: u32,
+    high_percent: u64,
+    low_percent: u64,
+    space: Mutex<Space>,
+    /// Slots, pins and victims in somebody's hands: while there are any, room may come free.
+    in_hands: AtomicUsize,
+    waiters: AtomicUsize,
+    /// Advanced whenever room may have come free.
+    changes: Mutex<u64>,
+    changed: Condvar,
+    counts: ChangeCounts,
+}
+
+/// The slots that fit under a limit on allocated bytes, the file system's own metadata for the
+/// file included.
+///
+/// The worst case is one extent for each 4 KiB page: ext4 needs 12 bytes of a leaf block for each,
+/// and few index blocks. Few slots need none, see [`Slots::allocate`].
+pub(crate) fn slots_within(max_size_bytes: u64, block_bytes: u64) -> u32 {
+    let plain = max_size_bytes / block_bytes;
+    if plain <= u64::from(FEW_SLOTS) {
+        return plain.max(1) as u32;
+    }
+    let reserve = 8192 + max_size_bytes / 256;
+    let slots = (max_size_bytes - reserve) / block_bytes;
+    slots.clamp(u64::from(FEW_SLOTS), u64::from(u32::MAX - 1)) as u32
+}
+
+impl Slots {
+    pub(crate) fn new(config: &Config, file: Box<dyn CacheFile>) -> Self {
+        let addressable =
+            (i64::MAX as u64 / config.block_bytes).min(u64::from(u32::MAX - 1)) as u32;
+        let limit = match config.max_size_bytes {
+            Some(max) => slots_within(max, config.block_bytes).min(addressable),
+            None => addressable,
+        };
+        Self {
+            file,
+            block_bytes: config.block_bytes,
+            limit,
+            high_percent: u64::from(config.high_threshold_percent),
+            low_percent: u64::from(config.low_threshold_percent),
+            space: Mutex::new(Space {
+                free: BTreeSet::new(),
+                next: 0,
+                unallocated: Vec::new(),
+                attempts_while_full: 0,
+            }),
+            in_hands: AtomicUsize::new(0),
+            waiters: AtomicUsize::new(0),
+            changes: Mutex::new(0),
+            changed: Condvar::new(),
+            counts: ChangeCounts::new(),
+        }
+    }
+
+    /// The most slots there may be.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// A free slot, or one never used before if there is space for it. The slot is in hand until
+    /// [`Slots::settle`] or [`Slots::free`].
+    pub(crate) fn take(&self) -> Taken {
+        let candidate = {
+            let mut space = sync::lock(&self.space);
+            if let Some(slot) = space.free.pop_first() {
+                self.take_in_hand();
+                return Taken::Slot(slot);
+            }
+            if space.attempts_while_full > 0 {
+                space.attempts_while_full += 1;
+                if space.attempts_while_full % FULL_DISK_RETRY != 0 {
+                    return Taken::None;
+                }
+            }
+            match space.unallocated.pop() {
+                Some(slot) => slot,
+                None if space.next < self.limit => {
+                    space.next += 1;
+                    SlotNumber(space.next - 1)
+                }
+                None => return Taken::None,
+            }
+        };
+        let allocated = self.allocate(candidate);
+        let mut space = sync::lock(&self.space);
+        match allocated {
+            Ok(()) => {
+                space.attempts_while_full = 0;
+                self.take_in_hand();
+                Taken::Slot(candidate)
+            }
+            Err(_) => {
+                space.unallocated.push(candidate);
+                let first = space.attempts_while_full == 0;
+                space.attempts_while_full += 1;
+                if first { Taken::DiskFull } else { Taken::None }
+            }
+        }
+    }
+
+    /// Makes room on disk for a slot. A file of few slots has no reserve for metadata, so its slots
+    /// are written at once: patterns of written and unwritten parts would need a longer map.
+    fn allocate(&self, slot: SlotNumber) -> io::Result<()> {
+        let offset = self.offset(slot);
+        self.file.allocate(offset, self.block_bytes)?;
+        if self.limit <= FEW_SLOTS {
+            write_zeros(self.file.as_ref(), offset, self.block_bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a slot back that is in hand or was in use.
+    pub(crate) fn free(&self, slot: SlotNumber) {
+        sync::lock(&self.space).free.insert(slot);
+        self.announce();
+    }
+
+    /// Something is in somebody's hands that may turn into room.
+    pub(crate) fn take_in_hand(&self) {
+        self.in_hands.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It is in nobody's hands any more.
+    pub(crate) fn settle(&self) {
+        self.in_hands.fetch_sub(1, Ordering::SeqCst);
+        self.announce();
+    }
+
+    fn announce(&self) {
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            *sync::lock(&self.changes) += 1;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Registers as waiting for room; look for room after this and before [`Waiting::wait`].
+    pub(crate) fn begin_waiting(&self) -> Waiting<'_> {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let seen = *sync::lock(&self.changes);
+        Waiting { slots: self, seen }
+    }
+
+    /// Whether room may come free without anybody writing anything back.
+    pub(crate) fn is_anything_in_hands(&self) -> bool {
+        self.in_hands.load(Ordering::SeqCst) > 0
+    }
+
+    /// Slots in use, and how many are too many and how many are few enough.
+    pub(crate) fn usage(&self) -> Usage {
+        let space = sync::lock(&self.space);
+        let allocated = u64::from(space.next) - space.unallocated.len() as u64;
+        let capacity = if space.attempts_while_full > 0 {
+            allocated
+        } else {
+            u64::from(self.limit)
+        };
+        Usage {
+            used: allocated - space.free.len() as u64,
+            high: (capacity * self.high_percent).div_ceil(100),
+            low: (capacity * self.low_percent).div_ceil(100),
+        }
+    }
+
+    /// Whether a panic struck while the space was being changed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.space.is_poisoned()
+    }
+
+    fn offset(&self, slot: SlotNumber) -> u64 {
+        u64::from(slot.0) * self.block_bytes
+    }
+
+    /// Reads from a slot, `start` bytes in.
+    pub(crate) fn read(&self, slot: SlotNumber, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read(self.offset(slot) + start, buffer)
+    }
+
+    /// Writes into a slot, `start` bytes in.
+    pub(crate) fn write(&self, slot: SlotNumber, start: u64, data: &[u8]) -> io::Result<()> {
+        let offset = self.offset(slot) + start;
+        self.counts.write(slot, || self.file.write(offset, data))
+    }
+
+    /// Begins a read that holds no lock, while whoever calls still knows what the slot holds.
+    pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<Unlocked> {
+        self.counts.begin_read(slot)
+    }
+
+    /// Whether what was read since is what the slot held then.
+    pub(crate) fn is_unchanged(&self, read: Unlocked) -> bool {
+        self.counts.is_unchanged(read)
+    }
+}
+/// How full the cache is, in slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub used: u64,
+    /// Reclaim starts above this.
+    pub high: u64,
+    /// Reclaim ends at this.
+    pub low: u64,
+}
+
+/// Somebody who waits for room.
+pub(crate) struct Waiting<'a> {
+    slots: &'a Slots,
+    seen: u64,
+}
+
+impl Waiting<'_> {
+    /// Waits until room may have come free since this was made. The bound is a safety net.
+    pub(crate) fn wait(self) {
+        let changes = sync::lock(&self.slots.changes);
+        if *changes == self.seen {
+            let _changes =
+                sync::wait_timeout(&self.slots.changed, changes, Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.slots.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    struct SmallDisk {
+        left_bytes: AtomicU64,
+    }
+
+    impl CacheFile for SmallDisk {
+        fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn allocate(&self, _: u64, length: u64) -> io::Result<()> {
+            let left = self.left_bytes.load(Ordering::SeqCst);
+            let after = left.checked_sub(length).ok_or(io::ErrorKind::StorageFull)?;
+            self.left_bytes.store(after, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    fn slots(max_size_bytes: Option<u64>, left_bytes: u64) -> Slots {
+        let config = Config {
+            max_size_bytes,
+            ..Config::default()
+        };
+        let left_bytes = AtomicU64::new(left_bytes);
+        Slots::new(&config, Box::new(SmallDisk { left_bytes }))
+    }
+
+    #[test]
+    fn the_limit_leaves_room_for_metadata() {
+        assert_eq!(slots_within(1 << 20, 1 << 20), 1);
+        assert_eq!(slots_within(1 << 20, 65536), 15);
+        let max = 1 << 30;
+        assert!(u64::from(slots_within(max, 4096)) * 4096 + max / 340 + 8192 <= max);
+    }
+
+    #[test]
+    fn the_limit_is_hard_and_freed_slots_come_back_lowest_first() {
+        let slots = slots(Some(1 << 20), u64::MAX);
+        let taken: Vec<_> = (0..15).map(|_| slots.take()).collect();
+        assert_eq!(taken[14], Taken::Slot(SlotNumber(14)));
+        assert_eq!(slots.take(), Taken::None);
+        slots.free(SlotNumber(9));
+        slots.free(SlotNumber(3));
+        assert_eq!(slots.take(), Taken::Slot(SlotNumber(3)));
+        assert_eq!(slots.usage().used, 14);
+    }
+
+    #[test]
+    fn a_full_disk_is_said_once_and_tried_again_later() {
+        let slots = slots(None, 2 * 65536);
+        assert_eq!(slots.take(), Taken::Slot(SlotNumber(0)));
+        assert_eq!(slots.take(), Taken::Slot(SlotNumber(1)));
+        assert_eq!(slots.take(), Taken::DiskFull);
+        assert_eq!(slots.take(), Taken::None);
+        let usage = slots.usage();
+        assert_eq!((usage.used, usage.high, usage.low), (2, 2, 2));
+        slots.free(SlotNumber(0));
+        assert_eq!(slots.take(), Taken::Slot(SlotNumber(0)));
+    }
+}

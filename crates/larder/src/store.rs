@@ -1,0 +1,196 @@
+//! What all volumes of a cache share: the slots, who holds them, the policy, and the figures.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::directory::{Directory, SlotNumber, VolumeNumber};
+use crate::eviction::Eviction;
+use crate::index;
+use crate::log::Log;
+use crate::sector::BlockNumber;
+use crate::slots::{Slots, Taken};
+use crate::stats::Stats;
+use crate::sync;
+use crate::volume::Volume;
+use crate::{CacheFile, Clock};
+
+/// What all volumes of a cache share.
+pub(crate) struct Store {
+    pub config: Config,
+    pub slots: Slots,
+    pub directory: Directory,
+    pub eviction: Mutex<Eviction>,
+    pub clock: Arc<dyn Clock>,
+    pub log: Arc<dyn Log>,
+    pub stats: Stats,
+    volumes: Mutex<HashMap<VolumeNumber, Weak<Volume>>>,
+    next_volume: AtomicU32,
+    /// A panic struck while shared state was being changed: nothing is sure any more.
+    damaged: AtomicBool,
+    pub maintenance: Maintenance,
+    /// A request is reclaiming for all.
+    pub reclaiming: AtomicBool,
+}
+
+/// Wakes the front end's thread that does the background work.
+#[derive(Debug, Default)]
+pub(crate) struct Maintenance {
+    state: Mutex<MaintenanceState>,
+    woken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct MaintenanceState {
+    is_wanted: bool,
+    is_stopped: bool,
+}
+
+impl Maintenance {
+    /// There is work.
+    pub(crate) fn wake(&self) {
+        let mut state = sync::lock(&self.state);
+        if !state.is_wanted {
+            state.is_wanted = true;
+            self.woken.notify_all();
+        }
+    }
+
+    /// There will be no more work.
+    pub(crate) fn stop(&self) {
+        sync::lock(&self.state).is_stopped = true;
+        self.woken.notify_all();
+    }
+
+    /// Waits for work, at most `timeout`. False once stopped.
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let mut state = sync::lock(&self.state);
+        if !state.is_wanted && !state.is_stopped {
+            state = sync::wait_timeout(&self.woken, state, timeout);
+        }
+        state.is_wanted = false;
+        !state.is_stopped
+    }
+
+    /// Waits for `pause` whatever work there is. False once stopped.
+    pub(crate) fn rest(&self, pause: Duration) -> bool {
+        let mut state = sync::lock(&self.state);
+        if !state.is_stopped {
+            state = sync::wait_timeout(&self.woken, state, pause);
+        }
+        !state.is_stopped
+    }
+}
+
+impl Store {
+    pub(crate) fn new(
+        config: Config,
+        file: Box<dyn CacheFile>,
+        clock: Arc<dyn Clock>,
+        log: Arc<dyn Log>,
+    ) -> Self {
+        let slots = Slots::new(&config, file);
+        let capacity = config.max_size_bytes.map(|_| u64::from(slots.limit()));
+        Self {
+            slots,
+            directory: Directory::new(),
+            eviction: Mutex::new(Eviction::new(capacity)),
+            clock,
+            log,
+            stats: Stats::default(),
+            volumes: Mutex::default(),
+            next_volume: AtomicU32::new(0),
+            damaged: AtomicBool::new(false),
+            maintenance: Maintenance::default(),
+            reclaiming: AtomicBool::new(false),
+            config,
+        }
+    }
+
+    pub(crate) fn number_volume(&self) -> VolumeNumber {
+        VolumeNumber(self.next_volume.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn register(&self, volume: &Arc<Volume>) {
+        let weak = Arc::downgrade(volume);
+        sync::lock(&self.volumes).insert(volume.number(), weak);
+    }
+
+    pub(crate) fn unregister(&self, number: VolumeNumber) {
+        sync::lock(&self.volumes).remove(&number);
+    }
+
+    pub(crate) fn volume(&self, number: VolumeNumber) -> Option<Arc<Volume>> {
+        sync::lock(&self.volumes).get(&number)?.upgrade()
+    }
+
+    pub(crate) fn volumes(&self) -> Vec<Arc<Volume>> {
+        let volumes = sync::lock(&self.volumes);
+        let mut all: Vec<_> = volumes.values().filter_map(Weak::upgrade).collect();
+        all.sort_by_key(|volume| volume.number());
+        all
+    }
+
+    /// A slot in hand now belongs to a block.
+    pub(crate) fn assigned(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
+        self.directory.set(slot, volume.number(), number);
+        sync::lock(&self.eviction).inserted(slot.0, key(volume.number(), number));
+        self.slots.settle();
+    }
+
+    /// A block gave its slot up.
+    pub(crate) fn release(&self, slot: SlotNumber) {
+        sync::lock(&self.eviction).removed(slot.0);
+        self.slots.free(slot);
+    }
+
+    /// A request used a block's slot. Where many say so at once, some go unheard: the order
+    /// of such neighbours in time decides nothing.
+    pub(crate) fn touched(&self, slot: SlotNumber) {
+        if let Ok(mut eviction) = self.eviction.try_lock() {
+            eviction.touched(slot.0);
+        }
+    }
+
+    /// Takes a free slot without evicting anything.
+    pub(crate) fn take_free(&self) -> Option<SlotNumber> {
+        match self.slots.take() {
+            Taken::Slot(slot) => Some(slot),
+            Taken::None => None,
+            Taken::DiskFull => {
+                let usage = self.slots.usage();
+                sync::lock(&self.eviction).set_capacity(Some(usage.used));
+                self.log.warning(&format!(
+                    "no space left for the cache file: going on with the {} blocks it has",
+                    usage.used
+                ));
+                None
+            }
+        }
+    }
+
+    /// After a panic: whether state that volumes share was being changed.
+    pub(crate) fn check_damage(&self) {
+        if self.eviction.is_poisoned() || self.volumes.is_poisoned() || self.slots.is_poisoned() {
+            self.damaged.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Tells what happens to a block, if anybody listens.
+    pub(crate) fn trace(&self, message: impl FnOnce() -> String) {
+        if self.log.verbose() {
+            self.log.debug(&message());
+        }
+    }
+}
+
+/// What the policy remembers an evicted block by.
+pub(crate) fn key(volume: VolumeNumber, number: BlockNumber) -> u64 {
+    index::hash(BlockNumber(number.0 ^ (u64::from(volume.0) << 48)))
+}

@@ -1,0 +1,338 @@
+//! Requests that go to the origin before they are acknowledged: write-through, FUA, and writes for
+//! which there is no room.
+//!
+//! The range lock is held from before the origin is asked until the cache has followed, so that the
+//! cache changes in the order of the origin. A sector that is only partly covered and that the origin does
+//! not hold (dirty, or zero by state) is widened: the origin gets the whole of it, or a later writeback
+//! would undo what was just made durable. Its ticket tells at the end whether it may count as clean.
+
+use std::borrow::Cow;
+
+use crate::block::{Latch, Pin, TicketNumber};
+use crate::config::Mode;
+use crate::connection::Connection;
+use crate::room;
+use crate::sector::{Mask, Piece};
+use crate::volume::Volume;
+use crate::{Error, ErrorKind, read};
+
+/// An edge sector that was widened to the whole of it.
+struct Widened<'v> {
+    pin: Pin<'v>,
+    sector: Mask,
+    ticket: TicketNumber,
+    /// The cache held something newer than the origin.
+    was_newer: bool,
+}
+
+impl Drop for Widened<'_> {
+    fn drop(&mut self) {
+        self.pin.latch().close_ticket(self.ticket);
+    }
+}
+
+/// What the origin is to get.
+struct Request<'d, 'v> {
+    start: u64,
+    data: Cow<'d, [u8]>,
+    widened: Vec<Widened<'v>>,
+}
+
+/// Writes to the origin, then has the cache follow. With `durable` it is on stable storage on
+/// return.
+pub(crate) fn write(
+    connection: &Connection,
+    offset: u64,
+    data: &[u8],
+    durable: bool,
+) -> Result<(), Error> {
+    let volume = &*connection.volume;
+    let geometry = volume.geometry();
+    let end = offset + data.len() as u64;
+    let (lock_start, lock_end) = (
+        geometry.align_down(offset),
+        geometry.align_up(end, volume.size()),
+    );
+    let _range = volume.ranges.lock(lock_start, lock_end);
+    connection.check_poison()?;
+    let request = widen(connection, offset, data)?;
+    connection
+        .store()
+        .trace(|| format!("write {} bytes at {offset}: through", data.len()));
+    let written = connection
+        .attached
+        .write(request.start, &request.data, durable);
+    match written {
+        Ok(()) => {
+            let bytes = request.data.len() as u64;
+            connection.store().stats.origin_write_bytes.add(bytes);
+            follow(connection, offset, data, &request.widened)
+        }
+        Err(cause) => {
+            if durable {
+                volume.durability_failed();
+            }
+            distrust(connection, offset, end);
+            let context = format!("write of {} bytes at {offset} to the origin", data.len());
+            Err(Error::with_source(ErrorKind::Origin, context, cause))
+        }
+    }
+}
+
+/// Widens the first and last sector where that is needed.
+fn widen<'d, 'v>(
+    connection: &'v Connection,
+    offset: u64,
+    data: &'d [u8],
+) -> Result<Request<'d, 'v>, Error> {
+    let volume = &*connection.volume;
+    let geometry = volume.geometry();
+    let end = offset + data.len() as u64;
+    let mut request = Request {
+        start: offset,
+        data: Cow::Borrowed(data),
+        widened: Vec::new(),
+    };
+    let mut edges: Vec<(u64, u64)> = Vec::new();
+    for at in [offset, end - 1] {
+        let start = geometry.align_down(at);
+        let edge = (start, geometry.align_up(start + 1, volume.size()));
+        let is_whole = offset <= edge.0 && edge.1 <= end;
+        if !is_whole && !edges.contains(&edge) {
+            edges.push(edge);
+        }
+    }
+    for (start, stop) in edges {
+        if let Some((content, widened)) = edge_content(connection, (start, stop), (offset, end))? {
+            let whole = request.data.into_owned();
+            let (from, to) = (
+                request.start.min(start),
+                (request.start + whole.len() as u64).max(stop),
+            );
+            let mut bytes = vec![0; (to - from) as usize];
+            bytes[(start - from) as usize..(stop - from) as usize].copy_from_slice(&content);
+            let place = (request.start - from) as usize;
+            // The client's bytes lie over what surrounds them.
+            bytes[place..place + whole.len()].copy_from_slice(&whole);
+            request.start = from;
+            request.data = Cow::Owned(bytes);
+            request.widened.push(widened);
+        }
+    }
+    Ok(request)
+}
+
+/// The content of an edge sector, if it must be widened.
+fn edge_content<'v>(
+    connection: &'v Connection,
+    (start, stop): (u64, u64),
+    (offset, end): (u64, u64),
+) -> Result<Option<(Vec<u8>, Widened<'v>)>, Error> {
+    let volume = &*connection.volume;
+    let geometry = volume.geometry();
+    let number = geometry.block_of(start);
+    let piece = Piece {
+        number,
+        start: start - geometry.base(number),
+        end: stop - geometry.base(number),
+    };
+    let sector = geometry.touched(&piece);
+    let pin = volume.pin(number);
+    let mut state = pin.latch();
+    let zero = volume.zero_mask(number) & sector;
+    let was_newer = !((state.unsettled() & sector) | zero).is_empty();
+    let is_aligned = connection
+        .attached
+        .is_aligned(offset.max(start), end.min(stop));
+    if !was_newer && is_aligned {
+        return Ok(None);
+    }
+    let mut content = vec![0; (stop - start) as usize];
+    let mut target = read::Target::new(start, &mut content);
+    let missing = match read::copy_latched(connection, &state, &piece, &mut target) {
+        Ok(missing) => missing,
+        Err(unreadable) => {
+            drop(state);
+            read::drop_unreadable(connection, &pin, unreadable)?;
+            state = pin.latch();
+            sector - state.valid
+        }
+    };
+    let ticket = state.open_ticket();
+    drop(state);
+    let widened = Widened {
+        pin,
+        sector,
+        ticket,
+        was_newer,
+    };
+    if !missing.is_empty() {
+        // The range lock keeps the origin as it is.
+        let (first, data) = connection
+            .attached
+            .read_span(start, stop)
+            .map_err(|error| {
+                let context = format!("read of {} bytes at {start} around a write", stop - start);
+                Error::with_source(ErrorKind::Origin, context, error)
+            })?;
+        content.copy_from_slice(&data[(start - first) as usize..(stop - first) as usize]);
+    }
+    Ok(Some((content, widened)))
+}
+
+/// The origin has it: the cache follows.
+fn follow(
+    connection: &Connection,
+    offset: u64,
+    data: &[u8],
+    widened: &[Widened<'_>],
+) -> Result<(), Error> {
+    let volume = &*connection.volume;
+    let geometry = volume.geometry();
+    // Only write-through stores what is not here yet: the others go through for want of room, or now and then.
+    let stores = connection.store().config.mode == Mode::Writethrough;
+    let mut result = Ok(());
+    for piece in geometry.pieces(offset, data.len() as u64) {
+        let mut reservation = if stores
+            && !volume
+                .index()
+                .has_slot(piece.number, &volume.store().directory)
+        {
+            room::reserve_at_once(volume.store())
+        } else {
+            room::Reservation::empty(volume.store())
+        };
+        let from = (geometry.base(piece.number) + piece.start - offset) as usize;
+        let part = &data[from..from + (piece.end - piece.start) as usize];
+        let pin = volume.pin(piece.number);
+        let mut state = pin.latch();
+        let whole = geometry.whole(&piece, volume.size());
+        if stores && state.slot.is_none() && !whole.is_empty() {
+            if let Some(slot) = reservation.take() {
+                state.assign(slot);
+            }
+        }
+        let followed = follow_piece(volume, &mut state, &piece, part, widened);
+        result = result.and(followed);
+    }
+    result
+}
+
+fn follow_piece(
+    volume: &Volume,
+    state: &mut Latch<'_>,
+    piece: &Piece,
+    part: &[u8],
+    widened: &[Widened<'_>],
+) -> Result<(), Error> {
+    let geometry = volume.geometry();
+    let touched = geometry.touched(piece);
+    let mut on_origin = geometry.whole(piece, volume.size());
+    for edge in widened
+        .iter()
+        .filter(|edge| edge.pin.number() == piece.number)
+    {
+        if edge.was_newer && (state.stale(edge.ticket) & edge.sector).is_empty() {
+            on_origin |= edge.sector;
+        }
+    }
+    state.changed(touched);
+    let kept = touched & (state.valid | geometry.whole(piece, volume.size()));
+    let mut refused = None;
+    if let Some(slot) = state.slot {
+        for run in kept.runs() {
+            let start = geometry.sector_start(run.0).max(piece.start);
+            let end = geometry.sector_start(run.1).min(piece.end);
+            let bytes = &part[(start - piece.start) as usize..(end - piece.start) as usize];
+            if let Err(error) = volume.store().slots.write(slot, start, bytes) {
+                refused = Some(error);
+            }
+        }
+        if refused.is_none() {
+            state.valid |= kept;
+        }
+    }
+    let settled = on_origin & state.unsettled();
+    state.dirty -= settled;
+    state.writing -= settled;
+    volume.clear_zeros(piece.number, on_origin);
+    let Some(error) = refused else {
+        return Ok(());
+    };
+    // The slot may be half written. What the origin has can be forgotten.
+    let lost = touched & state.unsettled();
+    let clean = touched - lost;
+    state.drop_sectors(clean);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let offset = geometry.base(piece.number) + piece.start;
+    Err(Error::with_source(
+        ErrorKind::CacheFile,
+        format!("write at {offset} into the cache file"),
+        error,
+    ))
+}
+
+/// The origin may hold anything in these bytes now: what was clean is forgotten, and what was
+/// on its way is dirty again.
+pub(crate) fn distrust(connection: &Connection, start: u64, end: u64) {
+    let volume = &*connection.volume;
+    let geometry = volume.geometry();
+    for number in known_blocks(volume, start, end) {
+        let piece = piece_within(volume, number, start, end);
+        let touched = geometry.touched(&piece);
+        let pin = volume.pin(number);
+        let mut state = pin.latch();
+        state.changed(touched);
+        state.settle(touched, false);
+        let clean = touched & (state.valid - state.unsettled());
+        state.drop_sectors(clean);
+    }
+    let (start, end) = (
+        geometry.align_down(start),
+        geometry.align_up(end, volume.size()),
+    );
+    volume.with_zeros(|zeros| zeros.settle(start, end, false));
+}
+
+/// The whole sectors between these bounds are what the origin says: nothing of them is kept.
+pub(crate) fn forget(connection: &Connection, start: u64, end: u64) {
+    let volume = &*connection.volume;
+    for number in known_blocks(volume, start, end) {
+        let piece = piece_within(volume, number, start, end);
+        let whole = volume.geometry().whole(&piece, volume.size());
+        let pin = volume.pin(number);
+        let mut state = pin.latch();
+        state.changed(whole);
+        state.drop_sectors(whole);
+        volume.clear_zeros(number, whole);
+    }
+    // Of blocks that nobody knows, only zeros by state are left.
+    volume.with_zeros(|zeros| zeros.remove(start, end));
+}
+
+fn known_blocks(volume: &Volume, start: u64, end: u64) -> Vec<crate::sector::BlockNumber> {
+    let geometry = volume.geometry();
+    let first = geometry.block_of(start);
+    let last = geometry.block_of(end.saturating_sub(1).max(start));
+    let after = crate::sector::BlockNumber(last.0 + 1);
+    volume
+        .index()
+        .known_within(first, after, &volume.store().directory)
+}
+
+fn piece_within(
+    volume: &Volume,
+    number: crate::sector::BlockNumber,
+    start: u64,
+    end: u64,
+) -> Piece {
+    let geometry = volume.geometry();
+    let base = geometry.base(number);
+    Piece {
+        number,
+        start: start.max(base) - base,
+        end: end.min(base.saturating_add(geometry.block_bytes())) - base,
+    }
+}

@@ -1,0 +1,73 @@
+//! Trims: passed on for whole sectors, and only then dropped from the cache.
+//!
+//! Parts of sectors are neither passed on nor dropped: a trim is advice, and so what stays in the
+//! cache stays equal to the origin.
+
+use crate::config::Mode;
+use crate::connection::Connection;
+use crate::origin::MAX_RANGE_BYTES;
+use crate::{Error, ErrorKind, Fua, through, zero};
+
+/// Does what a client's trim means in the cache's mode.
+pub(crate) fn trim(
+    connection: &Connection,
+    offset: u64,
+    length: u64,
+    fua: bool,
+) -> Result<(), Error> {
+    let volume = &*connection.volume;
+    let Some((start, end)) = zero::whole_sectors(volume, offset, length) else {
+        return Ok(());
+    };
+    if connection.store().config.mode == Mode::Unsafe {
+        connection
+            .store()
+            .trace(|| format!("trim {length} bytes at {offset}: zero by state"));
+        zero::set_zero(volume, start, end, true);
+        return Ok(());
+    }
+    if !connection.attached.capabilities.trim {
+        return Err(Error::new(
+            ErrorKind::NotSupported,
+            "the origin cannot trim",
+        ));
+    }
+    let _range = volume.ranges.lock(start, end);
+    connection.check_poison()?;
+    match trim_origin(connection, start, end, fua) {
+        Ok(()) => {
+            connection.store().trace(|| {
+                format!(
+                    "trim {} bytes at {start}: passed on and dropped",
+                    end - start
+                )
+            });
+            through::forget(connection, start, end);
+            Ok(())
+        }
+        Err(cause) => {
+            if fua {
+                volume.durability_failed();
+            }
+            through::distrust(connection, start, end);
+            let context = format!("trim of {} bytes at {start} on the origin", end - start);
+            Err(Error::with_source(ErrorKind::Origin, context, cause))
+        }
+    }
+}
+
+fn trim_origin(connection: &Connection, start: u64, end: u64, fua: bool) -> std::io::Result<()> {
+    let attached = &connection.attached;
+    let each = fua && attached.capabilities.fua == Fua::Native;
+    let mut at = start;
+    while at < end {
+        let stop = end.min(at + MAX_RANGE_BYTES / 2);
+        attached.origin.trim(at, stop - at, each)?;
+        at = stop;
+    }
+    if fua && !each {
+        attached.flush()
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Writes into the cache.
+//!
+//! Whole sectors need nothing of the origin. The first and last sector of an unaligned write do if
+//! they are absent: those are read, under a ticket, and merged under the latch; if they changed
+//! meanwhile and are absent again, they are read anew.
+
+use std::borrow::Cow;
+
+use crate::block::{Latch, Pin, TicketNumber};
+use crate::config::Mode;
+use crate::connection::Connection;
+use crate::room::{self, Reservation};
+use crate::sector::{BlockNumber, Mask, Piece};
+use crate::volume::MAX_ZERO_RANGES;
+use crate::writeback::{self, Scope};
+use crate::{Error, ErrorKind, through};
+
+/// Does what a client's write means in the cache's mode.
+pub(crate) fn write(
+    connection: &Connection,
+    offset: u64,
+    data: &[u8],
+    fua: bool,
+) -> Result<(), Error> {
+    match connection.store().config.mode {
+        Mode::Writethrough => through::write(connection, offset, data, fua),
+        Mode::Writeback if fua => through::write(connection, offset, data, true),
+        Mode::Writeback | Mode::Unsafe => write_cached(connection, offset, data),
+    }
+}
+
+/// Writes into the cache; the origin is newer never.
+pub(crate) fn write_cached(connection: &Connection, offset: u64, data: &[u8]) -> Result<(), Error> {
+    relieve_zeros(connection)?;
+    let geometry = connection.volume.geometry();
+    for piece in geometry.pieces(offset, data.len() as u64) {
+        let from = (geometry.base(piece.number) + piece.start - offset) as usize;
+        let part = &data[from..from + (piece.end - piece.start) as usize];
+        write_piece(connection, &piece, part)?;
+    }
+    Ok(())
+}
+
+/// Writes cut ranges of zeros apart. Long before their number hurts, they are written back.
+fn relieve_zeros(connection: &Connection) -> Result<(), Error> {
+    let volume = &connection.volume;
+    if volume.zero_ranges() > 2 * MAX_ZERO_RANGES {
+        let _running = volume.token.take();
+        connection.check_poison()?;
+        if volume.zero_ranges() > 2 * MAX_ZERO_RANGES {
+            let flushing = connection.store().config.mode != Mode::Unsafe;
+            writeback::pass(volume, &connection.attached, Scope::All, flushing);
+        }
+    }
+    Ok(())
+}
+
+/// What came of an attempt.
+enum Stored {
+    Yes,
+    /// The block has no slot, and there was none in reserve.
+    NeedsSlot,
+    /// The cache file refused.
+    Refused,
+}
+
+fn write_piece(connection: &Connection, piece: &Piece, data: &[u8]) -> Result<(), Error> {
+    let store = connection.store();
+    let volume = &connection.volume;
+    let mut reservation = Reservation::empty(store);
+    loop {
+        connection.check_poison()?;
+        if reservation.len() == 0 && !volume.index().has_slot(piece.number, &store.directory) {
+            reservation = match room::reserve(connection, 1) {
+                Ok(reservation) => reservation,
+                Err(no_room) => {
+                    store.trace(|| format!("write block {}: no room{no_room}", piece.number.0));
+                    return write_past(connection, piece, data);
+                }
+            };
+        }
+        let pin = volume.pin(piece.number);
+        match store_piece(connection, &pin, piece, data, &mut reservation)? {
+            Stored::Yes => {
+                store.stats.writes.add(1);
+                store.trace(|| {
+                    format!(
+                        "write block {}: stored {} bytes",
+                        piece.number.0,
+                        data.len()
+                    )
+                });
+                return Ok(());
+            }
+            Stored::NeedsSlot => {}
+            Stored::Refused => {
+                drop(pin);
+                drop(reservation);
+                return write_past(connection, piece, data);
+            }
+        }
+    }
+}
+
+/// No room could be made: the write goes to the origin, durably, since nobody will remember it.
+fn write_past(connection: &Connection, piece: &Piece, data: &[u8]) -> Result<(), Error> {
+    connection.store().stats.no_room_writes.add(1);
+    let offset = connection.volume.geometry().base(piece.number) + piece.start;
+    through::write(connection, offset, data, true)
+}
+
+fn store_piece(
+    connection: &Connection,
+    pin: &Pin<'_>,
+    piece: &Piece,
+    data: &[u8],
+    reservation: &mut Reservation<'_>,
+) -> Result<Stored, Error> {
+    let volume = &connection.volume;
+    let geometry = volume.geometry();
+    let touched = geometry.touched(piece);
+    let edges = touched - geometry.whole(piece, volume.size());
+    let mut fetched = FetchedEdges::none(pin);
+    loop {
+        let mut state = pin.latch();
+        let present = state.valid | volume.zero_mask(piece.number);
+        let absent = edges - present;
+        if !(absent - fetched.usable(&state)).is_empty() {
+            fetched.open(&mut state, absent);
+            drop(state);
+            fetched.read(connection)?;
+            continue;
+        }
+        if state.slot.is_none() {
+            match reservation.take() {
+                Some(slot) => state.assign(slot),
+                None => return Ok(Stored::NeedsSlot),
+            }
+        }
+        let fill = edges - state.valid;
+        let (start, bytes) = fetched.compose(piece, data, fill, absent, connection);
+        return Ok(commit(
+            connection,
+            &mut state,
+            piece.number,
+            touched,
+            start,
+            &bytes,
+        ));
+    }
+}
+
+fn commit(
+    connection: &Connection,
+    state: &mut Latch<'_>,
+    number: BlockNumber,
+    touched: Mask,
+    start: u64,
+    bytes: &[u8],
+) -> Stored {
+    let volume = &connection.volume;
+    let Some(slot) = state.slot else {
+        return Stored::NeedsSlot;
+    };
+    state.changed(touched);
+    if let Err(error) = volume.store().slots.write(slot, start, bytes) {
+        volume
+            .store()
+            .log
+            .warning(&format!("write to the cache file: {error}"));
+        // Perhaps half done. What the origin has is forgotten; what only the slot has stays: its
+        // sectors are old or new, as after any write that fails.
+        let clean = touched & (state.valid - state.unsettled());
+        state.drop_sectors(clean);
+        return Stored::Refused;
+    }
+    state.valid |= touched;
+    state.dirty |= touched;
+    volume.clear_zeros(number, touched);
+    volume.store().touched(slot);
+    Stored::Yes
+}
+
+/// The edge sectors of a write that were read from the origin; the ticket ends when dropped.
+struct FetchedEdges<'p> {
+    pin: &'p Pin<'p>,
+    ticket: Option<TicketNumber>,
+    sectors: Mask,
+    /// Runs of sectors: the first byte within the block, and the content.
+    runs: Vec<(u64, Vec<u8>)>,
+}
+
+impl<'p> FetchedEdges<'p> {
+    fn none(pin: &'p Pin<'p>) -> Self {
+        Self {
+            pin,
+            ticket: None,
+            sectors: Mask::EMPTY,
+            runs: Vec::new(),
+        }
+    }
+
+    /// The sectors that have not changed since they were read.
+    fn usable(&self, state: &Latch<'_>) -> Mask {
+        match self.ticket {
+            Some(ticket) => self.sectors - state.stale(ticket),
+            None => Mask::EMPTY,
+        }
+    }
+
+    fn open(&mut self, state: &mut Latch<'_>, sectors: Mask) {
+        if let Some(ticket) = self.ticket.take() {
+            state.close_ticket(ticket);
+        }
+        self.ticket = Some(state.open_ticket());
+        self.sectors = sectors;
+        self.runs.clear();
+    }
+
+    fn read(&mut self, connection: &Connection) -> Result<(), Error> {
+        let volume = &connection.volume;
+        let geometry = volume.geometry();
+        let base = geometry.base(self.pin.number());
+        for run in self.sectors.runs() {
+            let (start, end) = geometry.bytes_of(self.pin.number(), run, volume.size());
+            connection.store().stats.origin_read_bytes.add(end - start);
+            let (first, data) = connection.attached.read_span(start, end).map_err(|error| {
+                let context = format!("read of {} bytes at {start} around a write", end - start);
+                Error::with_source(ErrorKind::Origin, context, error)
+            })?;
+            let data = data[(start - first) as usize..(end - first) as usize].to_vec();
+            self.runs.push((start - base, data));
+        }
+        Ok(())
+    }
+
+    /// What to write into the slot, and where within the block: the client's data, widened to
+    /// whole sectors where `fill` says. Those of `absent` come from the origin, the others are zero.
+    fn compose<'d>(
+        &self,
+        piece: &Piece,
+        data: &'d [u8],
+        fill: Mask,
+        absent: Mask,
+        connection: &Connection,
+    ) -> (u64, Cow<'d, [u8]>) {
+        let volume = &connection.volume;
+        let geometry = volume.geometry();
+        let base = geometry.base(piece.number);
+        let (mut from, mut to) = (piece.start, piece.end);
+        for run in fill.runs() {
+            let (start, end) = geometry.bytes_of(piece.number, run, volume.size());
+            from = from.min(start - base);
+            to = to.max(end - base);
+        }
+        if (from, to) == (piece.start, piece.end) {
+            return (from, Cow::Borrowed(data));
+        }
+        let mut bytes = vec![0; (to - from) as usize];
+        for (at, content) in &self.runs {
+            copy_sectors(
+                &mut bytes,
+                from,
+                *at,
+                content,
+                absent,
+                geometry.sector_bytes(),
+            );
+        }
+        bytes[(piece.start - from) as usize..(piece.end - from) as usize].copy_from_slice(data);
+        (from, Cow::Owned(bytes))
+    }
+}
+
+/// Copies those sectors of `content`, which begins at byte `at` of its block, that are in `which` into
+/// `bytes`, which begin at `from`.
+fn copy_sectors(
+    bytes: &mut [u8],
+    from: u64,
+    at: u64,
+    content: &[u8],
+    which: Mask,
+    sector_bytes: u64,
+) {
+    let first = (at / sector_bytes) as u32;
+    for (index, sector) in content.chunks(sector_bytes as usize).enumerate() {
+        let start = at + index as u64 * sector_bytes;
+        if which.has(first + index as u32) && start >= from {
+            let place = (start - from) as usize;
+            bytes[place..place + sector.len()].copy_from_slice(sector);
+        }
+    }
+}
+
+impl Drop for FetchedEdges<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.pin.latch().close_ticket(ticket);
+        }
+    }
+}

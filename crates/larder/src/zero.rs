@@ -1,0 +1,189 @@
+//! Zero requests: a change of state for whole sectors, a write for the rest.
+
+use crate::config::Mode;
+use crate::connection::Connection;
+use crate::origin::ZeroOptions;
+use crate::sector::Piece;
+use crate::volume::{MAX_ZERO_RANGES, Volume};
+use crate::zero_map::{Phase, ZeroRange};
+use crate::{Error, ErrorKind, Fua, through, write, writeback};
+
+/// The whole sectors of a range; the parts before and after are its edges.
+struct Split {
+    start: u64,
+    whole_start: u64,
+    whole_end: u64,
+    end: u64,
+}
+
+fn split(volume: &Volume, offset: u64, length: u64) -> Split {
+    let geometry = volume.geometry();
+    let end = offset + length;
+    let whole_start = geometry.align_up(offset, volume.size()).min(end);
+    let whole_end = if end == volume.size() {
+        end
+    } else {
+        geometry.align_down(end)
+    };
+    Split {
+        start: offset,
+        whole_start,
+        whole_end: whole_end.max(whole_start),
+        end,
+    }
+}
+
+impl Split {
+    fn has_edges(&self) -> bool {
+        self.start < self.whole_start || self.whole_end < self.end
+    }
+
+    fn has_whole(&self) -> bool {
+        self.whole_start < self.whole_end
+    }
+
+    fn edges(&self) -> impl Iterator<Item = (u64, u64)> {
+        [(self.start, self.whole_start), (self.whole_end, self.end)]
+            .into_iter()
+            .filter(|(start, end)| start < end)
+    }
+}
+
+/// The whole sectors of a range, in bytes, if it has any.
+pub(crate) fn whole_sectors(volume: &Volume, offset: u64, length: u64) -> Option<(u64, u64)> {
+    let split = split(volume, offset, length);
+    split
+        .has_whole()
+        .then_some((split.whole_start, split.whole_end))
+}
+
+/// Does what a client's zero request means in the cache's mode.
+pub(crate) fn zero(
+    connection: &Connection,
+    offset: u64,
+    length: u64,
+    options: ZeroOptions,
+) -> Result<(), Error> {
+    let volume = &*connection.volume;
+    let mode = connection.store().config.mode;
+    let split = split(volume, offset, length);
+    if options.fast && split.has_edges() {
+        return Err(not_fast("a part of a sector must be written"));
+    }
+    if mode == Mode::Writethrough || (mode == Mode::Writeback && options.fua) {
+        return zero_through(connection, &split, options);
+    }
+    if volume.zero_ranges() >= MAX_ZERO_RANGES {
+        connection
+            .store()
+            .trace(|| format!("zero {length} bytes at {offset}: too many ranges, through"));
+        return zero_through(
+            connection,
+            &split,
+            ZeroOptions {
+                fua: true,
+                ..options
+            },
+        );
+    }
+    for (start, end) in split.edges() {
+        write::write_cached(connection, start, &vec![0; (end - start) as usize])?;
+    }
+    connection
+        .store()
+        .trace(|| format!("zero {length} bytes at {offset}: kept as state"));
+    set_zero(volume, split.whole_start, split.whole_end, options.may_trim);
+    Ok(())
+}
+
+fn not_fast(why: &str) -> Error {
+    Error::new(ErrorKind::NotSupported, format!("fast zero: {why}"))
+}
+
+/// Makes whole sectors zero by state.
+pub(crate) fn set_zero(volume: &Volume, start: u64, end: u64, may_trim: bool) {
+    let geometry = volume.geometry();
+    for piece in geometry.pieces(start, end - start) {
+        let base = geometry.base(piece.number);
+        let range = ZeroRange {
+            start: base + piece.start,
+            end: base + piece.end,
+            may_trim,
+            phase: Phase::Dirty,
+        };
+        let insert = || volume.with_zeros(|zeros| zeros.insert(range));
+        if volume
+            .index()
+            .if_unknown(piece.number, &volume.store().directory, insert)
+        {
+            continue;
+        }
+        set_zero_known(volume, &piece, range);
+    }
+}
+
+fn set_zero_known(volume: &Volume, piece: &Piece, range: ZeroRange) {
+    let pin = volume.pin(piece.number);
+    let mut state = pin.latch();
+    let whole = volume.geometry().whole(piece, volume.size());
+    state.changed(whole);
+    state.drop_sectors(whole);
+    volume.with_zeros(|zeros| zeros.insert(range));
+}
+
+/// Zeros the origin, then has the cache follow.
+fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) -> Result<(), Error> {
+    let capabilities = connection.attached.capabilities;
+    if options.fast && !(capabilities.zero && capabilities.fast_zero) {
+        return Err(not_fast("the origin has none"));
+    }
+    for (start, end) in split.edges() {
+        through::write(
+            connection,
+            start,
+            &vec![0; (end - start) as usize],
+            options.fua,
+        )?;
+    }
+    if !split.has_whole() {
+        return Ok(());
+    }
+    let (start, end) = (split.whole_start, split.whole_end);
+    let volume = &*connection.volume;
+    let _range = volume.ranges.lock(start, end);
+    connection.check_poison()?;
+    match zero_durably(connection, start, end, options) {
+        Ok(()) => {
+            through::forget(connection, start, end);
+            Ok(())
+        }
+        Err(cause) => {
+            if options.fua {
+                volume.durability_failed();
+            }
+            through::distrust(connection, start, end);
+            let context = format!("zero of {} bytes at {start} on the origin", end - start);
+            Err(Error::with_source(ErrorKind::Origin, context, cause))
+        }
+    }
+}
+
+fn zero_durably(
+    connection: &Connection,
+    start: u64,
+    end: u64,
+    options: ZeroOptions,
+) -> std::io::Result<()> {
+    let attached = &connection.attached;
+    let each = options.fua && attached.capabilities.fua == Fua::Native;
+    let asked = ZeroOptions {
+        fua: each,
+        ..options
+    };
+    writeback::zero_origin(attached, start, end, asked)?;
+    if options.fua && !each {
+        attached.flush()
+    } else {
+        Ok(())
+    }
+}
