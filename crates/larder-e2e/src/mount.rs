@@ -20,22 +20,22 @@ impl Mount {
     pub fn tmpfs(directory: &Path, size: u64) -> Self {
         let options = format!("size={size}");
         let arguments = ["-t", "tmpfs", "-o", &options, "larder-e2e"];
-        Self::mount(&arguments, directory)
+        Self::with(&arguments, directory)
     }
 
     /// Mounts an empty tmpfs in which nothing can be made.
     #[must_use]
     pub fn read_only_tmpfs(directory: &Path) -> Self {
-        Self::mount(&["-t", "tmpfs", "-o", "ro", "larder-e2e"], directory)
+        Self::with(&["-t", "tmpfs", "-o", "ro", "larder-e2e"], directory)
     }
 
     /// Mounts the file system on a block device.
     #[must_use]
     pub fn device(device: &Path, directory: &Path) -> Self {
-        Self::mount(&[&device.display().to_string()], directory)
+        Self::with(&[&device.display().to_string()], directory)
     }
 
-    fn mount(arguments: &[&str], directory: &Path) -> Self {
+    fn with(arguments: &[&str], directory: &Path) -> Self {
         let path = directory.display().to_string();
         run("mount", arguments.iter().copied().chain([path.as_str()]));
         Self {

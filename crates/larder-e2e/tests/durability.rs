@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use larder_e2e::{
     Client, EvalDisk, KIB, MIB, Nbdkit, Random, Scratch, Server, assert_filled, assert_same_bytes,
@@ -37,7 +37,7 @@ fn write_unflushed(client: &mut Client) -> Vec<u8> {
     expected
 }
 
-fn wait_for(image: &PathBuf, expected: &[u8]) {
+fn wait_for(image: &Path, expected: &[u8]) {
     wait_until("the plugin's file has all", || read_file(image) == expected);
 }
 

@@ -176,7 +176,7 @@ fn soak() {
         let mut random = Random::new(seed);
         let setting = Setting {
             mode: modes[random.below(3) as usize],
-            block_size: 4 * KIB << random.below(9),
+            block_size: (4 * KIB) << random.below(9),
             limited: random.one_in(2),
             cache_on_read: random.one_in(2),
             serialize: models[random.below(4) as usize],

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use larder_e2e::{
     Client, KIB, MIB, Nbdkit, Random, Scratch, Server, assert_filled, assert_same_bytes,
@@ -27,7 +27,7 @@ fn start(scratch: &Scratch, parameters: &[&str]) -> (Server, PathBuf) {
 }
 
 /// Reads a block, fills it with twos behind the cache, reads again: what does the second tell?
-fn second_read(client: &mut Client, image: &PathBuf, block: u64) -> Vec<u8> {
+fn second_read(client: &mut Client, image: &Path, block: u64) -> Vec<u8> {
     let first = client.read(block * BLOCK, BLOCK).unwrap();
     assert_filled("the first read", &first, 1);
     write_at(image, block * BLOCK, &[2; BLOCK as usize]);
