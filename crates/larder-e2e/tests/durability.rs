@@ -190,21 +190,26 @@ fn what_cannot_be_written_is_reported_by_range() {
     assert!(line.is_some(), "no line names 3 MiB:\n{output}");
 }
 
-#[test]
-fn data_kept_over_a_disconnect_is_written_back_by_the_next_client() {
-    let scratch = Scratch::new();
+/// A server whose plugin fails to write while the file `fault` exists, as it does now.
+fn start_failing(scratch: &Scratch) -> (Server, PathBuf) {
     let fault = scratch.path("fault");
     fs::write(&fault, "").unwrap();
-    let (server, image) = start(&scratch, |nbdkit| {
+    start(scratch, |nbdkit| {
         nbdkit.below("error").parameters([
             "error-pwrite-rate=100%",
             &format!("error-pwrite-file={}", fault.display()),
         ])
-    });
+    })
+}
+
+#[test]
+fn data_kept_over_a_disconnect_is_written_back_by_the_next_client() {
+    let scratch = Scratch::new();
+    let (server, image) = start_failing(&scratch);
     let mut client = Client::connect(server.socket());
     let expected = write_unflushed(&mut client);
     client.disconnect_and_wait();
-    fs::remove_file(&fault).unwrap();
+    fs::remove_file(scratch.path("fault")).unwrap();
     let mut next = Client::connect(server.socket());
     let got = next.read(0, SIZE).unwrap();
     assert_same_bytes("what the next client reads", &got, &expected);
@@ -212,31 +217,54 @@ fn data_kept_over_a_disconnect_is_written_back_by_the_next_client() {
     assert_same_bytes("the plugin's file", &read_file(&image), &expected);
 }
 
+fn shrink(image: &Path, size: u64) {
+    let file = fs::OpenOptions::new().write(true).open(image).unwrap();
+    file.set_len(size).unwrap();
+}
+
 #[test]
 fn data_beyond_a_shrunken_end_is_reported_by_range() {
     let scratch = Scratch::new();
-    let (server, image) = start(&scratch, |nbdkit| nbdkit);
-    let mut early = Client::connect(server.socket());
-    early.write(0, &[1; 4096]).unwrap();
-    early.write(6 * MIB, &[2; 64 << 10]).unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&image)
-        .and_then(|file| file.set_len(4 * MIB))
-        .unwrap();
-    let mut late = Client::connect(server.socket());
-    assert_eq!(late.export().size, 4 * MIB);
-    assert_filled("what is read", &late.read(0, 4096).unwrap(), 1);
-    drop(early);
-    let _ = late.flush();
-    late.disconnect_and_wait();
+    let (server, image) = start_failing(&scratch);
+    let mut client = Client::connect(server.socket());
+    client.write(0, &[1; 4096]).unwrap();
+    client.write(6 * MIB, &[2; 64 << 10]).unwrap();
+    client.disconnect_and_wait();
+    shrink(&image, 4 * MIB);
+    fs::remove_file(scratch.path("fault")).unwrap();
+    let told_before = server.output().len();
+
+    let mut client = Client::connect(server.socket());
+    assert_eq!(client.export().size, 4 * MIB);
+    let kept = client.read(0, 4096).unwrap();
+    assert_filled("what is within", &kept, 1);
+    client.flush().unwrap();
+    client.disconnect_and_wait();
     let output = server.stop().output;
+    let told = &output[told_before..];
     assert_filled("the plugin's file", &read_file(&image)[..4096], 1);
     let offset = 6 * MIB;
     assert!(
-        output.contains(&format!("{offset}")) || output.contains(&format!("{offset:#x}")),
-        "nothing names 6 MiB:\n{output}"
+        told.contains(&format!("{offset}")) || told.contains(&format!("{offset:#x}")),
+        "nothing names 6 MiB:\n{told}"
     );
+}
+
+#[test]
+fn a_disk_that_shrinks_under_a_client_takes_nothing_from_it() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, |nbdkit| nbdkit);
+    let mut early = Client::connect(server.socket());
+    early.write(MIB, &[1; 64 << 10]).unwrap();
+    shrink(&image, 4 * MIB);
+    // A second client is refused, or is told the new size; the first is served in any case.
+    if let Ok(late) = Client::try_connect_to(server.socket(), "") {
+        assert_eq!(late.export().size, 4 * MIB);
+    }
+    assert_filled("read back", &early.read(MIB, 64 * KIB).unwrap(), 1);
+    early.flush().unwrap();
+    let in_file = &read_file(&image)[1 << 20..(1 << 20) + (64 << 10)];
+    assert_filled("the plugin's file", in_file, 1);
 }
 
 #[test]
@@ -256,8 +284,8 @@ fn a_disk_that_grows_between_connections_is_served_whole() {
     let got = client.read(0, client.export().size).unwrap();
     assert_same_bytes("the grown disk", &got, &expected);
     let tail = random.bytes(500);
-    client.write(SIZE + 100 * KIB - 100, &tail).unwrap();
-    let at = (SIZE + 100 * KIB - 100) as usize;
+    client.write(SIZE + 100 * KIB - 450, &tail).unwrap();
+    let at = (SIZE + 100 * KIB - 450) as usize;
     expected[at..at + 500].copy_from_slice(&tail);
     client.flush().unwrap();
     assert_same_bytes("the plugin's file", &read_file(&image), &expected);

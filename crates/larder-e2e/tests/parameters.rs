@@ -136,7 +136,7 @@ fn thresholds_in_the_wrong_order_are_refused() {
                 &format!("cache-low-threshold={low}"),
                 &format!("cache-high-threshold={high}"),
             ],
-            &["threshold", low],
+            &["threshold", if high == "0" { high } else { low }],
         );
     }
 }
@@ -158,6 +158,8 @@ fn thresholds_are_checked_against_the_defaults() {
 #[test]
 fn thresholds_do_not_matter_without_a_maximum_size() {
     assert_accepted(&["cache-high-threshold=50", "cache-low-threshold=60"]);
+    assert_accepted(&["cache-low-threshold=0"]);
+    assert_accepted(&["cache-high-threshold=0"]);
 }
 
 #[test]
@@ -327,10 +329,7 @@ fn being_loaded_twice_is_refused() {
         .try_to_start();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("twice") || said.contains("more than once"),
-        "{said}"
-    );
+    assert!(said.contains("once") || said.contains("twice"), "{said}");
 }
 
 #[test]
