@@ -1,6 +1,7 @@
 //! The cache: one cache file's slots, shared by all volumes.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -69,14 +70,14 @@ impl Cache {
             // Clients may invent names; what nobody uses and holds nothing is forgotten.
             volumes.retain(|_, volume| Arc::strong_count(volume) > 1 || !volume.is_empty());
         }
-        let volume = Volume::new(Arc::clone(&self.store), name);
+        let volume = Volume::new(Arc::clone(&self.store), name, false);
         volumes.insert(name.to_owned(), Arc::clone(&volume));
         volume
     }
 
     /// A volume that nobody else finds and that ends with its last connection.
     pub fn private_volume(self: &Arc<Self>, name: &str) -> Arc<Volume> {
-        Volume::new(Arc::clone(&self.store), name)
+        Volume::new(Arc::clone(&self.store), name, true)
     }
 
     /// For a front end with `Config::background`: waits until there is work (reclaim or age) or
@@ -85,7 +86,9 @@ impl Cache {
         if !self.store.maintenance.wait(timeout) {
             return false;
         }
-        if room::maintain(&self.store) {
+        // A panic has poisoned its volume; the others still want this thread.
+        let maintained = catch_unwind(AssertUnwindSafe(|| room::maintain(&self.store)));
+        if maintained.unwrap_or(false) {
             return true;
         }
         self.store

@@ -124,11 +124,19 @@ fn wait_for_slot(connection: &Connection) -> Result<SlotNumber, NoRoom> {
         if let Some(slot) = at_once {
             return Ok(slot);
         }
-        match victims.write_back(Some(connection)) {
-            Progress::Made => continue,
+        let progress = victims.write_back(Some(connection));
+        if matches!(progress, Progress::Made) {
+            continue;
+        }
+        // Dirty blocks that cannot be written back must not hide clean ones.
+        if let Some(slot) = victims.next_clean(u64::MAX) {
+            return Ok(slot);
+        }
+        drop(victims);
+        match progress {
             Progress::Failed(error) => return Err(NoRoom(Some(error))),
             Progress::NoWriter => return Err(NoRoom(None)),
-            Progress::NothingToDo | Progress::Busy => {}
+            Progress::Made | Progress::NothingToDo | Progress::Busy => {}
         }
         if !store.slots.is_anything_in_hands() {
             return Err(NoRoom(None));
@@ -205,30 +213,33 @@ impl<'s> DirtyVictims<'s> {
             .trace(|| format!("reclaim block {} of '{}'", number.0, volume.name()));
     }
 
-    /// Writes the victims back and evicts them. Its own volume first; others' only if a connection
-    /// of theirs can be borrowed and nobody else is at it.
-    fn write_back(mut self, connection: Option<&Connection>) -> Progress {
-        let Some(&(_, first, _)) = self.victims.first() else {
-            return Progress::NothingToDo;
-        };
+    /// Writes the victims of one volume back and evicts them. The requester's own volume comes
+    /// first; others' only if a connection of theirs can be borrowed and nobody else is at it.
+    fn write_back(&mut self, connection: Option<&Connection>) -> Progress {
         let own = connection.map(|connection| connection.volume.number());
-        let has_own = self
-            .victims
-            .iter()
-            .any(|(_, volume, _)| Some(*volume) == own);
-        let volume_number = if has_own { own.unwrap_or(first) } else { first };
-        let Some(volume) = self.store.volume(volume_number) else {
+        let mut of: Vec<VolumeNumber> = self.victims.iter().map(|(_, of, _)| *of).collect();
+        of.sort_unstable_by_key(|number| (Some(*number) != own, *number));
+        of.dedup();
+        let mut progress = Progress::NothingToDo;
+        for volume_number in of {
+            let own = connection.filter(|_| Some(volume_number) == own);
+            progress = self.write_back_one(volume_number, own);
+            if matches!(progress, Progress::Made) {
+                break;
+            }
+        }
+        progress
+    }
+
+    fn write_back_one(&mut self, number: VolumeNumber, own: Option<&Connection>) -> Progress {
+        let Some(volume) = self.store.volume(number) else {
             return Progress::Made;
         };
-        let numbers: Vec<BlockNumber> = self
-            .victims
-            .iter()
-            .filter(|(_, of, _)| *of == volume_number)
-            .map(|(_, _, number)| *number)
-            .collect();
-        let progress = match connection {
-            Some(connection) if has_own => write_back_own(connection, &numbers),
-            _ => write_back_borrowed(&volume, &numbers),
+        let of_volume = self.victims.iter().filter(|(_, of, _)| *of == number);
+        let numbers: Vec<BlockNumber> = of_volume.map(|(_, _, number)| *number).collect();
+        let progress = match own {
+            Some(connection) => write_back_own(connection, &numbers),
+            None => write_back_borrowed(&volume, &numbers),
         };
         self.evict_cleaned(&volume);
         progress

@@ -41,6 +41,8 @@ pub struct Volume {
     /// a later flush must know of it.
     pub(crate) durability_failures: AtomicU64,
     poisoned: AtomicBool,
+    /// Nobody else finds it, and it ends with its last connection.
+    is_private: bool,
 }
 
 impl std::fmt::Debug for Volume {
@@ -52,7 +54,7 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
-    pub(crate) fn new(store: Arc<Store>, name: &str) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<Store>, name: &str, is_private: bool) -> Arc<Self> {
         let volume = Arc::new(Self {
             number: store.number_volume(),
             name: name.to_owned(),
@@ -68,6 +70,7 @@ impl Volume {
             joining: Mutex::default(),
             durability_failures: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
+            is_private,
             store,
         });
         volume.store.register(&volume);

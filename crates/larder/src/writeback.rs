@@ -69,6 +69,7 @@ struct Sent {
 
 /// Runs a pass through one connection to the origin. With `flushing` each batch ends with a flush of the origin.
 pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: bool) -> Outcome {
+    let _guard = PoisonOnPanic(volume);
     let (numbers, with_zeros) = match scope {
         Scope::All => (volume.with_dirty(|dirty| dirty.all()), true),
         Scope::Blocks(numbers) => (numbers, false),
@@ -95,6 +96,18 @@ pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: b
         outcome.settled_sectors += settled;
         if settled == 0 && outcome.error.is_some() {
             return outcome;
+        }
+    }
+}
+
+/// A panic in the middle leaves sectors *writing* that nobody settles: the volume must not go on,
+/// whoever's thread it was.
+struct PoisonOnPanic<'v>(&'v Volume);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
         }
     }
 }
