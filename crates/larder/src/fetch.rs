@@ -88,7 +88,7 @@ fn claim<'c>(connection: &'c Connection, piece: Piece, target: &mut Target<'_>) 
     let volume = &*connection.volume;
     let pin = volume.pin(piece.number);
     let mut state = pin.latch();
-    let Ok(asked) = read::copy_latched(connection, &state, &piece, target) else {
+    let Ok(asked) = read::copy_latched(volume, &state, &piece, target) else {
         // The next look drops what cannot be read, or fails.
         return Found::LookAgain;
     };

@@ -18,6 +18,9 @@ use crate::sync;
 
 const SHARDS: usize = 32;
 
+/// So few blocks are looked up one by one rather than found by going through all.
+const FEW_BLOCKS: u64 = 16384;
+
 #[derive(Clone, Copy, Debug)]
 struct Masks {
     valid: Mask,
@@ -76,7 +79,8 @@ impl Index {
         &self.shards[hash(number) as usize >> 7 & (SHARDS - 1)]
     }
 
-    /// Pins a block, resident or not. `full` are the sectors of a wholly valid block.
+    /// Pins a block, resident or not. `full` are all sectors of any block: the volume's last block, if the
+    /// volume ends in it, always keeps its masks, so that a change of size changes nothing that is known.
     pub(crate) fn pin(&self, number: BlockNumber, full: Mask, directory: &Directory) -> Pinning {
         let mut shard = sync::lock(self.shard(number));
         if let Some(pinned) = shard.pinned.get_mut(&number) {
@@ -110,7 +114,8 @@ impl Index {
             return Unpinned::Shared;
         }
         shard.pinned.remove(&number);
-        let state = block.take_state();
+        // Left as it is: whoever looks at the block without a pin must not find it empty.
+        let state = block.look();
         shard.put_back(number, &state, full, directory)
     }
 
@@ -205,6 +210,10 @@ impl Index {
         directory: &Directory,
     ) -> Vec<BlockNumber> {
         let range = first..end;
+        if end.0 - first.0 <= FEW_BLOCKS {
+            let is_known = |number: &BlockNumber| !self.if_unknown(*number, directory, || {});
+            return (first.0..end.0).map(BlockNumber).filter(is_known).collect();
+        }
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = sync::lock(shard);

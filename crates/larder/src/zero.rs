@@ -1,5 +1,7 @@
 //! Zero requests: a change of state for whole sectors, a write for the rest.
 
+use rustix::io::Errno;
+
 use crate::config::Mode;
 use crate::connection::Connection;
 use crate::origin::ZeroOptions;
@@ -156,6 +158,12 @@ fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) ->
         Ok(()) => {
             through::forget(connection, start, end);
             Ok(())
+        }
+        // An answer, not a failure.
+        Err(cause)
+            if options.fast && cause.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) =>
+        {
+            Err(not_fast("the origin's would not be"))
         }
         Err(cause) => {
             if options.fua {
