@@ -7,7 +7,9 @@
 //! - Reads or writes that meet a range fail with EIO, or all of them do. A failed write may have
 //!   written half.
 //! - What was never written reads as garbage, so that a slot's old or missing content shows.
-//! - A read or write that meets a write in flight is a violation: the engine's latches failed.
+//! - A write that meets a write in flight is a violation: the engine's latches failed.
+//! - A read that meets a write in flight gets garbage: whoever reads without a latch must notice,
+//!   and not use it.
 
 use std::collections::HashSet;
 use std::io;
@@ -29,8 +31,25 @@ struct State {
     capacity_bytes: Option<u64>,
     failing_reads: Vec<(u64, u64)>,
     failing_writes: Vec<(u64, u64)>,
-    in_flight: Vec<(u64, Call)>,
+    in_flight: Vec<Flight>,
     last_flight: u64,
+}
+
+/// A call in flight.
+struct Flight {
+    number: u64,
+    call: Call,
+    /// A read that met a write.
+    torn: bool,
+}
+
+impl Flight {
+    /// Whether they touch the same bytes, and one of them changes them.
+    fn clashes(&self, other: &Call) -> bool {
+        let meet = self.call.offset < other.end() && other.offset < self.call.end();
+        let transfers = self.call.kind != Kind::Allocate && other.kind != Kind::Allocate;
+        meet && transfers && (self.call.kind == Kind::Write || other.kind == Kind::Write)
+    }
 }
 
 struct Shared {
@@ -105,43 +124,58 @@ impl CacheFileDouble {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The way of every call.
+    /// The way of every call: its result, and whether it was torn.
     fn call(
         &self,
         kind: Kind,
         offset: u64,
         length: u64,
         effect: impl FnOnce(&mut State) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> (io::Result<()>, bool) {
         let call = Call::new(0, kind, offset, length);
         let flight = self.take_off(&call);
         let name = self.shared.calls.begin(call.clone());
         self.stop(&call, Phase::Before);
         let result = effect(&mut self.lock());
         self.stop(&call, Phase::After);
-        self.lock().in_flight.retain(|(other, _)| *other != flight);
+        let torn = self.land(flight);
         let errno = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let ended = result.as_ref().copied().map_err(errno);
         self.shared.calls.end(name, ended);
-        result
+        (result, torn)
     }
 
     fn take_off(&self, call: &Call) -> u64 {
         let mut state = self.lock();
-        let clash = state.in_flight.iter().find(|(_, other)| {
-            let meet = other.offset < call.end() && call.offset < other.end();
-            let transfers = other.kind != Kind::Allocate && call.kind != Kind::Allocate;
-            meet && transfers && (other.kind == Kind::Write || call.kind == Kind::Write)
-        });
-        if let Some((_, other)) = clash {
-            self.shared.violations.record(format!(
-                "cache file: {call:?} meets {other:?}, which is in flight"
-            ));
+        let mut torn = false;
+        for other in &mut state.in_flight {
+            if !other.clashes(call) {
+                continue;
+            }
+            match (other.call.kind, call.kind) {
+                (Kind::Read, _) => other.torn = true,
+                (_, Kind::Read) => torn = true,
+                _ => self.shared.violations.record(format!(
+                    "cache file: {call:?} meets {:?}, which is in flight",
+                    other.call
+                )),
+            }
         }
         state.last_flight += 1;
-        let flight = state.last_flight;
-        state.in_flight.push((flight, call.clone()));
-        flight
+        let number = state.last_flight;
+        state.in_flight.push(Flight {
+            number,
+            call: call.clone(),
+            torn,
+        });
+        number
+    }
+
+    /// Ends a flight and tells whether it was torn.
+    fn land(&self, number: u64) -> bool {
+        let flights = &mut self.lock().in_flight;
+        let place = flights.iter().position(|flight| flight.number == number);
+        place.is_some_and(|place| flights.swap_remove(place).torn)
     }
 
     fn stop(&self, call: &Call, phase: Phase) {
@@ -222,20 +256,26 @@ fn meets(ranges: &[(u64, u64)], offset: u64, length: u64) -> bool {
 impl CacheFile for CacheFileDouble {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let length = buffer.len() as u64;
-        self.call(Kind::Read, offset, length, |state| {
+        let (result, torn) = self.call(Kind::Read, offset, length, |state| {
             state.read(offset, buffer)
-        })
+        });
+        if torn {
+            buffer.iter_mut().for_each(|byte| *byte ^= 0x5A);
+        }
+        result
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.call(Kind::Write, offset, data.len() as u64, |state| {
             state.write(offset, data)
         })
+        .0
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.call(Kind::Allocate, offset, length, |state| {
             state.grow(offset, length)
         })
+        .0
     }
 }

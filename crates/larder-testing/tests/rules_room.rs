@@ -8,9 +8,12 @@ use std::sync::Arc;
 use larder::{Cache, CacheOnRead, Config, ErrorKind, Mode};
 use larder_testing::cache_file::EVERYWHERE;
 use larder_testing::log::Level;
+use larder_testing::pace::SharedPace;
 use larder_testing::random::{Random, content};
 use larder_testing::rig::{Client, run};
-use larder_testing::{Fault, Kind, ManualClock, MemoryLog, OriginSettings, Rig, When};
+use larder_testing::{
+    Fault, Kind, ManualClock, MemoryLog, OriginDouble, OriginSettings, Rig, When,
+};
 
 const BLOCK: u64 = 64 << 10;
 const IMAGE: u64 = 48 << 20;
@@ -273,4 +276,43 @@ fn background_reclaim_starts_above_high_and_ends_below_low() {
     let used = rig.cache.stats().slots_used;
     assert!(used <= limit * 40 / 100, "{used} slots used of {limit}");
     assert!(used >= limit * 30 / 100, "{used} slots used of {limit}");
+}
+
+#[test]
+fn volumes_share_slots_and_never_content() {
+    let rig = Rig::new(limited(1 << 20), OriginSettings::new(IMAGE));
+    let running: Vec<_> = (0..3)
+        .map(|number| {
+            let settings = OriginSettings::new(4 << 20);
+            let violations = rig.violations.clone();
+            let origin = OriginDouble::new(settings, violations, SharedPace::default());
+            let mut expected = content(100 + number, 0, 4 << 20);
+            origin.disk().fill(0, &expected);
+            let volume = rig.cache.volume(&format!("volume {number}"));
+            let connection = volume.connect(origin.connect() as _).unwrap();
+            run(move || {
+                let mut random = Random::new(number);
+                for round in 0..300 {
+                    let length = random.between(1, 100_000);
+                    let offset = random.below((4 << 20) - length);
+                    let range = offset as usize..(offset + length) as usize;
+                    if random.chance(40) {
+                        let data = content(1000 * number + round, offset, length as usize);
+                        connection.write(offset, &data, false).unwrap();
+                        expected[range].copy_from_slice(&data);
+                    } else {
+                        let mut found = vec![0; length as usize];
+                        connection.read(offset, &mut found).unwrap();
+                        assert!(found == expected[range], "volume {number}");
+                    }
+                }
+                connection.disconnect().unwrap();
+                assert!(origin.disk().current().get(0, 4 << 20) == expected);
+            })
+        })
+        .collect();
+    for one in running {
+        one.finish();
+    }
+    assert!(rig.file.most_allocated_bytes() <= 1 << 20);
 }

@@ -215,9 +215,17 @@ fn a_waiting_write_through_wakes_after_a_panic() {
     }));
     let panicking = run(move || first.put(0, &[1; 512]));
     hold.wait_for(1);
-    let waiting = run(move || second.put(0, &[2; 512]));
+    let waiting = run({
+        let second = Arc::clone(&second);
+        move || second.put(0, &[2; 512])
+    });
     waiting.give_a_chance();
     hold.release();
     assert!(panicking.finish().is_err());
-    assert!(waiting.finish().is_err());
+    // Whether it came before the poison or after it, it is answered.
+    let _ = waiting.finish();
+    assert_eq!(
+        second.put(0, &[3; 512]).unwrap_err().kind(),
+        ErrorKind::Poisoned
+    );
 }

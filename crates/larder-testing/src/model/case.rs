@@ -1,5 +1,7 @@
 //! One run of the model test: everything in it follows from its seed.
 
+use std::time::Duration;
+
 use larder::{CacheOnRead, Capabilities, Config, Fua, Mode, RequestLimits};
 
 use crate::origin::{OriginSettings, TrimLeaves};
@@ -33,6 +35,8 @@ pub struct Case {
     pub origin: OriginSettings,
     /// Clients at once.
     pub workers: u64,
+    /// They share one connection.
+    pub shared_connection: bool,
     /// Requests of each.
     pub requests: u64,
     /// Calls are held and let go in seeded order.
@@ -60,7 +64,9 @@ impl Case {
             .then(|| random.between(0, 24) * config.block_bytes.max(65536));
         let settings = origin(&config, &mut random);
         let origin_faults = random.pick(&[0, 0, 0, 4, 15]);
+        let mut more = random.fork(1);
         Self {
+            shared_connection: settings.capabilities.parallel && more.chance(20),
             seed,
             origin: settings,
             workers,
@@ -80,7 +86,10 @@ impl Case {
                 Ending::Crash,
                 Ending::CrashAmidst,
             ]),
-            config,
+            config: Config {
+                dirty_age: more.chance(30).then(|| Duration::from_secs(10)),
+                ..config
+            },
         }
     }
 
@@ -120,10 +129,10 @@ fn config(combination: u64, random: &mut Random) -> Config {
         mode,
         block_bytes,
         max_size_bytes: limited.then(|| image_bytes(block_bytes) / 20),
-        cache_on_read: random
-            .pick(&[false, true, true])
-            .then_some(())
-            .map_or(CacheOnRead::Never, |()| CacheOnRead::Always),
+        cache_on_read: match random.below(3) {
+            0 => CacheOnRead::Never,
+            _ => CacheOnRead::Always,
+        },
         background: random.chance(50),
         ..Config::default()
     }

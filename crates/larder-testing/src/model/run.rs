@@ -144,13 +144,13 @@ impl World {
     }
 
     /// A client's connection, and the origin's end of it.
-    pub fn connect(&self) -> Result<(Box<dyn Client>, Arc<OriginConnection>), String> {
+    pub fn connect(&self) -> Result<(Arc<dyn Client>, Arc<OriginConnection>), String> {
         let origin = self.origin.connect();
         let connected = serving(origin.number(), || {
             self.subject.connect(Arc::clone(&origin) as _)
         });
         let client = connected.map_err(|error| format!("not connected: {error}"))?;
-        Ok((client, origin))
+        Ok((Arc::from(client), origin))
     }
 
     /// A worker is about to make a request.
@@ -198,9 +198,12 @@ impl World {
             let world = Arc::clone(self);
             std::thread::spawn(move || while world.subject.maintain(Duration::from_millis(5)) {})
         });
-        let mut workers = Vec::new();
+        let mut workers: Vec<Worker> = Vec::new();
         for number in 0..self.case.workers as usize {
-            workers.push(Worker::new(self, number)?);
+            workers.push(match workers.first() {
+                Some(first) if self.case.shared_connection => first.beside(number),
+                _ => Worker::new(self, number)?,
+            });
         }
         let worked = self.work(workers);
         if let Some(gate) = &self.gate {

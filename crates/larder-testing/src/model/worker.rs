@@ -21,7 +21,7 @@ pub struct Worker {
     pub number: usize,
     world: Arc<World>,
     random: Random,
-    client: Box<dyn Client>,
+    client: Arc<dyn Client>,
     origin: Arc<OriginConnection>,
 }
 
@@ -45,6 +45,17 @@ impl Worker {
             client,
             origin,
         })
+    }
+
+    /// Another one on the same connection.
+    pub fn beside(&self, number: usize) -> Self {
+        Self {
+            number,
+            random: Random::new(self.world.case.seed).fork(1000 + number as u64),
+            world: Arc::clone(&self.world),
+            client: Arc::clone(&self.client),
+            origin: Arc::clone(&self.origin),
+        }
     }
 
     /// Makes all its requests. The error is a violation.
@@ -295,6 +306,9 @@ impl Worker {
     }
 
     fn reconnect(&mut self) -> Result<(), String> {
+        if self.world.case.shared_connection {
+            return Ok(());
+        }
         self.leave()?;
         (self.client, self.origin) = self.world.connect()?;
         Ok(())
