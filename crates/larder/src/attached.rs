@@ -59,7 +59,7 @@ impl Attached {
     /// Whether a read of these bytes needs no widening.
     pub(crate) fn is_aligned(&self, start: u64, end: u64) -> bool {
         let minimum = u64::from(self.limits.minimum.max(1));
-        start % minimum == 0 && (end % minimum == 0 || end == self.origin.size())
+        start.is_multiple_of(minimum) && (end.is_multiple_of(minimum) || end == self.origin.size())
     }
 
     /// Fills `buffer` from an aligned offset, in as many requests as the maximum wants.

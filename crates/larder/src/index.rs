@@ -133,10 +133,10 @@ impl Index {
         if shard.find(number, directory) != Some(slot) {
             return Evicted::Gone;
         }
-        if let Some(masks) = shard.masks.get(&slot) {
-            if !(masks.dirty | masks.writing_counts()).is_empty() {
-                return Evicted::Dirty;
-            }
+        if let Some(masks) = shard.masks.get(&slot)
+            && !(masks.dirty | masks.writing_counts()).is_empty()
+        {
+            return Evicted::Dirty;
         }
         shard.masks.remove(&slot);
         shard.remove(number, directory);
@@ -202,6 +202,27 @@ impl Index {
         unknown
     }
 
+    /// Runs `action` with the blocks from `first` up to, not including, `end` that are resident or pinned,
+    /// and keeps it so meanwhile: all shards are held. For large ranges only.
+    pub(crate) fn frozen(
+        &self,
+        first: BlockNumber,
+        end: BlockNumber,
+        directory: &Directory,
+        action: impl FnOnce(&[BlockNumber]),
+    ) {
+        let range = first..end;
+        let shards: Vec<_> = self.shards.iter().map(sync::lock).collect();
+        let mut known: Vec<BlockNumber> = shards
+            .iter()
+            .flat_map(|shard| shard.known(directory))
+            .filter(|number| range.contains(number))
+            .collect();
+        known.sort_unstable();
+        known.dedup();
+        action(&known);
+    }
+
     /// The blocks from `first` up to, not including, `end` that are resident or pinned.
     pub(crate) fn known_within(
         &self,
@@ -219,16 +240,7 @@ impl Index {
             let shard = sync::lock(shard);
             found.extend(
                 shard
-                    .resident
-                    .iter()
-                    .map(|slot| directory.block(*slot))
-                    .filter(|number| range.contains(number)),
-            );
-            found.extend(
-                shard
-                    .pinned
-                    .keys()
-                    .copied()
+                    .known(directory)
                     .filter(|number| range.contains(number)),
             );
         }
@@ -282,6 +294,12 @@ impl Masks {
 }
 
 impl Shard {
+    /// The blocks that are resident or pinned; some of them twice.
+    fn known(&self, directory: &Directory) -> impl Iterator<Item = BlockNumber> {
+        let resident = self.resident.iter().map(|slot| directory.block(*slot));
+        resident.chain(self.pinned.keys().copied())
+    }
+
     fn find(&self, number: BlockNumber, directory: &Directory) -> Option<SlotNumber> {
         self.resident
             .find(hash(number), |slot| directory.block(*slot) == number)

@@ -75,6 +75,8 @@ pub(crate) fn read(
         while !todo.is_empty() {
             connection.check_poison()?;
             todo = read_round(connection, todo, &mut target)?;
+            // In order again, so that neighbours are joined.
+            todo.sort_unstable_by_key(|piece| piece.number);
         }
         at = stop;
     }
@@ -139,10 +141,10 @@ fn read_unlocked(connection: &Connection, piece: &Piece, target: &mut Target<'_>
         return false;
     };
     let base = geometry.base(piece.number);
-    if let Some(place) = target.place(base + piece.start, base + piece.end) {
-        if store.slots.read(slot, piece.start, place).is_err() || !store.slots.is_unchanged(read) {
-            return false;
-        }
+    if let Some(place) = target.place(base + piece.start, base + piece.end)
+        && (store.slots.read(slot, piece.start, place).is_err() || !store.slots.is_unchanged(read))
+    {
+        return false;
     }
     store.touched(slot);
     store.stats.hits.add(1);

@@ -54,6 +54,7 @@ pub(crate) fn write(
         geometry.align_up(end, volume.size()),
     );
     let _range = volume.ranges.lock(lock_start, lock_end);
+    let _guard = volume.poison_on_panic();
     connection.check_poison()?;
     let request = widen(connection, offset, data)?;
     connection
@@ -207,10 +208,12 @@ fn follow(
         let pin = volume.pin(piece.number);
         let mut state = pin.latch();
         let whole = geometry.whole(&piece, volume.size());
-        if stores && state.slot.is_none() && !whole.is_empty() {
-            if let Some(slot) = reservation.take() {
-                state.assign(slot);
-            }
+        if stores
+            && state.slot.is_none()
+            && !whole.is_empty()
+            && let Some(slot) = reservation.take()
+        {
+            state.assign(slot);
         }
         let followed = follow_piece(volume, &mut state, &piece, part, widened);
         result = result.and(followed);

@@ -318,8 +318,25 @@ impl Volume {
         self.store.check_damage();
     }
 
+    /// Poisons the volume if it is dropped by a panic, whoever's thread it is: before the locks are let
+    /// go that were taken earlier, so that those who waited for them know.
+    pub(crate) fn poison_on_panic(&self) -> PoisonOnPanic<'_> {
+        PoisonOnPanic(self)
+    }
+
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Relaxed) || self.store.is_damaged()
+    }
+}
+
+/// See [`Volume::poison_on_panic`].
+pub(crate) struct PoisonOnPanic<'v>(&'v Volume);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
+        }
     }
 }
 

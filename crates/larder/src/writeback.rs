@@ -53,7 +53,8 @@ pub(crate) struct Outcome {
 
 /// Runs a pass through one connection to the origin. With `flushing` each batch ends with a flush of the origin.
 pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: bool) -> Outcome {
-    let _guard = PoisonOnPanic(volume);
+    // A panic in the middle leaves sectors *writing* that nobody settles.
+    let _guard = volume.poison_on_panic();
     let (numbers, zeros) = match scope {
         Scope::All => volume.unsettled_now(),
         Scope::Blocks(numbers) => (numbers, Vec::new()),
@@ -77,18 +78,6 @@ pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: b
         outcome.settled_sectors += settled;
         if settled == 0 && outcome.error.is_some() {
             return outcome;
-        }
-    }
-}
-
-/// A panic in the middle leaves sectors *writing* that nobody settles: the volume must not go on,
-/// whoever's thread it was.
-struct PoisonOnPanic<'v>(&'v Volume);
-
-impl Drop for PoisonOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison();
         }
     }
 }
