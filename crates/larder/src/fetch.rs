@@ -154,6 +154,8 @@ fn fetch_group(
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> std::io::Result<()> {
+    // Before the claims end, so that those who wait for them know.
+    let _guard = connection.volume.poison_on_panic();
     let longest = CHUNK_BYTES.max(connection.volume.geometry().sector_bytes());
     let store = connection.store();
     let mut at = start;
