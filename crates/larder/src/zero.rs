@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
 use crate::origin::ZeroOptions;
 use crate::sector::{BlockNumber, Piece};
 use crate::volume::{MAX_ZERO_RANGES, Volume};
@@ -61,26 +61,26 @@ pub(crate) fn whole_sectors(volume: &Volume, offset: u64, length: u64) -> Option
 
 /// Does what a client's zero request means in the cache's mode.
 pub(crate) fn zero(
-    connection: &Connection,
+    client: &Client,
     offset: u64,
     length: u64,
     options: ZeroOptions,
 ) -> Result<(), Error> {
-    let volume = &*connection.volume;
-    let mode = connection.store().config.mode;
+    let volume = &*client.volume;
+    let mode = client.store().config.mode;
     let split = split(volume, offset, length);
     if options.fast && split.has_edges() {
         return Err(not_fast("a part of a sector must be written"));
     }
     if mode == Mode::Writethrough || (mode == Mode::Writeback && options.fua) {
-        return zero_through(connection, &split, options);
+        return zero_through(client, &split, options);
     }
     if volume.zero_ranges() >= MAX_ZERO_RANGES {
-        connection
+        client
             .store()
             .trace(|| format!("zero {length} bytes at {offset}: too many ranges, through"));
         return zero_through(
-            connection,
+            client,
             &split,
             ZeroOptions {
                 fua: true,
@@ -89,9 +89,9 @@ pub(crate) fn zero(
         );
     }
     for (start, end) in split.edges() {
-        write::write_cached(connection, start, &vec![0; (end - start) as usize])?;
+        write::write_cached(client, start, &vec![0; (end - start) as usize])?;
     }
-    connection
+    client
         .store()
         .trace(|| format!("zero {length} bytes at {offset}: kept as state"));
     set_zero(volume, split.whole_start, split.whole_end, options.may_trim);
@@ -187,30 +187,25 @@ fn set_zero_known(volume: &Volume, piece: &Piece, range: ZeroRange) {
 }
 
 /// Zeros the origin, then has the cache follow.
-fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) -> Result<(), Error> {
-    let capabilities = connection.attached.capabilities;
+fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<(), Error> {
+    let capabilities = client.attached.capabilities;
     if options.fast && !(capabilities.zero && capabilities.fast_zero) {
         return Err(not_fast("the origin has none"));
     }
     for (start, end) in split.edges() {
-        through::write(
-            connection,
-            start,
-            &vec![0; (end - start) as usize],
-            options.fua,
-        )?;
+        through::write(client, start, &vec![0; (end - start) as usize], options.fua)?;
     }
     if !split.has_whole() {
         return Ok(());
     }
     let (start, end) = (split.whole_start, split.whole_end);
-    let volume = &*connection.volume;
+    let volume = &*client.volume;
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
-    connection.check_poison()?;
-    match zero_durably(connection, start, end, options) {
+    client.check_poison()?;
+    match zero_durably(client, start, end, options) {
         Ok(()) => {
-            through::forget(connection, start, end);
+            through::forget(client, start, end);
             Ok(())
         }
         // An answer, not a failure.
@@ -223,7 +218,7 @@ fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) ->
             if options.fua {
                 volume.durability_failed();
             }
-            through::distrust(connection, start, end);
+            through::distrust(client, start, end);
             let context = format!("zero of {} bytes at {start} on the origin", end - start);
             Err(Error::with_source(ErrorKind::Origin, context, cause))
         }
@@ -231,12 +226,12 @@ fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) ->
 }
 
 fn zero_durably(
-    connection: &Connection,
+    client: &Client,
     start: u64,
     end: u64,
     options: ZeroOptions,
 ) -> std::io::Result<()> {
-    let attached = &connection.attached;
+    let attached = &client.attached;
     let each = options.fua && attached.capabilities.fua == Fua::Native;
     let asked = ZeroOptions {
         fua: each,

@@ -8,8 +8,8 @@ use std::io;
 
 use super::plan::Item;
 use crate::attached::Attached;
-use crate::block::Latch;
 use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
+use crate::pin::Latch;
 use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
