@@ -1,2 +1,65 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: what one does with this workspace, each by one command.
+
+mod bench;
+mod cargo;
+mod demo;
+mod failure;
+mod install;
+mod options;
+mod run;
+mod soak;
+mod test;
+mod tools;
+mod trixie;
+
+use std::env;
+use std::process::ExitCode;
+
+use failure::Failure;
+use options::Options;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--nbdkit trixie]      builds the filter and runs every test: unit, model, end to end;
+                              with Debian 13's nbdkit: those tests that run one
+  install [--as cache]        puts the filter and its manual page where nbdkit and man look;
+                              --as cache: in the place of nbdkit's own cache filter
+  uninstall                   takes all of that away again, and puts the original back
+  demo [PLUGIN [ARGS]]        serves a plugin through the filter until Ctrl-C (memory 1G)
+  bench [--rounds N]          measures speed against nbdkit without a filter and its own filter
+  soak [--seconds N] [--seed S]
+                              runs the random tests for that long (600 seconds)
+
+install and uninstall also take --filterdir DIR and --mandir DIR; without them nbdkit is asked.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<(), Failure> {
+    let Some((command, rest)) = arguments.split_first() else {
+        return Err(Failure::new(format!("no command\n\n{USAGE}")));
+    };
+    match command.as_str() {
+        "test" => test::run(&Options::parse(rest, &["nbdkit"])?),
+        "install" => install::install(rest),
+        "uninstall" => install::uninstall(rest),
+        "demo" => demo::run(rest),
+        "bench" => bench::run(&Options::parse(rest, &["rounds"])?),
+        "soak" => soak::run(&Options::parse(rest, &["seconds", "seed"])?),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(Failure::new(format!("no command {other}\n\n{USAGE}"))),
+    }
+}

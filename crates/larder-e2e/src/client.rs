@@ -1,0 +1,301 @@
+//! A small synchronous NBD client: several requests in flight, block status, export lists.
+//!
+//! An error that the server answered with is an [`io::Error`] with the errno of the NBD protocol,
+//! which is Linux's. Other errors mean that the connection is lost. An answer that does not come
+//! within a minute is an error too: a test never hangs.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use handshake::Handshake;
+use wire::{Command, REQUEST_MAGIC};
+
+mod handshake;
+mod reply;
+mod wire;
+
+pub use handshake::Export;
+pub use reply::{Extent, Reply};
+pub use wire::Flags;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names a request in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cookie(u64);
+
+/// A request to be sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    command: Command,
+    flags: Flags,
+    offset: u64,
+    length: u32,
+    payload: Vec<u8>,
+}
+
+impl Request {
+    /// Reads.
+    #[must_use]
+    pub fn read(offset: u64, length: u64) -> Self {
+        Self::new(Command::Read, Flags::NONE, offset, length)
+    }
+
+    /// Writes.
+    #[must_use]
+    pub fn write(offset: u64, payload: &[u8], flags: Flags) -> Self {
+        let mut request = Self::new(Command::Write, flags, offset, payload.len() as u64);
+        request.payload = payload.to_vec();
+        request
+    }
+
+    /// Writes zeros; a hole may come of it unless the flags say otherwise.
+    #[must_use]
+    pub fn zero(offset: u64, length: u64, flags: Flags) -> Self {
+        Self::new(Command::WriteZeroes, flags, offset, length)
+    }
+
+    /// Trims.
+    #[must_use]
+    pub fn trim(offset: u64, length: u64, flags: Flags) -> Self {
+        Self::new(Command::Trim, flags, offset, length)
+    }
+
+    /// Fetches into the cache.
+    #[must_use]
+    pub fn cache(offset: u64, length: u64) -> Self {
+        Self::new(Command::Cache, Flags::NONE, offset, length)
+    }
+
+    /// Flushes.
+    #[must_use]
+    pub fn flush() -> Self {
+        Self::new(Command::Flush, Flags::NONE, 0, 0)
+    }
+
+    /// Asks for the block status.
+    #[must_use]
+    pub fn block_status(offset: u64, length: u64) -> Self {
+        Self::new(Command::BlockStatus, Flags::NONE, offset, length)
+    }
+
+    fn new(command: Command, flags: Flags, offset: u64, length: u64) -> Self {
+        Self {
+            command,
+            flags,
+            offset,
+            length: u32::try_from(length).expect("a request under 4 GiB"),
+            payload: Vec::new(),
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    export: Export,
+    next_cookie: u64,
+    in_flight: HashMap<Cookie, Command>,
+    partial: HashMap<Cookie, Reply>,
+    finished: HashMap<Cookie, io::Result<Reply>>,
+}
+
+impl Client {
+    /// Connects to the default export. Panics when that fails.
+    #[must_use]
+    pub fn connect(socket: &Path) -> Self {
+        Self::connect_to(socket, "")
+    }
+
+    /// Connects to an export. Panics when that fails.
+    #[must_use]
+    pub fn connect_to(socket: &Path, export: &str) -> Self {
+        Self::try_connect_to(socket, export)
+            .unwrap_or_else(|e| panic!("connecting to export {export:?}: {e}"))
+    }
+
+    /// Connects to an export.
+    ///
+    /// # Errors
+    /// The server refuses the export, or is not there.
+    pub fn try_connect_to(socket: &Path, export: &str) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let export = Handshake::begin(&stream)?.go(export)?;
+        Ok(Self {
+            stream,
+            export,
+            next_cookie: 0,
+            in_flight: HashMap::new(),
+            partial: HashMap::new(),
+            finished: HashMap::new(),
+        })
+    }
+
+    /// The names of the exports that a server lists.
+    ///
+    /// # Errors
+    /// The server refuses, or is not there.
+    pub fn list_exports(socket: &Path) -> io::Result<Vec<String>> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Handshake::begin(&stream)?.list()
+    }
+
+    /// What the server said of the export.
+    #[must_use]
+    pub fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// Sends a request and does not wait for its answer.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn submit(&mut self, request: &Request) -> io::Result<Cookie> {
+        self.next_cookie += 1;
+        let cookie = Cookie(self.next_cookie);
+        let mut message = Vec::with_capacity(28 + request.payload.len());
+        message.extend_from_slice(&REQUEST_MAGIC.to_be_bytes());
+        message.extend_from_slice(&request.flags.bits().to_be_bytes());
+        message.extend_from_slice(&(request.command as u16).to_be_bytes());
+        message.extend_from_slice(&cookie.0.to_be_bytes());
+        message.extend_from_slice(&request.offset.to_be_bytes());
+        message.extend_from_slice(&request.length.to_be_bytes());
+        message.extend_from_slice(&request.payload);
+        self.in_flight.insert(cookie, request.command);
+        self.stream.write_all(&message)?;
+        Ok(cookie)
+    }
+
+    /// Waits for the answer to one request; answers to others are kept.
+    ///
+    /// # Errors
+    /// The server answered with an error, or the connection is lost.
+    pub fn wait(&mut self, cookie: Cookie) -> io::Result<Reply> {
+        loop {
+            if let Some(result) = self.finished.remove(&cookie) {
+                return result;
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// The server answered with an error, or the connection is lost.
+    pub fn call(&mut self, request: &Request) -> io::Result<Reply> {
+        let cookie = self.submit(request)?;
+        self.wait(cookie)
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn read(&mut self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        let data = self.call(&Request::read(offset, length))?.data;
+        if data.len() as u64 == length {
+            return Ok(data);
+        }
+        let message = format!("asked for {length} bytes, got {}", data.len());
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn write(&mut self, offset: u64, payload: &[u8]) -> io::Result<()> {
+        self.call(&Request::write(offset, payload, Flags::NONE))?;
+        Ok(())
+    }
+
+    /// Writes, and asks for it to be durable.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn write_fua(&mut self, offset: u64, payload: &[u8]) -> io::Result<()> {
+        self.call(&Request::write(offset, payload, Flags::FUA))?;
+        Ok(())
+    }
+
+    /// Writes zeros, and allows a hole.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        self.call(&Request::zero(offset, length, Flags::NONE))?;
+        Ok(())
+    }
+
+    /// Trims.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn trim(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        self.call(&Request::trim(offset, length, Flags::NONE))?;
+        Ok(())
+    }
+
+    /// Fetches into the cache.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn cache(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        self.call(&Request::cache(offset, length))?;
+        Ok(())
+    }
+
+    /// Flushes.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.call(&Request::flush())?;
+        Ok(())
+    }
+
+    /// The extents of a range, from its beginning; the server may answer for less than asked.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn block_status(&mut self, offset: u64, length: u64) -> io::Result<Vec<Extent>> {
+        Ok(self.call(&Request::block_status(offset, length))?.extents)
+    }
+
+    /// The extents of a whole range, asking as often as it takes.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn extents_of(&mut self, offset: u64, length: u64) -> io::Result<Vec<Extent>> {
+        let end = offset + length;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut position = offset;
+        while position < end {
+            for extent in self.block_status(position, end - position)? {
+                let length = extent.length.min(end - position);
+                extents.push(Extent { length, ..extent });
+                position += length;
+            }
+        }
+        Ok(extents)
+    }
+
+    /// Leaves as the protocol wants it. The server may take its time to close.
+    pub fn disconnect(mut self) {
+        let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
+    }
+
+    /// Leaves, and waits until the server has closed the connection.
+    pub fn disconnect_and_wait(mut self) {
+        let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
+        while self.receive().is_ok() {}
+    }
+}

@@ -1,0 +1,45 @@
+//! Building and testing the workspace.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::Failure;
+use crate::run::run;
+
+/// The top of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
+}
+
+/// A cargo command in the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments).current_dir(workspace());
+    command
+}
+
+/// Builds the filter for use, and returns the path of the file.
+pub(crate) fn build_filter() -> Result<PathBuf, Failure> {
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "nbdkit-larder-filter",
+    ]))?;
+    built_filter()
+}
+
+/// The path of the filter that was built before.
+pub(crate) fn built_filter() -> Result<PathBuf, Failure> {
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let filter = target.join("release/libnbdkit_larder_filter.so");
+    if filter.exists() {
+        return Ok(filter);
+    }
+    let path = filter.display();
+    Err(Failure::new(format!("{path} is not there after building")))
+}

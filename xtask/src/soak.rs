@@ -1,0 +1,31 @@
+//! `cargo xtask soak`: the random tests, for as long as one likes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cargo::{build_filter, cargo};
+use crate::failure::Failure;
+use crate::options::Options;
+use crate::run::run as run_command;
+use crate::tools;
+
+/// Half of the time for the model in the engine, half for the end-to-end tests.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let seconds: u64 = options.number("seconds", 600)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed: u64 = options.number("seed", now.map_or(1, |time| time.as_secs()))?;
+    eprintln!("xtask: {seconds} seconds; repeat with --seed {seed}");
+    tools::ensure_for_tests()?;
+    build_filter()?;
+    for (package, half) in [
+        ("larder-testing", seconds / 2),
+        ("larder-e2e", seconds - seconds / 2),
+    ] {
+        run_command(
+            cargo(&["test", "--locked", "--release", "--package", package])
+                .args(["--", "--ignored", "--nocapture", "soak"])
+                .env("LARDER_SOAK_SECONDS", half.to_string())
+                .env("LARDER_SEED", seed.to_string()),
+        )?;
+    }
+    Ok(())
+}

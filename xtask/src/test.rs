@@ -1,0 +1,52 @@
+//! `cargo xtask test`: every test there is.
+
+use std::process::Command;
+
+use crate::cargo::{build_filter, cargo};
+use crate::failure::Failure;
+use crate::options::Options;
+use crate::run::run as run_command;
+use crate::{tools, trixie};
+
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    tools::ensure_for_tests()?;
+    match options.value("nbdkit") {
+        None => test_everything(),
+        Some("trixie") => test_with_trixie(),
+        Some(other) => Err(Failure::new(format!(
+            "--nbdkit {other}: only trixie, which is Debian 13's, can be had"
+        ))),
+    }
+}
+
+fn test_everything() -> Result<(), Failure> {
+    build_filter()?;
+    run_command(&mut tests(&["--workspace", "--exclude", "larder-e2e"]))?;
+    run_command(&mut end_to_end_tests())
+}
+
+/// Those tests that run an nbdkit.
+fn test_with_trixie() -> Result<(), Failure> {
+    let nbdkit = trixie::prepare()?;
+    build_filter()?;
+    let mut binding = tests(&["--package", "nbdkit-filter"]);
+    run_command(binding.env("NBDKIT", &nbdkit))?;
+    run_command(end_to_end_tests().env("NBDKIT", &nbdkit))
+}
+
+/// Optimised, since they compare a lot of bytes.
+fn end_to_end_tests() -> Command {
+    tests(&["--release", "--package", "larder-e2e"])
+}
+
+fn tests(selection: &[&str]) -> Command {
+    let mut command = cargo(&["test", "--locked"]);
+    command.args(selection);
+    if !tools::is_root() {
+        // Some mount file systems and attach loop devices.
+        let architecture = std::env::consts::ARCH.to_uppercase();
+        let runner = format!("CARGO_TARGET_{architecture}_UNKNOWN_LINUX_GNU_RUNNER");
+        command.env(runner, "sudo --preserve-env");
+    }
+    command
+}

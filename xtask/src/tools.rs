@@ -1,0 +1,100 @@
+//! The programs that commands need, installed from Debian's packages when they are missing.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::failure::Failure;
+use crate::run::{run, succeeds};
+
+/// A program, and the package that has it.
+pub(crate) type Tool = (&'static str, &'static str);
+
+pub(crate) const NBDKIT: Tool = ("nbdkit", "nbdkit");
+pub(crate) const FIO: Tool = ("fio", "fio");
+pub(crate) const DEBOOTSTRAP: Tool = ("debootstrap", "debootstrap");
+
+/// What the tests run.
+pub(crate) const FOR_TESTS: [Tool; 13] = [
+    NBDKIT,
+    ("nbdinfo", "libnbd-bin"),
+    ("nbdcopy", "libnbd-bin"),
+    ("nbdfuse", "libnbd-bin"),
+    ("qemu-img", "qemu-utils"),
+    ("qemu-io", "qemu-utils"),
+    ("mke2fs", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
+    ("nginx", "nginx-light"),
+    ("losetup", "mount"),
+    ("unshare", "util-linux"),
+    ("man", "man-db"),
+    ("find", "findutils"),
+];
+
+/// Whether we are root.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Installs the packages of those tools that are missing.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<(), Failure> {
+    let missing = tools.iter().filter(|(program, _)| !is_installed(program));
+    install(missing.map(|(_, package)| *package).collect())
+}
+
+/// Installs what the tests need, the Python module of the binding's tests included.
+pub(crate) fn ensure_for_tests() -> Result<(), Failure> {
+    ensure(&FOR_TESTS)?;
+    let python = "/usr/bin/python3";
+    if !succeeds(Command::new(python).args(["-c", "import nbd"])) {
+        install(vec!["python3", "python3-libnbd"])?;
+    }
+    Ok(())
+}
+
+/// Looks on PATH, and where only root's PATH looks.
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let administrators = ["/usr/sbin", "/sbin"].map(Into::into);
+    env::split_paths(&path)
+        .chain(administrators)
+        .any(|directory| directory.join(program).is_file())
+}
+
+fn install(mut packages: Vec<&str>) -> Result<(), Failure> {
+    packages.sort_unstable();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    if !Path::new("/usr/bin/apt-get").exists() {
+        return Err(Failure::new(format!(
+            "missing here, and there is no apt-get to install them with: the Debian packages {list}"
+        )));
+    }
+    eprintln!("xtask: installing {list}");
+    run(apt_get().arg("update").arg("-qq"))?;
+    let options = ["install", "-qq", "--yes", "--no-install-recommends"];
+    run(apt_get().args(options).args(&packages))
+        .map_err(|e| Failure::new(format!("cannot install {list}: {e}")))
+}
+
+fn apt_get() -> Command {
+    let mut command = as_root("env");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+/// A command to be run as root: through sudo, when we are not.
+pub(crate) fn as_root(program: &str) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    command
+}

@@ -1,0 +1,76 @@
+//! Debian 13's nbdkit beside the installed one, for tests with a second version.
+//!
+//! It lives in a Debian of its own under `target/trixie`. A script, which tests run in the place
+//! of `nbdkit`, changes its root to there. Everything the tests name by path, from the filter to
+//! their sockets, is bind-mounted to the same path there, in a mount namespace of the process's
+//! own, so that nothing is left to undo. The script ends in the nbdkit it starts: signals, and the
+//! process number that tests look up in `/proc`, are nbdkit's own.
+//!
+//! Running the other Debian's nbdkit without changing the root, through its own dynamic linker, would not do:
+//! plugins and filters are found by paths that are compiled in, and `/proc/self/exe`, which the
+//! filter asks for nbdkit's version, would be the linker.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cargo::workspace;
+use crate::failure::Failure;
+use crate::run::{output, run};
+use crate::tools;
+
+/// Makes the second Debian unless it is there, and returns the script to run as `nbdkit`.
+pub(crate) fn prepare() -> Result<PathBuf, Failure> {
+    if !tools::is_root() {
+        return Err(Failure::new(
+            "--nbdkit trixie needs root, to change the root directory: try sudo",
+        ));
+    }
+    let target = workspace().join("target");
+    let root = target.join("trixie");
+    if !root.join("usr/bin/nbdkit").exists() {
+        bootstrap(&root)?;
+    }
+    let script = target.join("trixie-nbdkit");
+    fs::write(&script, script_text(&root))
+        .and_then(|()| fs::set_permissions(&script, fs::Permissions::from_mode(0o755)))
+        .map_err(|e| Failure::at(&script, &e))?;
+    let version = output(Command::new(&script).arg("--version"))?;
+    eprintln!("xtask: testing with {}", version.trim());
+    Ok(script)
+}
+
+/// Makes it under another name first: what bears the name is whole.
+fn bootstrap(root: &Path) -> Result<(), Failure> {
+    tools::ensure(&[tools::DEBOOTSTRAP])?;
+    let unfinished = root.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(|e| Failure::at(&unfinished, &e))?;
+    }
+    if let Some(parent) = unfinished.parent() {
+        fs::create_dir_all(parent).map_err(|e| Failure::at(parent, &e))?;
+    }
+    run(Command::new("debootstrap")
+        .args(["--variant=minbase", "--include=nbdkit", "trixie"])
+        .arg(&unfinished))?;
+    fs::rename(&unfinished, root).map_err(|e| Failure::at(root, &e))
+}
+
+fn script_text(root: &Path) -> String {
+    format!(
+        "#!/bin/sh
+# Debian 13's nbdkit, seeing the tests' files at the paths where they are.
+export LARDER_ROOT='{root}' LARDER_SHARED='{shared} /tmp /var/tmp /dev /proc /sys'
+exec unshare --mount --propagation private sh -ec '
+    for path in $LARDER_SHARED; do
+        mkdir -p \"$LARDER_ROOT$path\"
+        mount --rbind \"$path\" \"$LARDER_ROOT$path\"
+    done
+    exec chroot \"$LARDER_ROOT\" /usr/bin/env --chdir=\"$PWD\" nbdkit \"$@\"
+' nbdkit \"$@\"
+",
+        root = root.display(),
+        shared = workspace().display()
+    )
+}
