@@ -213,10 +213,10 @@ impl World {
         let workers = worked?;
         let ended = self.in_time("the end", |world| world.end(&workers));
         self.subject.stop();
-        if let Some(thread) = maintenance {
-            if thread.join().is_err() {
-                return Err("maintenance panicked".to_owned());
-            }
+        if let Some(thread) = maintenance
+            && thread.join().is_err()
+        {
+            return Err("maintenance panicked".to_owned());
         }
         ended
     }
