@@ -275,6 +275,12 @@ impl Server {
         PluginLog::new(&self.files.plugin_log)
     }
 
+    /// The directory that it was given as TMPDIR, unless told otherwise.
+    #[must_use]
+    pub fn tmpdir(&self) -> &Path {
+        &self.files.tmpdir
+    }
+
     /// Its unlinked files under its TMPDIR.
     #[must_use]
     pub fn cache_files(&self) -> Vec<CacheFile> {
