@@ -159,6 +159,41 @@ fn sigterm_then_leave_writes_back() {
 }
 
 #[test]
+fn after_sigterm_over_the_delay_filter_all_is_written_or_named() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, |nbdkit| {
+        nbdkit.below("delay").parameter("wdelay=50ms")
+    });
+    let mut client = Client::connect(server.socket());
+    client.write(3 * MIB, &[1; 64 << 10]).unwrap();
+    server.terminate();
+    client.disconnect();
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 0, "{}", exit.output);
+    let written = read_file(&image)[3 << 20..(3 << 20) + (64 << 10)] == [1; 64 << 10];
+    let named = names_offset(&exit.output, 3 * MIB);
+    assert!(
+        written || named,
+        "neither written nor named:\n{}",
+        exit.output
+    );
+}
+
+#[test]
+fn a_captive_nbdkit_writes_back_before_it_ends() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, SIZE);
+    let client = env!("CARGO_BIN_EXE_write-without-flush");
+    let output = Nbdkit::larder(&scratch)
+        .file(&image)
+        .run_captive(&format!("'{client}' \"$unixsocket\""));
+    assert!(output.status.success(), "{output:?}");
+    let in_file = &read_file(&image)[..64 << 10];
+    assert_filled("the plugin's file", in_file, 7);
+}
+
+#[test]
 fn leave_then_sigterm_writes_back() {
     let scratch = Scratch::new();
     let (server, image) = start(&scratch, |nbdkit| nbdkit);
