@@ -3,7 +3,7 @@
 //! Background work borrows a live writable connection. A connection that leaves is taken off the
 //! list first, so that nobody else borrows it, and then waits until every borrow has ended.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use std::io;
@@ -35,9 +35,11 @@ impl Attached {
     }
 
     pub(crate) fn set_active(&self) {
-        if !self.active.load(Ordering::Relaxed) {
-            self.active.store(true, Ordering::SeqCst);
-        }
+        self.active.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::SeqCst)
     }
 
     /// Reads at least the bytes from `start` to `end`, as the origin's minimum and maximum want it.
@@ -46,6 +48,9 @@ impl Attached {
         let minimum = u64::from(self.limits.minimum.max(1));
         let first = start / minimum * minimum;
         let last = (end.div_ceil(minimum) * minimum).min(self.origin.size());
+        if last < end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let mut buffer = vec![0; (last - first) as usize];
         self.read_into(first, &mut buffer)?;
         Ok((first, buffer))
@@ -54,7 +59,7 @@ impl Attached {
     /// Whether a read of these bytes needs no widening.
     pub(crate) fn is_aligned(&self, start: u64, end: u64) -> bool {
         let minimum = u64::from(self.limits.minimum.max(1));
-        start % minimum == 0 && (end % minimum == 0 || end == self.origin.size())
+        start.is_multiple_of(minimum) && (end.is_multiple_of(minimum) || end == self.origin.size())
     }
 
     /// Fills `buffer` from an aligned offset, in as many requests as the maximum wants.
@@ -136,6 +141,8 @@ impl Drop for Borrowed {
 #[derive(Default)]
 pub(crate) struct AttachedList {
     list: Mutex<Vec<Arc<Attached>>>,
+    /// Borrows go round, so that one connection that has died does not stop all background work.
+    next_to_borrow: AtomicUsize,
 }
 
 impl AttachedList {
@@ -150,8 +157,10 @@ impl AttachedList {
     /// A live writable connection whose origin allows calls from other threads.
     pub(crate) fn borrow_writer(&self) -> Option<Borrowed> {
         let list = self.lock();
-        let attached = list
-            .iter()
+        let first = self.next_to_borrow.fetch_add(1, Ordering::Relaxed);
+        let round = list.iter().cycle().skip(first % list.len().max(1));
+        let attached = round
+            .take(list.len())
             .find(|attached| attached.is_active_writer() && attached.capabilities.parallel)?;
         *sync::lock(&attached.borrows) += 1;
         Some(Borrowed {
@@ -161,9 +170,7 @@ impl AttachedList {
 
     /// Whether any connection has served a request.
     pub(crate) fn any_active(&self) -> bool {
-        self.lock()
-            .iter()
-            .any(|attached| attached.active.load(Ordering::SeqCst))
+        self.lock().iter().any(|attached| attached.is_active())
     }
 
     /// Takes a connection off the list. True if no other writable one is in use.

@@ -127,11 +127,6 @@ impl Block {
         self.number
     }
 
-    /// The state as the last pin leaves it.
-    pub(crate) fn take_state(&self) -> BlockState {
-        std::mem::take(&mut *sync::write(&self.state))
-    }
-
     /// A copy of the masks and the slot.
     pub(crate) fn look(&self) -> BlockState {
         let state = sync::read(&self.state);
@@ -156,7 +151,7 @@ impl<'v> Pin<'v> {
         let store = volume.store();
         let pinning = volume
             .index()
-            .pin(number, volume.existing(number), &store.directory);
+            .pin(number, volume.geometry().full(), &store.directory);
         if pinning.is_first {
             store.slots.take_in_hand();
         }
@@ -214,7 +209,7 @@ impl<'v> Pin<'v> {
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
         let store = self.volume.store();
-        let full = self.volume.existing(self.block.number);
+        let full = self.volume.geometry().full();
         match self
             .volume
             .index()
@@ -239,6 +234,17 @@ pub(crate) struct Latch<'p> {
 }
 
 impl Latch<'_> {
+    /// Brings the dirty set up to date now rather than at the end. A sector that goes from the zero map
+    /// into the dirty set must be in the second before it leaves the first.
+    pub(crate) fn publish(&mut self) {
+        let now = self.state.unsettled();
+        if now != self.was_unsettled {
+            self.volume
+                .note_unsettled(self.number, self.was_unsettled, now);
+            self.was_unsettled = now;
+        }
+    }
+
     /// Gives the block a slot.
     pub(crate) fn assign(&mut self, slot: SlotNumber) {
         debug_assert!(self.state.slot.is_none());
@@ -262,10 +268,6 @@ impl DerefMut for Latch<'_> {
 
 impl Drop for Latch<'_> {
     fn drop(&mut self) {
-        let now = self.state.unsettled();
-        if now != self.was_unsettled {
-            self.volume
-                .note_unsettled(self.number, self.was_unsettled, now);
-        }
+        self.publish();
     }
 }

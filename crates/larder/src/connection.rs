@@ -131,6 +131,9 @@ impl Connection {
         } else {
             Ok(())
         };
+        if is_last && self.volume.is_poisoned() && self.volume.is_dirty() {
+            flush::report_unwritten(&self.volume);
+        }
         AttachedList::wait_for_borrows(&self.attached);
         result
     }
@@ -161,6 +164,12 @@ impl Connection {
                 format!("{what} at {offset}: the origin is read-only on this connection"),
             ));
         }
+        if what != "flush" && length == 0 {
+            return Err(Error::new(
+                ErrorKind::OutOfRange,
+                format!("{what} of no bytes at {offset}"),
+            ));
+        }
         self.request(what, offset, length, action)
     }
 
@@ -171,7 +180,7 @@ impl Connection {
         length: u64,
         action: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let size = self.size.min(self.volume.size());
+        let size = self.size;
         if offset.checked_add(length).is_none_or(|end| end > size) {
             return Err(Error::new(
                 ErrorKind::OutOfRange,
@@ -184,7 +193,15 @@ impl Connection {
                 format!("{what}: the connection has ended"),
             ));
         }
-        self.attached.set_active();
+        if !self.volume.activate(&self.attached, self.size) {
+            return Err(Error::new(
+                ErrorKind::Origin,
+                format!(
+                    "{what}: volume '{}' has changed its size since this connection began",
+                    self.volume.name()
+                ),
+            ));
+        }
         let result = self.catching(what, action);
         if !self.store().config.background && !self.volume.is_poisoned() {
             self.catching("reclaim", || {

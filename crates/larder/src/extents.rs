@@ -32,7 +32,8 @@ pub(crate) fn extents(
     one: bool,
 ) -> Result<Vec<Extent>, Error> {
     let volume = &*connection.volume;
-    let length = length.min(MAX_RANGE_BYTES);
+    // Widening to the origin's minimum must stay within one request.
+    let length = length.min(MAX_RANGE_BYTES / 2);
     if length == 0 {
         return Ok(Vec::new());
     }
@@ -112,16 +113,14 @@ fn own_parts(volume: &Volume, start: u64, end: u64) -> (Vec<Part>, u64) {
     let (zeros, zeros_end) = zero_parts(volume, start, end);
     let (data, data_end) = data_parts(volume, start, zeros_end);
     let end = zeros_end.min(data_end);
-    let mut parts = data;
+    let mut parts = Vec::with_capacity(zeros.len() + data.len());
+    let mut before = data.iter().peekable();
     // Where both are, one became the other meanwhile; data is always true.
     for zero in zeros {
         let mut at = zero.start;
-        let over: Vec<Part> = parts
-            .iter()
-            .filter(|part| part.zero.is_none() && part.start < zero.end && zero.start < part.end)
-            .copied()
-            .collect();
-        for data in over {
+        while before.next_if(|part| part.end <= at).is_some() {}
+        let mut over = before.clone();
+        while let Some(data) = over.next_if(|part| part.start < zero.end) {
             if at < data.start {
                 parts.push(Part {
                     start: at,
@@ -135,6 +134,7 @@ fn own_parts(volume: &Volume, start: u64, end: u64) -> (Vec<Part>, u64) {
             parts.push(Part { start: at, ..zero });
         }
     }
+    parts.extend(data);
     parts.sort_unstable_by_key(|part| part.start);
     parts.retain(|part| part.start < end);
     if let Some(last) = parts.last_mut() {

@@ -88,7 +88,7 @@ fn claim<'c>(connection: &'c Connection, piece: Piece, target: &mut Target<'_>) 
     let volume = &*connection.volume;
     let pin = volume.pin(piece.number);
     let mut state = pin.latch();
-    let Ok(asked) = read::copy_latched(connection, &state, &piece, target) else {
+    let Ok(asked) = read::copy_latched(volume, &state, &piece, target) else {
         // The next look drops what cannot be read, or fails.
         return Found::LookAgain;
     };
@@ -154,6 +154,8 @@ fn fetch_group(
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> std::io::Result<()> {
+    // Before the claims end, so that those who wait for them know.
+    let _guard = connection.volume.poison_on_panic();
     let longest = CHUNK_BYTES.max(connection.volume.geometry().sector_bytes());
     let store = connection.store();
     let mut at = start;

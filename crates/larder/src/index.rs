@@ -18,6 +18,9 @@ use crate::sync;
 
 const SHARDS: usize = 32;
 
+/// So few blocks are looked up one by one rather than found by going through all.
+const FEW_BLOCKS: u64 = 16384;
+
 #[derive(Clone, Copy, Debug)]
 struct Masks {
     valid: Mask,
@@ -76,7 +79,8 @@ impl Index {
         &self.shards[hash(number) as usize >> 7 & (SHARDS - 1)]
     }
 
-    /// Pins a block, resident or not. `full` are the sectors of a wholly valid block.
+    /// Pins a block, resident or not. `full` are all sectors of any block: the volume's last block, if the
+    /// volume ends in it, always keeps its masks, so that a change of size changes nothing that is known.
     pub(crate) fn pin(&self, number: BlockNumber, full: Mask, directory: &Directory) -> Pinning {
         let mut shard = sync::lock(self.shard(number));
         if let Some(pinned) = shard.pinned.get_mut(&number) {
@@ -110,7 +114,8 @@ impl Index {
             return Unpinned::Shared;
         }
         shard.pinned.remove(&number);
-        let state = block.take_state();
+        // Left as it is: whoever looks at the block without a pin must not find it empty.
+        let state = block.look();
         shard.put_back(number, &state, full, directory)
     }
 
@@ -128,10 +133,10 @@ impl Index {
         if shard.find(number, directory) != Some(slot) {
             return Evicted::Gone;
         }
-        if let Some(masks) = shard.masks.get(&slot) {
-            if !(masks.dirty | masks.writing_counts()).is_empty() {
-                return Evicted::Dirty;
-            }
+        if let Some(masks) = shard.masks.get(&slot)
+            && !(masks.dirty | masks.writing_counts()).is_empty()
+        {
+            return Evicted::Dirty;
         }
         shard.masks.remove(&slot);
         shard.remove(number, directory);
@@ -197,6 +202,27 @@ impl Index {
         unknown
     }
 
+    /// Runs `action` with the blocks from `first` up to, not including, `end` that are resident or pinned,
+    /// and keeps it so meanwhile: all shards are held. For large ranges only.
+    pub(crate) fn frozen(
+        &self,
+        first: BlockNumber,
+        end: BlockNumber,
+        directory: &Directory,
+        action: impl FnOnce(&[BlockNumber]),
+    ) {
+        let range = first..end;
+        let shards: Vec<_> = self.shards.iter().map(sync::lock).collect();
+        let mut known: Vec<BlockNumber> = shards
+            .iter()
+            .flat_map(|shard| shard.known(directory))
+            .filter(|number| range.contains(number))
+            .collect();
+        known.sort_unstable();
+        known.dedup();
+        action(&known);
+    }
+
     /// The blocks from `first` up to, not including, `end` that are resident or pinned.
     pub(crate) fn known_within(
         &self,
@@ -205,21 +231,16 @@ impl Index {
         directory: &Directory,
     ) -> Vec<BlockNumber> {
         let range = first..end;
+        if end.0 - first.0 <= FEW_BLOCKS {
+            let is_known = |number: &BlockNumber| !self.if_unknown(*number, directory, || {});
+            return (first.0..end.0).map(BlockNumber).filter(is_known).collect();
+        }
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = sync::lock(shard);
             found.extend(
                 shard
-                    .resident
-                    .iter()
-                    .map(|slot| directory.block(*slot))
-                    .filter(|number| range.contains(number)),
-            );
-            found.extend(
-                shard
-                    .pinned
-                    .keys()
-                    .copied()
+                    .known(directory)
                     .filter(|number| range.contains(number)),
             );
         }
@@ -273,6 +294,12 @@ impl Masks {
 }
 
 impl Shard {
+    /// The blocks that are resident or pinned; some of them twice.
+    fn known(&self, directory: &Directory) -> impl Iterator<Item = BlockNumber> {
+        let resident = self.resident.iter().map(|slot| directory.block(*slot));
+        resident.chain(self.pinned.keys().copied())
+    }
+
     fn find(&self, number: BlockNumber, directory: &Directory) -> Option<SlotNumber> {
         self.resident
             .find(hash(number), |slot| directory.block(*slot) == number)

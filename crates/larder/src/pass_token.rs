@@ -51,6 +51,11 @@ impl PassToken {
         self.running(0)
     }
 
+    /// Whether somebody has it.
+    pub(crate) fn is_taken(&self) -> bool {
+        sync::lock(&self.state).is_running
+    }
+
     /// The token if nobody has it.
     pub(crate) fn try_take(&self) -> Option<Running<'_>> {
         let mut state = sync::lock(&self.state);

@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::fetch;
 use crate::room;
 use crate::sector::{Mask, Piece};
+use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
 /// The bytes of a read that are worked on at once, unless one block is larger.
@@ -74,6 +75,8 @@ pub(crate) fn read(
         while !todo.is_empty() {
             connection.check_poison()?;
             todo = read_round(connection, todo, &mut target)?;
+            // In order again, so that neighbours are joined.
+            todo.sort_unstable_by_key(|piece| piece.number);
         }
         at = stop;
     }
@@ -138,10 +141,10 @@ fn read_unlocked(connection: &Connection, piece: &Piece, target: &mut Target<'_>
         return false;
     };
     let base = geometry.base(piece.number);
-    if let Some(place) = target.place(base + piece.start, base + piece.end) {
-        if store.slots.read(slot, piece.start, place).is_err() || !store.slots.is_unchanged(read) {
-            return false;
-        }
+    if let Some(place) = target.place(base + piece.start, base + piece.end)
+        && (store.slots.read(slot, piece.start, place).is_err() || !store.slots.is_unchanged(read))
+    {
+        return false;
     }
     store.touched(slot);
     store.stats.hits.add(1);
@@ -228,14 +231,14 @@ fn copy_present(
 ) -> Result<Mask, Error> {
     let outcome = {
         let state = pin.latch_shared();
-        copy_latched(connection, &state, piece, target)
+        copy_latched(&connection.volume, &state, piece, target)
     };
     match outcome {
         Ok(missing) => Ok(missing),
         Err(unreadable) => {
             drop_unreadable(connection, pin, unreadable)?;
             let state = pin.latch_shared();
-            copy_latched(connection, &state, piece, target)
+            copy_latched(&connection.volume, &state, piece, target)
                 .map_err(|_| unreadable_error(connection, piece))
         }
     }
@@ -244,12 +247,11 @@ fn copy_present(
 /// The same with the latch held by the caller. Fails with the sectors that the cache file does not
 /// give back.
 pub(crate) fn copy_latched(
-    connection: &Connection,
+    volume: &Volume,
     state: &BlockState,
     piece: &Piece,
     target: &mut Target<'_>,
 ) -> Result<Mask, Mask> {
-    let volume = &connection.volume;
     let geometry = volume.geometry();
     let touched = geometry.touched(piece);
     let valid = state.valid & touched;
@@ -322,6 +324,9 @@ pub(crate) fn pass_through(
     missing: &[Missing<'_>],
     target: &mut Target<'_>,
 ) -> Result<(), Error> {
+    if target.is_nowhere() {
+        return Ok(());
+    }
     let geometry = connection.volume.geometry();
     let mut parts: Vec<(u64, u64)> = Vec::new();
     for missing in missing {

@@ -1,32 +1,54 @@
 //! A volume whose origin has another size than it had for the last connection.
+//!
+//! Only done while nobody is being served.
 
 use crate::attached::Attached;
 use crate::config::Mode;
+use crate::connection::Connection;
 use crate::flush;
-use crate::sector::{BlockNumber, Mask};
+use crate::read::{self, Target};
+use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
+use crate::write;
 use crate::writeback::{self, Scope};
+
+/// What was dirty in a sector that the old end cut, and could not be written back as it was.
+pub(crate) struct Cut {
+    start: u64,
+    content: Vec<u8>,
+}
 
 /// Makes the volume as large as the origin is now. What is dirty beyond a shrunken end cannot be
 /// written any more: it is reported by range and dropped. A sector that the old end cut is written
-/// back and forgotten, since what now follows in it is the origin's.
-pub(crate) fn resize(volume: &Volume, attached: &Attached, size: u64) {
+/// back and forgotten, since what now follows in it is the origin's; if it cannot be written now, it is
+/// given back for [`rewrite`].
+pub(crate) fn resize(volume: &Volume, attached: &Attached, size: u64) -> Option<Cut> {
     let old = volume.size();
     if size > old {
-        grow(volume, attached, old, size);
-    } else {
-        shrink(volume, old, size);
+        return grow(volume, attached, old, size);
+    }
+    shrink(volume, old, size);
+    None
+}
+
+/// Writes what the old end had cut into the sector as it is now.
+pub(crate) fn rewrite(connection: &Connection, cut: &Cut) {
+    if let Err(error) = write::write_cached(connection, cut.start, &cut.content) {
+        let volume = &connection.volume;
+        volume.store().log.error(&error.to_string());
+        let what =
+            "before the old end could not be kept, and are dropped now that the origin has grown";
+        flush::report_ranges(volume, what, &[(cut.start, cut.content.len() as u64)]);
     }
 }
 
-fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) {
+fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) -> Option<Cut> {
     let geometry = volume.geometry();
     let tail = geometry.align_down(old);
     if tail == old {
         volume.set_size(size);
-        return;
+        return None;
     }
-    let number = geometry.block_of(old);
     if volume.is_dirty()
         && volume.store().config.mode == Mode::Writeback
         && attached.capabilities.write
@@ -34,29 +56,31 @@ fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) {
         let _running = volume.token.take();
         writeback::pass(volume, attached, Scope::All, true);
     }
-    let sector = sector_at(volume, old);
+    let number = geometry.block_of(tail);
+    let piece = Piece {
+        number,
+        start: tail - geometry.base(number),
+        end: old - geometry.base(number),
+    };
+    let sector = geometry.touched(&piece);
     let pin = volume.pin(number);
     let mut state = pin.latch();
-    let zeros_left = volume.zero_mask(number) & sector;
-    if !((state.unsettled() & sector) | zeros_left).is_empty() {
-        let range = [(tail, old - tail)];
-        flush::report_ranges(
-            volume,
-            "before the old end could not be written, and are dropped now that the origin has grown",
-            &range,
-        );
+    let is_newer = !((state.unsettled() | volume.zero_mask(number)) & sector).is_empty();
+    let mut content = vec![0; (old - tail) as usize];
+    let mut target = Target::new(tail, &mut content);
+    let is_lost = read::copy_latched(volume, &state, &piece, &mut target).is_err();
+    if is_newer && is_lost {
+        let what = "cannot be read back from the cache file, and are dropped";
+        flush::report_ranges(volume, what, &[(tail, old - tail)]);
     }
     state.changed(sector);
     state.drop_sectors(sector);
     volume.clear_zeros(number, sector);
     volume.set_size(size);
-}
-
-fn sector_at(volume: &Volume, offset: u64) -> Mask {
-    let geometry = volume.geometry();
-    let within = offset - geometry.base(geometry.block_of(offset));
-    let sector = (within / geometry.sector_bytes()) as u32;
-    Mask::span(sector, sector + 1)
+    (is_newer && !is_lost).then_some(Cut {
+        start: tail,
+        content,
+    })
 }
 
 fn shrink(volume: &Volume, old: u64, size: u64) {
@@ -68,11 +92,8 @@ fn shrink(volume: &Volume, old: u64, size: u64) {
         .map(|(offset, length)| (offset.max(size), offset + length - offset.max(size)))
         .collect();
     if !beyond.is_empty() {
-        flush::report_ranges(
-            volume,
-            "beyond the end of the origin, which has shrunk, are dropped",
-            &beyond,
-        );
+        let what = "beyond the end of the origin, which has shrunk, are dropped";
+        flush::report_ranges(volume, what, &beyond);
     }
     let end = geometry.align_up(size, u64::MAX);
     let first = geometry.block_of(size);

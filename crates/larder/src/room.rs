@@ -5,7 +5,6 @@
 //! nothing to wait for. Pinned blocks are never a reason to give up: they will be let go.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 use crate::attached::Attached;
 use crate::config::Mode;
@@ -124,21 +123,29 @@ fn wait_for_slot(connection: &Connection) -> Result<SlotNumber, NoRoom> {
         if let Some(slot) = at_once {
             return Ok(slot);
         }
+        if connection.volume.token.is_taken() {
+            // Somebody else's pass may take long: rather a clean victim further up.
+            if let Some(slot) = victims.next_clean(MAX_VICTIMS) {
+                return Ok(slot);
+            }
+        }
         let progress = victims.write_back(Some(connection));
         if matches!(progress, Progress::Made) {
             continue;
         }
         // Dirty blocks that cannot be written back must not hide clean ones.
-        if let Some(slot) = victims.next_clean(u64::MAX) {
-            return Ok(slot);
-        }
+        let is_idle = match progress {
+            Progress::Failed(error) => {
+                return victims.next_clean(u64::MAX).ok_or(NoRoom(Some(error)));
+            }
+            Progress::NoWriter => return victims.next_clean(u64::MAX).ok_or(NoRoom(None)),
+            Progress::NothingToDo => true,
+            Progress::Made | Progress::Busy => false,
+        };
         drop(victims);
-        match progress {
-            Progress::Failed(error) => return Err(NoRoom(Some(error))),
-            Progress::NoWriter => return Err(NoRoom(None)),
-            Progress::Made | Progress::NothingToDo | Progress::Busy => {}
-        }
-        if !store.slots.is_anything_in_hands() {
+        let nothing_to_wait_for =
+            is_idle && !store.slots.is_anything_in_hands() && !waiting.has_changed();
+        if nothing_to_wait_for {
             return Err(NoRoom(None));
         }
         store.stats.room_waits.add(1);
@@ -179,32 +186,45 @@ impl<'s> DirtyVictims<'s> {
             if self.victims.len() as u64 >= most {
                 return None;
             }
-            let victim = sync::lock(&self.store.eviction).victim()?;
-            let slot = SlotNumber(victim);
-            let volume_number = self.store.directory.volume(slot);
-            let number = self.store.directory.block(slot);
-            let Some(volume) = self.store.volume(volume_number) else {
-                continue;
+            // In hand before it leaves the policy, so that it is never nowhere.
+            self.store.slots.take_in_hand();
+            let victim = sync::lock(&self.store.eviction).victim();
+            let Some(slot) = victim.map(SlotNumber) else {
+                self.store.slots.let_go();
+                return None;
             };
-            match volume.index().evict(number, slot, &self.store.directory) {
-                Evicted::Yes => {
-                    self.count_evicted(&volume, number);
-                    // The slot goes from the block's hands straight into the caller's.
-                    self.store.slots.take_in_hand();
-                    return Some(slot);
-                }
-                Evicted::Pinned => {
-                    let key = store::key(volume_number, number);
-                    sync::lock(&self.store.eviction).reinserted(slot.0, key, true);
-                }
-                Evicted::Dirty => {
-                    self.store.slots.take_in_hand();
-                    self.victims.push((slot, volume_number, number));
-                }
-                Evicted::Gone => {}
+            if self.evict(slot) {
+                return Some(slot);
             }
         }
         None
+    }
+
+    /// Evicts a victim that is in hand. If that cannot be, it is kept, handed back or let go.
+    fn evict(&mut self, slot: SlotNumber) -> bool {
+        let store = self.store;
+        let volume_number = store.directory.volume(slot);
+        let number = store.directory.block(slot);
+        let volume = store.volume(volume_number);
+        let evicted = volume.as_ref().map_or(Evicted::Gone, |volume| {
+            volume.index().evict(number, slot, &store.directory)
+        });
+        match evicted {
+            Evicted::Yes => {
+                if let Some(volume) = volume {
+                    self.count_evicted(&volume, number);
+                }
+                return true;
+            }
+            Evicted::Pinned => {
+                let key = store::key(volume_number, number);
+                sync::lock(&store.eviction).reinserted(slot.0, key, true);
+                store.slots.let_go();
+            }
+            Evicted::Dirty => self.victims.push((slot, volume_number, number)),
+            Evicted::Gone => store.slots.let_go(),
+        }
+        false
     }
 
     fn count_evicted(&self, volume: &Volume, number: BlockNumber) {
@@ -336,24 +356,31 @@ pub(crate) fn reclaim(store: &Store, connection: Option<&Connection>) -> bool {
     }
 }
 
-/// What requests do themselves where there is no background thread.
+/// What requests do themselves where there is no background thread. After a failure they rest
+/// for a while: each would try in vain.
 pub(crate) fn maintain_inline(connection: &Connection) {
     let store = connection.store();
-    if store.slots.usage().is_high() && !store.reclaiming.swap(true, Ordering::SeqCst) {
-        reclaim(store, Some(connection));
-        store.reclaiming.store(false, Ordering::SeqCst);
+    let moment = overdue(&connection.volume).filter(|_| connection.attached.capabilities.write);
+    if moment.is_none() && !store.slots.usage().is_high() {
+        return;
     }
-    if let Some(moment) = overdue(&connection.volume) {
-        if connection.attached.capabilities.write {
-            let volume = &connection.volume;
-            let _running = volume.token.take();
-            writeback::pass(
-                volume,
-                &connection.attached,
-                Scope::NoLaterThan(moment),
-                true,
-            );
-        }
+    let Some(_maintaining) = store.inline.begin(store.clock.now()) else {
+        return;
+    };
+    let mut well = reclaim(store, Some(connection));
+    if let Some(moment) = moment {
+        let volume = &connection.volume;
+        let _running = volume.token.take();
+        let outcome = writeback::pass(
+            volume,
+            &connection.attached,
+            Scope::NoLaterThan(moment),
+            true,
+        );
+        well &= outcome.error.is_none();
+    }
+    if !well {
+        store.inline.pause(store.clock.now());
     }
 }
 

@@ -218,6 +218,11 @@ impl Geometry {
         Mask::span(first as u32, end as u32)
     }
 
+    /// All sectors of a block, whether the volume has them or not.
+    pub(crate) fn full(self) -> Mask {
+        Mask::span(0, 1 << (self.block_shift - self.sector_shift))
+    }
+
     /// The sectors of a block that lie within the volume.
     pub(crate) fn existing(self, number: BlockNumber, size: u64) -> Mask {
         let inside = size

@@ -111,15 +111,24 @@ impl Slots {
     /// A free slot, or one never used before if there is space for it. The slot is in hand until
     /// [`Slots::settle`] or [`Slots::free`].
     pub(crate) fn take(&self) -> Taken {
+        // In hand from now on, so that nobody concludes meanwhile that there is nothing to wait for.
+        self.take_in_hand();
+        let taken = self.take_in_hands();
+        if !matches!(taken, Taken::Slot(_)) {
+            self.let_go();
+        }
+        taken
+    }
+
+    fn take_in_hands(&self) -> Taken {
         let candidate = {
             let mut space = sync::lock(&self.space);
             if let Some(slot) = space.free.pop_first() {
-                self.take_in_hand();
                 return Taken::Slot(slot);
             }
             if space.attempts_while_full > 0 {
                 space.attempts_while_full += 1;
-                if space.attempts_while_full % FULL_DISK_RETRY != 0 {
+                if !space.attempts_while_full.is_multiple_of(FULL_DISK_RETRY) {
                     return Taken::None;
                 }
             }
@@ -134,18 +143,16 @@ impl Slots {
         };
         let allocated = self.allocate(candidate);
         let mut space = sync::lock(&self.space);
-        match allocated {
-            Ok(()) => {
-                space.attempts_while_full = 0;
-                self.take_in_hand();
-                Taken::Slot(candidate)
-            }
-            Err(_) => {
-                space.unallocated.push(candidate);
-                let first = space.attempts_while_full == 0;
-                space.attempts_while_full += 1;
-                if first { Taken::DiskFull } else { Taken::None }
-            }
+        if allocated.is_ok() {
+            space.attempts_while_full = 0;
+            return Taken::Slot(candidate);
+        }
+        space.unallocated.push(candidate);
+        space.attempts_while_full += 1;
+        if space.attempts_while_full == 1 {
+            Taken::DiskFull
+        } else {
+            Taken::None
         }
     }
 
@@ -171,10 +178,17 @@ impl Slots {
         self.in_hands.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// It is in nobody's hands any more.
+    /// It is in nobody's hands any more. Announced before as well: who finds nothing in hands must
+    /// have seen that something has changed.
     pub(crate) fn settle(&self) {
-        self.in_hands.fetch_sub(1, Ordering::SeqCst);
         self.announce();
+        self.let_go();
+        self.announce();
+    }
+
+    /// It was in hand for nothing: no room came of it.
+    pub(crate) fn let_go(&self) {
+        self.in_hands.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn announce(&self) {
@@ -259,6 +273,11 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    /// Whether room may have come free since this was made.
+    pub(crate) fn has_changed(&self) -> bool {
+        *sync::lock(&self.slots.changes) != self.seen
+    }
+
     /// Waits until room may have come free since this was made. The bound is a safety net.
     pub(crate) fn wait(self) {
         let changes = sync::lock(&self.slots.changes);

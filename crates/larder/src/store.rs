@@ -31,8 +31,7 @@ pub(crate) struct Store {
     /// A panic struck while shared state was being changed: nothing is sure any more.
     damaged: AtomicBool,
     pub maintenance: Maintenance,
-    /// A request is reclaiming for all.
-    pub reclaiming: AtomicBool,
+    pub inline: Inline,
 }
 
 /// Wakes the front end's thread that does the background work.
@@ -84,6 +83,42 @@ impl Maintenance {
     }
 }
 
+/// Keeps requests that maintain the cache themselves to one at a time, and from trying in vain.
+#[derive(Debug, Default)]
+pub(crate) struct Inline {
+    is_busy: AtomicBool,
+    rests_until: Mutex<Duration>,
+}
+
+/// How long nobody tries again after a failure.
+const INLINE_PAUSE: Duration = Duration::from_millis(500);
+
+/// The one request that maintains; over when dropped.
+pub(crate) struct Maintaining<'a>(&'a Inline);
+
+impl Inline {
+    pub(crate) fn begin(&self, now: Duration) -> Option<Maintaining<'_>> {
+        if self.is_resting(now) || self.is_busy.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        Some(Maintaining(self))
+    }
+
+    pub(crate) fn is_resting(&self, now: Duration) -> bool {
+        now < *sync::lock(&self.rests_until)
+    }
+
+    pub(crate) fn pause(&self, now: Duration) {
+        *sync::lock(&self.rests_until) = now + INLINE_PAUSE;
+    }
+}
+
+impl Drop for Maintaining<'_> {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Ordering::SeqCst);
+    }
+}
+
 impl Store {
     pub(crate) fn new(
         config: Config,
@@ -104,7 +139,7 @@ impl Store {
             next_volume: AtomicU32::new(0),
             damaged: AtomicBool::new(false),
             maintenance: Maintenance::default(),
-            reclaiming: AtomicBool::new(false),
+            inline: Inline::default(),
             config,
         }
     }

@@ -54,6 +54,7 @@ pub(crate) fn write(
         geometry.align_up(end, volume.size()),
     );
     let _range = volume.ranges.lock(lock_start, lock_end);
+    let _guard = volume.poison_on_panic();
     connection.check_poison()?;
     let request = widen(connection, offset, data)?;
     connection
@@ -138,24 +139,24 @@ fn edge_content<'v>(
     };
     let sector = geometry.touched(&piece);
     let pin = volume.pin(number);
-    let mut state = pin.latch();
-    let zero = volume.zero_mask(number) & sector;
-    let was_newer = !((state.unsettled() & sector) | zero).is_empty();
     let is_aligned = connection
         .attached
         .is_aligned(offset.max(start), end.min(stop));
-    if !was_newer && is_aligned {
-        return Ok(None);
-    }
     let mut content = vec![0; (stop - start) as usize];
-    let mut target = read::Target::new(start, &mut content);
-    let missing = match read::copy_latched(connection, &state, &piece, &mut target) {
-        Ok(missing) => missing,
-        Err(unreadable) => {
-            drop(state);
-            read::drop_unreadable(connection, &pin, unreadable)?;
-            state = pin.latch();
-            sector - state.valid
+    let (mut state, was_newer, missing) = loop {
+        let state = pin.latch();
+        let zero = volume.zero_mask(number) & sector;
+        let was_newer = !((state.unsettled() & sector) | zero).is_empty();
+        if !was_newer && is_aligned {
+            return Ok(None);
+        }
+        let mut target = read::Target::new(start, &mut content);
+        match read::copy_latched(volume, &state, &piece, &mut target) {
+            Ok(missing) => break (state, was_newer, missing),
+            Err(unreadable) => {
+                drop(state);
+                read::drop_unreadable(connection, &pin, unreadable)?;
+            }
         }
     };
     let ticket = state.open_ticket();
@@ -207,10 +208,12 @@ fn follow(
         let pin = volume.pin(piece.number);
         let mut state = pin.latch();
         let whole = geometry.whole(&piece, volume.size());
-        if stores && state.slot.is_none() && !whole.is_empty() {
-            if let Some(slot) = reservation.take() {
-                state.assign(slot);
-            }
+        if stores
+            && state.slot.is_none()
+            && !whole.is_empty()
+            && let Some(slot) = reservation.take()
+        {
+            state.assign(slot);
         }
         let followed = follow_piece(volume, &mut state, &piece, part, widened);
         result = result.and(followed);

@@ -33,6 +33,7 @@ pub(crate) fn trim(
         ));
     }
     let _range = volume.ranges.lock(start, end);
+    let _guard = volume.poison_on_panic();
     connection.check_poison()?;
     match trim_origin(connection, start, end, fua) {
         Ok(()) => {

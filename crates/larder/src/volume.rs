@@ -12,6 +12,7 @@ use crate::dirty_set::DirtySet;
 use crate::index::Index;
 use crate::pass_token::PassToken;
 use crate::range_lock::RangeLocks;
+use crate::resize;
 use crate::sector::{BlockNumber, Geometry, Mask};
 use crate::store::Store;
 use crate::sync;
@@ -35,7 +36,8 @@ pub struct Volume {
     pub(crate) ranges: RangeLocks,
     pub(crate) token: PassToken,
     pub(crate) attached: AttachedList,
-    /// One connection joins at a time, since it may change the volume's size.
+    /// One connection joins or serves its first request at a time: joining may change the volume's
+    /// size, and only while nobody is served.
     joining: Mutex<()>,
     /// Failed flushes and FUA requests: an origin tells each failure once, so whoever counted on
     /// a later flush must know of it.
@@ -109,7 +111,7 @@ impl Volume {
             ));
         }
         let size = attached.origin.size();
-        if size < self.size() && self.attached.any_active() {
+        if size != self.size() && self.attached.any_active() {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!(
@@ -120,11 +122,30 @@ impl Volume {
                 ),
             ));
         }
-        if self.size() != size {
-            crate::resize::resize(self, &attached, size);
-        }
+        let cut = if self.size() == size {
+            None
+        } else {
+            resize::resize(self, &attached, size)
+        };
         self.attached.join(Arc::clone(&attached));
-        Ok(Connection::new(Arc::clone(self), attached))
+        let connection = Connection::new(Arc::clone(self), attached);
+        if let Some(cut) = cut {
+            resize::rewrite(&connection, &cut);
+        }
+        Ok(connection)
+    }
+
+    /// A connection is about to serve a request. False if the volume's size has changed since it joined.
+    pub(crate) fn activate(&self, attached: &Attached, size: u64) -> bool {
+        if attached.is_active() {
+            return true;
+        }
+        let _joining = sync::lock(&self.joining);
+        if self.size() != size {
+            return false;
+        }
+        attached.set_active();
+        true
     }
 
     pub(crate) fn number(&self) -> VolumeNumber {
@@ -199,6 +220,18 @@ impl Volume {
         result
     }
 
+    /// The dirty blocks and the ranges of zeros at one moment: what moves from the one to the other is
+    /// in both meanwhile, so nothing is in neither.
+    pub(crate) fn unsettled_now(&self) -> (Vec<BlockNumber>, Vec<(u64, u64)>) {
+        self.with_dirty(|dirty| {
+            let zeros = sync::read(&self.zeros);
+            let ranges = zeros
+                .overlapping(0, u64::MAX)
+                .map(|range| (range.start, range.end));
+            (dirty.all(), ranges.collect())
+        })
+    }
+
     /// Since when there have been ranges of zeros.
     pub(crate) fn zeros_since(&self) -> Option<Duration> {
         sync::read(&self.zeros).since()
@@ -248,9 +281,7 @@ impl Volume {
                 .collect()
         });
         for number in self.with_dirty(|dirty| dirty.all()) {
-            let state = self
-                .index
-                .peek(number, self.existing(number), &self.store.directory);
+            let state = self.pin(number).latch_shared().clone();
             ranges.extend(
                 state
                     .unsettled()
@@ -287,8 +318,25 @@ impl Volume {
         self.store.check_damage();
     }
 
+    /// Poisons the volume if it is dropped by a panic, whoever's thread it is: before the locks are let
+    /// go that were taken earlier, so that those who waited for them know.
+    pub(crate) fn poison_on_panic(&self) -> PoisonOnPanic<'_> {
+        PoisonOnPanic(self)
+    }
+
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Relaxed) || self.store.is_damaged()
+    }
+}
+
+/// See [`Volume::poison_on_panic`].
+pub(crate) struct PoisonOnPanic<'v>(&'v Volume);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
+        }
     }
 }
 
@@ -304,10 +352,14 @@ impl Drop for Volume {
             let state = self.index.peek(number, Mask::EMPTY, &self.store.directory);
             dirty_sectors += u64::from(state.unsettled().count());
         }
-        self.store
-            .stats
-            .dirty_bytes
-            .subtract(dirty_sectors * sector_bytes);
+        let dirty_bytes = dirty_sectors * sector_bytes;
+        self.store.stats.dirty_bytes.subtract(dirty_bytes);
+        if self.is_private && dirty_bytes > 0 {
+            self.store.log.warning(&format!(
+                "volume '{}' ends with {dirty_bytes} bytes that the origin does not have: they are discarded",
+                self.name
+            ));
+        }
         for slot in self.index.drain() {
             self.store.release(slot);
         }

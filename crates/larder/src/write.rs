@@ -31,7 +31,9 @@ pub(crate) fn write(
 
 /// Writes into the cache; the origin is newer never.
 pub(crate) fn write_cached(connection: &Connection, offset: u64, data: &[u8]) -> Result<(), Error> {
-    relieve_zeros(connection)?;
+    if !relieve_zeros(connection)? {
+        return through::write(connection, offset, data, true);
+    }
     let geometry = connection.volume.geometry();
     for piece in geometry.pieces(offset, data.len() as u64) {
         let from = (geometry.base(piece.number) + piece.start - offset) as usize;
@@ -41,18 +43,26 @@ pub(crate) fn write_cached(connection: &Connection, offset: u64, data: &[u8]) ->
     Ok(())
 }
 
-/// Writes cut ranges of zeros apart. Long before their number hurts, they are written back.
-fn relieve_zeros(connection: &Connection) -> Result<(), Error> {
+/// Writes cut ranges of zeros apart. Long before their number hurts, they are written back. False
+/// if that does not help and their number does hurt.
+fn relieve_zeros(connection: &Connection) -> Result<bool, Error> {
     let volume = &connection.volume;
-    if volume.zero_ranges() > 2 * MAX_ZERO_RANGES {
+    let store = connection.store();
+    if volume.zero_ranges() <= 2 * MAX_ZERO_RANGES {
+        return Ok(true);
+    }
+    if !store.inline.is_resting(store.clock.now()) {
         let _running = volume.token.take();
         connection.check_poison()?;
         if volume.zero_ranges() > 2 * MAX_ZERO_RANGES {
-            let flushing = connection.store().config.mode != Mode::Unsafe;
-            writeback::pass(volume, &connection.attached, Scope::All, flushing);
+            let flushing = store.config.mode != Mode::Unsafe;
+            let outcome = writeback::pass(volume, &connection.attached, Scope::All, flushing);
+            if outcome.error.is_some() {
+                store.inline.pause(store.clock.now());
+            }
         }
     }
-    Ok(())
+    Ok(volume.zero_ranges() <= 4 * MAX_ZERO_RANGES)
 }
 
 /// What came of an attempt.
@@ -176,6 +186,7 @@ fn commit(
     }
     state.valid |= touched;
     state.dirty |= touched;
+    state.publish();
     volume.clear_zeros(number, touched);
     volume.store().touched(slot);
     Stored::Yes

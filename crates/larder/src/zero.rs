@@ -1,9 +1,11 @@
 //! Zero requests: a change of state for whole sectors, a write for the rest.
 
+use rustix::io::Errno;
+
 use crate::config::Mode;
 use crate::connection::Connection;
 use crate::origin::ZeroOptions;
-use crate::sector::Piece;
+use crate::sector::{BlockNumber, Piece};
 use crate::volume::{MAX_ZERO_RANGES, Volume};
 use crate::zero_map::{Phase, ZeroRange};
 use crate::{Error, ErrorKind, Fua, through, write, writeback};
@@ -100,25 +102,78 @@ fn not_fast(why: &str) -> Error {
     Error::new(ErrorKind::NotSupported, format!("fast zero: {why}"))
 }
 
+/// Ranges of more blocks than this are made zero as a whole, but for the blocks that are known.
+const MANY_BLOCKS: u64 = 4096;
+
 /// Makes whole sectors zero by state.
 pub(crate) fn set_zero(volume: &Volume, start: u64, end: u64, may_trim: bool) {
     let geometry = volume.geometry();
+    let directory = &volume.store().directory;
+    let range = |start, end| ZeroRange {
+        start,
+        end,
+        may_trim,
+        phase: Phase::Dirty,
+    };
+    if (end - start) / geometry.block_bytes() > MANY_BLOCKS {
+        return set_zero_many(volume, range(start, end));
+    }
     for piece in geometry.pieces(start, end - start) {
         let base = geometry.base(piece.number);
-        let range = ZeroRange {
-            start: base + piece.start,
-            end: base + piece.end,
-            may_trim,
-            phase: Phase::Dirty,
-        };
+        let range = range(base + piece.start, base + piece.end);
         let insert = || volume.with_zeros(|zeros| zeros.insert(range));
-        if volume
-            .index()
-            .if_unknown(piece.number, &volume.store().directory, insert)
-        {
-            continue;
+        if !volume.index().if_unknown(piece.number, directory, insert) {
+            set_zero_known(volume, &piece, range);
         }
-        set_zero_known(volume, &piece, range);
+    }
+}
+
+fn set_zero_many(volume: &Volume, range: ZeroRange) {
+    let geometry = volume.geometry();
+    let directory = &volume.store().directory;
+    let first = geometry.block_of(range.start);
+    let after = BlockNumber(geometry.block_of(range.end - 1).0 + 1);
+    let mut known = Vec::new();
+    volume.index().frozen(first, after, directory, |found| {
+        known = found.to_vec();
+        let mut at = range.start;
+        volume.with_zeros(|zeros| {
+            for number in found {
+                let base = geometry.base(*number).max(range.start);
+                if at < base {
+                    zeros.insert(ZeroRange {
+                        start: at,
+                        end: base,
+                        ..range
+                    });
+                }
+                at = geometry
+                    .base(*number)
+                    .saturating_add(geometry.block_bytes());
+            }
+            if at < range.end {
+                zeros.insert(ZeroRange { start: at, ..range });
+            }
+        });
+    });
+    for number in known {
+        let base = geometry.base(number);
+        let start = range.start.max(base);
+        let end = range.end.min(base.saturating_add(geometry.block_bytes()));
+        let piece = Piece {
+            number,
+            start: start - base,
+            end: end - base,
+        };
+        set_zero_known(
+            volume,
+            &piece,
+            ZeroRange {
+                start,
+                end,
+                ..range
+            },
+        );
     }
 }
 
@@ -151,11 +206,18 @@ fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) ->
     let (start, end) = (split.whole_start, split.whole_end);
     let volume = &*connection.volume;
     let _range = volume.ranges.lock(start, end);
+    let _guard = volume.poison_on_panic();
     connection.check_poison()?;
     match zero_durably(connection, start, end, options) {
         Ok(()) => {
             through::forget(connection, start, end);
             Ok(())
+        }
+        // An answer, not a failure.
+        Err(cause)
+            if options.fast && cause.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) =>
+        {
+            Err(not_fast("the origin's would not be"))
         }
         Err(cause) => {
             if options.fua {

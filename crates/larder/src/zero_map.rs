@@ -68,16 +68,17 @@ impl ZeroMap {
         self.remove(range.start, range.end);
         let (mut start, mut end) = (range.start, range.end);
         let alike = |rest: &Rest| rest.may_trim == range.may_trim && rest.phase == range.phase;
-        if let Some((&before, rest)) = self.ranges.range(..start).next_back() {
-            if rest.end == start && alike(rest) {
-                start = before;
-            }
+        if let Some((&before, rest)) = self.ranges.range(..start).next_back()
+            && rest.end == start
+            && alike(rest)
+        {
+            start = before;
         }
-        if let Some(rest) = self.ranges.get(&end).copied() {
-            if alike(&rest) {
-                self.ranges.remove(&end);
-                end = rest.end;
-            }
+        if let Some(rest) = self.ranges.get(&end).copied()
+            && alike(&rest)
+        {
+            self.ranges.remove(&end);
+            end = rest.end;
         }
         self.ranges.insert(
             start,

@@ -103,7 +103,7 @@ fn random_operations(seed: u64, capacity: Option<u64>) {
             }
             85..96 => {
                 if let Some(victim) = eviction.victim() {
-                    eviction.reinserted(victim, key, action % 2 == 0);
+                    eviction.reinserted(victim, key, action.is_multiple_of(2));
                 }
             }
             96 => eviction.set_capacity((key > 20).then_some(key)),

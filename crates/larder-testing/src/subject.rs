@@ -1,0 +1,112 @@
+//! What is under test, seen from above: the engine, or something simpler that stands in for it
+//! while the harness itself is tested.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::{Cache, Connection, Error, Extent, Origin, StatsSnapshot, Volume, ZeroOptions};
+
+/// A client's connection: the requests of [`larder::Connection`].
+pub trait Client: Send + Sync {
+    /// See [`Connection::multi_conn`].
+    fn multi_conn(&self) -> bool;
+    /// See [`Connection::read`].
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+    /// See [`Connection::write`].
+    fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Error>;
+    /// See [`Connection::zero`].
+    fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> Result<(), Error>;
+    /// See [`Connection::trim`].
+    fn trim(&self, offset: u64, length: u64, fua: bool) -> Result<(), Error>;
+    /// See [`Connection::flush`].
+    fn flush(&self) -> Result<(), Error>;
+    /// See [`Connection::cache`].
+    fn cache(&self, offset: u64, length: u64) -> Result<(), Error>;
+    /// See [`Connection::extents`].
+    fn extents(&self, offset: u64, length: u64, one: bool) -> Result<Vec<Extent>, Error>;
+    /// See [`Connection::disconnect`].
+    fn disconnect(&self) -> Result<(), Error>;
+}
+
+/// A volume over one origin.
+pub trait Subject: Send + Sync {
+    /// A client's connection.
+    fn connect(&self, origin: Arc<dyn Origin>) -> Result<Box<dyn Client>, Error>;
+    /// See [`Cache::maintain`].
+    fn maintain(&self, timeout: Duration) -> bool;
+    /// See [`Cache::stop`].
+    fn stop(&self);
+    /// See [`Cache::stats`].
+    fn stats(&self) -> StatsSnapshot;
+    /// Dirty ranges of the volume now.
+    fn leftovers(&self) -> Vec<(u64, u64)>;
+}
+
+/// The engine.
+pub struct Larder {
+    /// Its cache.
+    pub cache: Arc<Cache>,
+    /// The volume that all clients share.
+    pub volume: Arc<Volume>,
+}
+
+impl Subject for Larder {
+    fn connect(&self, origin: Arc<dyn Origin>) -> Result<Box<dyn Client>, Error> {
+        Ok(Box::new(self.volume.connect(origin)?))
+    }
+
+    fn maintain(&self, timeout: Duration) -> bool {
+        self.cache.maintain(timeout)
+    }
+
+    fn stop(&self) {
+        self.cache.stop();
+    }
+
+    fn stats(&self) -> StatsSnapshot {
+        self.cache.stats()
+    }
+
+    fn leftovers(&self) -> Vec<(u64, u64)> {
+        let leftovers = self.cache.leftovers();
+        leftovers.into_iter().flat_map(|one| one.ranges).collect()
+    }
+}
+
+impl Client for Connection {
+    fn multi_conn(&self) -> bool {
+        Self::multi_conn(self)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        Self::read(self, offset, buffer)
+    }
+
+    fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
+        Self::write(self, offset, data, fua)
+    }
+
+    fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> Result<(), Error> {
+        Self::zero(self, offset, length, options)
+    }
+
+    fn trim(&self, offset: u64, length: u64, fua: bool) -> Result<(), Error> {
+        Self::trim(self, offset, length, fua)
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        Self::flush(self)
+    }
+
+    fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
+        Self::cache(self, offset, length)
+    }
+
+    fn extents(&self, offset: u64, length: u64, one: bool) -> Result<Vec<Extent>, Error> {
+        Self::extents(self, offset, length, one)
+    }
+
+    fn disconnect(&self) -> Result<(), Error> {
+        Self::disconnect(self)
+    }
+}

@@ -1,0 +1,360 @@
+//! Sending one item of a pass.
+//!
+//! The range lock comes first, then a stable copy, then the request: so it holds the newest and lands
+//! after every older one. A block's zeros and its dirty sectors are taken under one latch, since they may turn into
+//! each other; the origin is asked with no latch held.
+
+use std::io;
+
+use super::plan::Item;
+use crate::attached::Attached;
+use crate::block::Latch;
+use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
+use crate::planted::{Bug, is_planted};
+use crate::sector::{BlockNumber, Mask, Piece};
+use crate::volume::Volume;
+use crate::zero_map::ZeroRange;
+use crate::{Error, ErrorKind};
+
+/// The longest joined request, in bytes, where the origin allows it.
+const REQUEST_BYTES: u64 = 16 << 20;
+/// How many parts in a row may fail before a refused joined request is given up.
+const GIVE_UP_AFTER: u32 = 4;
+
+/// What a batch has sent and not settled.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub blocks: Vec<(BlockNumber, Mask)>,
+    pub zeros: Vec<(u64, u64)>,
+    pub error: Option<Error>,
+}
+
+impl Sent {
+    /// Adds what another worker sent.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.blocks.append(&mut other.blocks);
+        self.zeros.append(&mut other.zeros);
+        if let Some(error) = other.error {
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+/// A stable copy of neighbouring dirty sectors, and what it was taken from.
+struct Copied {
+    start: u64,
+    data: Vec<u8>,
+    blocks: Vec<(BlockNumber, Mask)>,
+}
+
+/// What is ready to be sent, and may still grow.
+enum Pending {
+    Nothing,
+    Zeros(ZeroRange),
+    Data(Copied),
+}
+
+/// What a block has to send, in order.
+enum Part {
+    Zeros(ZeroRange),
+    Data {
+        start: u64,
+        data: Vec<u8>,
+        sectors: Mask,
+    },
+}
+
+impl Part {
+    fn start(&self) -> u64 {
+        match self {
+            Self::Zeros(range) => range.start,
+            Self::Data { start, .. } => *start,
+        }
+    }
+}
+
+/// The longest request to make of a volume's origin, in whole sectors.
+pub(super) fn longest_request(volume: &Volume, writer: &Attached) -> u64 {
+    let sector = volume.geometry().sector_bytes();
+    let longest = REQUEST_BYTES.min(writer.maximum_bytes() as u64);
+    (longest / sector * sector).max(sector)
+}
+
+/// Sends what is unsettled within an item.
+pub(super) fn send(volume: &Volume, writer: &Attached, item: &Item, sent: &mut Sent) {
+    let is_swapped = is_planted(Bug::WritebacksSwapped);
+    let _range = (!is_swapped).then(|| volume.ranges.lock(item.start, item.end));
+    let longest = longest_request(volume, writer);
+    let mut sending = Sending {
+        volume,
+        writer,
+        longest,
+        pending: Pending::Nothing,
+        sent,
+    };
+    for piece in volume.geometry().pieces(item.start, item.end - item.start) {
+        let mut start = piece.start;
+        while start < piece.end {
+            let end = piece.end.min(start + longest);
+            sending.take(&Piece {
+                start,
+                end,
+                ..piece
+            });
+            start = end;
+        }
+    }
+    sending.send_pending();
+}
+
+/// An item under way.
+struct Sending<'a> {
+    volume: &'a Volume,
+    writer: &'a Attached,
+    longest: u64,
+    pending: Pending,
+    sent: &'a mut Sent,
+}
+
+impl Sending<'_> {
+    /// Takes what is unsettled in a part of a block: it is *writing* from now on.
+    fn take(&mut self, piece: &Piece) {
+        let volume = self.volume;
+        let directory = &volume.store().directory;
+        let mut zeros = Vec::new();
+        let is_unknown = volume.index().if_unknown(piece.number, directory, || {
+            zeros = take_zeros(volume, piece)
+        });
+        let mut parts: Vec<Part> = zeros.into_iter().map(Part::Zeros).collect();
+        if !is_unknown {
+            let pin = volume.pin(piece.number);
+            let mut state = pin.latch();
+            parts.extend(take_zeros(volume, piece).into_iter().map(Part::Zeros));
+            self.copy_dirty(&mut state, piece, &mut parts);
+        }
+        parts.sort_unstable_by_key(Part::start);
+        for part in parts {
+            self.add(piece.number, part);
+        }
+    }
+
+    fn copy_dirty(&mut self, state: &mut Latch<'_>, piece: &Piece, parts: &mut Vec<Part>) {
+        let volume = self.volume;
+        let Some(slot) = state.slot else {
+            return;
+        };
+        let (geometry, size) = (volume.geometry(), volume.size());
+        for run in (state.dirty & geometry.whole(piece, size)).runs() {
+            let (start, end) = geometry.bytes_of(piece.number, run, size);
+            let mut data = vec![0; (end - start) as usize];
+            let within = start - geometry.base(piece.number);
+            if let Err(cause) = volume.store().slots.read(slot, within, &mut data) {
+                unreadable(volume, self.sent, (start, end), cause);
+                continue;
+            }
+            let sectors = Mask::span(run.0, run.1);
+            state.dirty -= sectors;
+            state.writing |= sectors;
+            parts.push(Part::Data {
+                start,
+                data,
+                sectors,
+            });
+        }
+    }
+
+    /// Joins a part with what is pending, or sends that and begins anew.
+    fn add(&mut self, number: BlockNumber, part: Part) {
+        match (&mut self.pending, part) {
+            (Pending::Zeros(pending), Part::Zeros(range))
+                if pending.end == range.start && pending.may_trim == range.may_trim =>
+            {
+                pending.end = range.end;
+            }
+            (
+                Pending::Data(pending),
+                Part::Data {
+                    start,
+                    data,
+                    sectors,
+                },
+            ) if pending.start + pending.data.len() as u64 == start
+                && (pending.data.len() + data.len()) as u64 <= self.longest =>
+            {
+                pending.data.extend_from_slice(&data);
+                pending.blocks.push((number, sectors));
+            }
+            (_, part) => {
+                self.send_pending();
+                self.pending = match part {
+                    Part::Zeros(range) => Pending::Zeros(range),
+                    Part::Data {
+                        start,
+                        data,
+                        sectors,
+                    } => Pending::Data(Copied {
+                        start,
+                        data,
+                        blocks: vec![(number, sectors)],
+                    }),
+                };
+            }
+        }
+    }
+
+    fn send_pending(&mut self) {
+        match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Nothing => {}
+            Pending::Zeros(range) => send_zeros(self.volume, self.writer, range, self.sent),
+            Pending::Data(copied) => send_data(self.volume, self.writer, copied, self.sent),
+        }
+    }
+}
+
+fn take_zeros(volume: &Volume, piece: &Piece) -> Vec<ZeroRange> {
+    if volume.zero_ranges() == 0 {
+        return Vec::new();
+    }
+    let base = volume.geometry().base(piece.number);
+    volume.with_zeros(|zeros| zeros.take_dirty(base + piece.start, base + piece.end))
+}
+
+fn send_zeros(volume: &Volume, writer: &Attached, range: ZeroRange, sent: &mut Sent) {
+    let options = ZeroOptions {
+        may_trim: range.may_trim,
+        ..ZeroOptions::default()
+    };
+    let length = range.end - range.start;
+    volume
+        .store()
+        .trace(|| format!("writeback zeros at {} for {length}", range.start));
+    match zero_origin(writer, range.start, range.end, options) {
+        Ok(()) => sent.zeros.push((range.start, range.end)),
+        Err(cause) => {
+            volume.with_zeros(|zeros| zeros.settle(range.start, range.end, false));
+            refused(volume, sent, "zero", (range.start, range.end), cause);
+        }
+    }
+}
+
+fn send_data(volume: &Volume, writer: &Attached, copied: Copied, sent: &mut Sent) {
+    let end = copied.start + copied.data.len() as u64;
+    let Err(cause) = write_counted(volume, writer, copied.start, &copied.data) else {
+        sent.blocks.extend(copied.blocks);
+        return;
+    };
+    if copied.blocks.len() == 1 {
+        unsend(volume, &copied.blocks);
+        refused(volume, sent, "write", (copied.start, end), cause);
+    } else {
+        send_apart(volume, writer, &copied, sent);
+    }
+}
+
+fn write_counted(volume: &Volume, writer: &Attached, start: u64, data: &[u8]) -> io::Result<()> {
+    volume
+        .store()
+        .trace(|| format!("writeback {} bytes at {start}", data.len()));
+    writer.write(start, data, false)?;
+    volume
+        .store()
+        .stats
+        .origin_write_bytes
+        .add(data.len() as u64);
+    Ok(())
+}
+
+fn unsend(volume: &Volume, blocks: &[(BlockNumber, Mask)]) {
+    for (number, sectors) in blocks {
+        volume.pin(*number).latch().settle(*sectors, false);
+    }
+}
+
+/// A joined request was refused: its blocks one by one, so that one bad place keeps only itself.
+fn send_apart(volume: &Volume, writer: &Attached, copied: &Copied, sent: &mut Sent) {
+    let mut at = 0;
+    let mut failures_in_a_row = 0;
+    let size = volume.size();
+    let geometry = volume.geometry();
+    for (number, sectors) in &copied.blocks {
+        let (start, end) = sectors
+            .hull()
+            .map_or((0, 0), |hull| geometry.bytes_of(*number, hull, size));
+        let data = &copied.data[at..at + (end - start) as usize];
+        at += data.len();
+        let result = if failures_in_a_row < GIVE_UP_AFTER {
+            write_counted(volume, writer, start, data)
+        } else {
+            Err(io::Error::other("not tried after its neighbours failed"))
+        };
+        match result {
+            Ok(()) => {
+                failures_in_a_row = 0;
+                sent.blocks.push((*number, *sectors));
+            }
+            Err(cause) => {
+                failures_in_a_row += 1;
+                unsend(volume, &[(*number, *sectors)]);
+                refused(volume, sent, "write", (start, end), cause);
+            }
+        }
+    }
+}
+
+fn refused(
+    volume: &Volume,
+    sent: &mut Sent,
+    what: &str,
+    (start, end): (u64, u64),
+    cause: io::Error,
+) {
+    volume.store().stats.writeback_errors.add(1);
+    let context = format!("writeback: {what} of {} bytes at {start}", end - start);
+    volume
+        .store()
+        .trace(|| format!("{context} failed: {cause}"));
+    sent.error
+        .get_or_insert(Error::with_source(ErrorKind::Origin, context, cause));
+}
+
+fn unreadable(volume: &Volume, sent: &mut Sent, (start, end): (u64, u64), cause: io::Error) {
+    let store = volume.store();
+    store.stats.writeback_errors.add(1);
+    let context = format!(
+        "volume '{}': the cache file cannot be read back at {start} for {} bytes that the origin does not have",
+        volume.name(),
+        end - start
+    );
+    store.log.error(&format!("{context}: {cause}"));
+    sent.error
+        .get_or_insert(Error::with_source(ErrorKind::CacheFile, context, cause));
+}
+/// Zeros a range of the origin, by writing where it has no other way.
+pub(crate) fn zero_origin(
+    writer: &Attached,
+    start: u64,
+    end: u64,
+    options: ZeroOptions,
+) -> io::Result<()> {
+    let mut at = start;
+    if writer.capabilities.zero {
+        while at < end {
+            let stop = end.min(at + MAX_RANGE_BYTES / 2);
+            writer.origin.zero(at, stop - at, options)?;
+            at = stop;
+        }
+        return Ok(());
+    }
+    let zeros = vec![
+        0;
+        (end - start)
+            .min(writer.maximum_bytes() as u64)
+            .min(REQUEST_BYTES) as usize
+    ];
+    while at < end {
+        let part = ((end - at) as usize).min(zeros.len());
+        writer.origin.write(at, &zeros[..part], options.fua)?;
+        at += part as u64;
+    }
+    Ok(())
+}
