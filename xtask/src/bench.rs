@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: how fast Larder is, as ratios to others measured beside it.
 //!
 //! All data and the cache file are in memory (`/dev/shm`), so that the programs are measured and
-//! not a disk. Each round measures every contender once, in turn; the table has the medians.
-//! Ratios of one run are what counts: absolute figures are the machine's.
+//! not a disk. Each round measures every contender once, in turn. The table has the medians of the
+//! rates, and of the rounds' ratios, which count: what else the machine does changes over time.
 
 mod fio;
 mod server;
@@ -83,7 +83,7 @@ fn cases() -> Vec<Case> {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let rounds: usize = options.number("rounds", 3)?;
+    let rounds: usize = options.number("rounds", 5)?;
     tools::ensure(&[tools::NBDKIT, tools::FIO])?;
     let filter = build_filter()?;
     let directory = Directory::new()?;
@@ -95,10 +95,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     for case in cases() {
         let rates = measure(&case, rounds.max(1), &filter, &directory)?;
         let (against, word) = match case.against {
-            Contender::Bare => (rates[0], "of bare"),
-            _ => (rates[1], "of C"),
+            Contender::Bare => (&rates[0], "of bare"),
+            _ => (&rates[1], "of C"),
         };
-        let ratio = rates[2] / against;
+        let ratios = rates[2]
+            .iter()
+            .zip(against)
+            .map(|(ours, other)| ours / other);
+        let ratio = median(ratios.collect());
+        let rates = rates.map(median);
         let verdict = if ratio >= case.bound { "" } else { "  MISSED" };
         missed += usize::from(ratio < case.bound);
         println!(
@@ -112,13 +117,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// The median rates of bare nbdkit, the C filter and Larder.
+/// The rates of bare nbdkit, the C filter and Larder, one of each for each round.
 fn measure(
     case: &Case,
     rounds: usize,
     filter: &Path,
     directory: &Directory,
-) -> Result<[f64; 3], Failure> {
+) -> Result<[Vec<f64>; 3], Failure> {
     let contenders = [Contender::Bare, Contender::Stock, Contender::Larder];
     let mut rates = [const { Vec::new() }; 3];
     for _ in 0..rounds {
@@ -131,7 +136,7 @@ fn measure(
             rates.push(case.load.run(&server)?);
         }
     }
-    Ok(rates.map(median))
+    Ok(rates)
 }
 
 fn arguments_of(

@@ -36,7 +36,7 @@ impl CacheFile {
                     former_path,
                 })
             })
-            .filter(|file| file.former_path.starts_with(directory))
+            .filter(|file| is_below(&file.former_path, directory))
             .collect()
     }
 
@@ -48,6 +48,13 @@ impl CacheFile {
             .blocks()
             * BYTES_PER_DISK_BLOCK
     }
+}
+
+/// Whether a path is in a directory; seen from here it begins with more, when the server has
+/// another root directory.
+fn is_below(path: &Path, directory: &Path) -> bool {
+    let directory = format!("{}/", directory.display());
+    path.to_string_lossy().contains(&directory)
 }
 
 /// Looks every 20 milliseconds at how much several cache files occupy together.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -290,12 +291,19 @@ impl Client {
 
     /// Leaves as the protocol wants it. The server may take its time to close.
     pub fn disconnect(mut self) {
-        let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
+        self.say_goodbye();
     }
 
-    /// Leaves, and waits until the server has closed the connection.
+    /// Leaves, and waits until the server has closed the connection. What it does at the end of
+    /// one it may have done by then, or not: nbdkits differ.
     pub fn disconnect_and_wait(mut self) {
-        let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
+        self.say_goodbye();
         while self.receive().is_ok() {}
+    }
+
+    /// Some servers close only when they see that nothing more can come.
+    fn say_goodbye(&mut self) {
+        let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 }

@@ -186,7 +186,14 @@ impl Nbdkit {
     /// at once, with status 0.
     #[must_use]
     pub fn try_to_start(self) -> Output {
-        output_of(self.command(&["--unix", "-"]).arg("--run").arg("exit 0"))
+        self.run_captive("exit 0")
+    }
+
+    /// Runs a server for as long as a shell command runs, as `nbdkit --run` does.
+    #[must_use]
+    pub fn run_captive(self, shell_command: &str) -> Output {
+        let mut command = self.command(&["--unix", "-"]);
+        output_of(command.arg("--run").arg(shell_command))
     }
 
     /// Runs nbdkit only to print something: `--help`, `--dump-plugin`.
@@ -273,6 +280,12 @@ impl Server {
     #[must_use]
     pub fn plugin_log(&self) -> PluginLog {
         PluginLog::new(&self.files.plugin_log)
+    }
+
+    /// The directory that it was given as TMPDIR, unless told otherwise.
+    #[must_use]
+    pub fn tmpdir(&self) -> &Path {
+        &self.files.tmpdir
     }
 
     /// Its unlinked files under its TMPDIR.

@@ -159,6 +159,41 @@ fn sigterm_then_leave_writes_back() {
 }
 
 #[test]
+fn after_sigterm_over_the_delay_filter_all_is_written_or_named() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, |nbdkit| {
+        nbdkit.below("delay").parameter("wdelay=50ms")
+    });
+    let mut client = Client::connect(server.socket());
+    client.write(3 * MIB, &[1; 64 << 10]).unwrap();
+    server.terminate();
+    client.disconnect();
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 0, "{}", exit.output);
+    let written = read_file(&image)[3 << 20..(3 << 20) + (64 << 10)] == [1; 64 << 10];
+    let named = names_offset(&exit.output, 3 * MIB);
+    assert!(
+        written || named,
+        "neither written nor named:\n{}",
+        exit.output
+    );
+}
+
+#[test]
+fn a_captive_nbdkit_writes_back_before_it_ends() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, SIZE);
+    let client = env!("CARGO_BIN_EXE_write-without-flush");
+    let output = Nbdkit::larder(&scratch)
+        .file(&image)
+        .run_captive(&format!("'{client}' \"$unixsocket\""));
+    assert!(output.status.success(), "{output:?}");
+    let in_file = &read_file(&image)[..64 << 10];
+    assert_filled("the plugin's file", in_file, 7);
+}
+
+#[test]
 fn leave_then_sigterm_writes_back() {
     let scratch = Scratch::new();
     let (server, image) = start(&scratch, |nbdkit| nbdkit);
@@ -182,12 +217,12 @@ fn what_cannot_be_written_is_reported_by_range() {
     client.disconnect_and_wait();
     let output = server.stop().output;
     assert_filled("the plugin's file", &read_file(&image), 0);
-    let names_the_range = |line: &&str| {
-        let offset = 3 * MIB;
-        line.contains(&format!("{offset}")) || line.contains(&format!("{offset:#x}"))
-    };
-    let line = output.lines().find(names_the_range);
-    assert!(line.is_some(), "no line names 3 MiB:\n{output}");
+    assert!(names_offset(&output, 3 * MIB), "{output}");
+}
+
+/// Whether a server's output names an offset, in one of the usual spellings.
+fn names_offset(output: &str, offset: u64) -> bool {
+    output.contains(&format!("{offset}")) || output.contains(&format!("{offset:#x}"))
 }
 
 /// A server whose plugin fails to write while the file `fault` exists, as it does now.
@@ -208,7 +243,10 @@ fn data_kept_over_a_disconnect_is_written_back_by_the_next_client() {
     let (server, image) = start_failing(&scratch);
     let mut client = Client::connect(server.socket());
     let expected = write_unflushed(&mut client);
-    client.disconnect_and_wait();
+    client.disconnect();
+    wait_until("the failure is reported", || {
+        names_offset(&server.output(), 3 * MIB)
+    });
     fs::remove_file(scratch.path("fault")).unwrap();
     let mut next = Client::connect(server.socket());
     let got = next.read(0, SIZE).unwrap();
@@ -229,7 +267,10 @@ fn data_beyond_a_shrunken_end_is_reported_by_range() {
     let mut client = Client::connect(server.socket());
     client.write(0, &[1; 4096]).unwrap();
     client.write(6 * MIB, &[2; 64 << 10]).unwrap();
-    client.disconnect_and_wait();
+    client.disconnect();
+    wait_until("the failure is reported", || {
+        names_offset(&server.output(), 6 * MIB)
+    });
     shrink(&image, 4 * MIB);
     fs::remove_file(scratch.path("fault")).unwrap();
     let told_before = server.output().len();
@@ -243,11 +284,7 @@ fn data_beyond_a_shrunken_end_is_reported_by_range() {
     let output = server.stop().output;
     let told = &output[told_before..];
     assert_filled("the plugin's file", &read_file(&image)[..4096], 1);
-    let offset = 6 * MIB;
-    assert!(
-        told.contains(&format!("{offset}")) || told.contains(&format!("{offset:#x}")),
-        "nothing names 6 MiB:\n{told}"
-    );
+    assert!(names_offset(told, 6 * MIB), "nothing names 6 MiB:\n{told}");
 }
 
 #[test]
@@ -275,6 +312,7 @@ fn a_disk_that_grows_between_connections_is_served_whole() {
     let mut expected = write_unflushed(&mut client);
     client.read(0, SIZE).unwrap();
     client.disconnect_and_wait();
+    wait_for(&image, &expected);
     let mut random = Random::new(9);
     expected.extend(random.bytes(100 * KIB + 77));
     fs::write(&image, &expected).unwrap();

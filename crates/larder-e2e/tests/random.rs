@@ -43,6 +43,7 @@ impl Setting {
             .parameter(&format!("cache={}", self.mode))
             .parameter(&format!("cache-min-block-size={}", self.block_size))
             .parameter(&format!("cache-on-read={}", self.cache_on_read))
+            .verbose()
             .start()
     }
 }
@@ -76,7 +77,7 @@ fn run(setting: &Setting, connections: u64, seed: u64, rounds: u64) {
     };
     println!("{setting:?} {plan:?}");
     let model = run_workload(server.socket(), &image, &plan);
-    server.stop();
+    server.stop().assert_few_pass_throughs();
     let in_file = read_file(&image);
     if setting.mode != "unsafe" {
         model.check("the plugin's file at the end", 0, &in_file);

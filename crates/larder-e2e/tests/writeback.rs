@@ -147,8 +147,10 @@ fn clean_data_is_not_written_again() {
     client.write(0, &[1; 4096]).unwrap();
     client.flush().unwrap();
     client.flush().unwrap();
-    client.disconnect_and_wait();
-    assert_eq!(bytes_of(&server.plugin_log().calls_of("Write")), 4096);
+    client.disconnect();
+    let log = server.plugin_log();
+    server.stop();
+    assert_eq!(bytes_of(&log.calls_of("Write")), 4096);
 }
 
 #[test]

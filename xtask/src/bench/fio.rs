@@ -6,7 +6,7 @@ use super::server::Server;
 use crate::failure::Failure;
 use crate::run::output;
 
-const SECONDS: &str = "4";
+const SECONDS: &str = "3";
 const DEPTH: &str = "16";
 
 /// Where the rates are in a line of fio's terse output, version 3, counted from 0.
