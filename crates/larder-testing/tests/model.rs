@@ -13,7 +13,7 @@ use larder_testing::model::{Case, run};
 use larder_testing::random::mix;
 
 /// Cases of each combination of mode, block size and limit.
-const ROUNDS: u64 = 20;
+const ROUNDS: u64 = 16;
 
 fn check(seed: u64) {
     if let Err(violation) = run(&Case::from_seed(seed), &engine::build) {

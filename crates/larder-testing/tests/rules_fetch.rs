@@ -161,10 +161,10 @@ fn a_write_makes_a_fetch_stale_also_when_the_cache_file_lost_it() {
     rig.file.fail_reads(&[EVERYWHERE]);
     let beside = run(move || writer.get(8192, 4096));
     beside.give_a_chance();
+    rig.file.fail_reads(&[]);
     hold.release();
     reading.finish().unwrap();
     assert!(beside.finish().unwrap() == [5; 4096]);
-    rig.file.fail_reads(&[]);
     assert!(reader.get(8192, 4096).unwrap() == [5; 4096]);
 }
 
