@@ -21,17 +21,27 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 fn test_everything() -> Result<(), Failure> {
     build_filter()?;
-    run_command(&mut tests(&["--workspace", "--exclude", "larder-e2e"]))?;
-    run_command(&mut end_to_end_tests())
+    run_all([
+        tests(&["--workspace", "--exclude", "larder-e2e"]),
+        end_to_end_tests(),
+    ])
 }
 
 /// Those tests that run an nbdkit.
 fn test_with_trixie() -> Result<(), Failure> {
     let nbdkit = trixie::prepare()?;
     build_filter()?;
-    let mut binding = tests(&["--package", "nbdkit-filter"]);
-    run_command(binding.env("NBDKIT", &nbdkit))?;
-    run_command(end_to_end_tests().env("NBDKIT", &nbdkit))
+    let commands = [tests(&["--package", "nbdkit-filter"]), end_to_end_tests()];
+    run_all(commands.map(|mut command| {
+        command.env("NBDKIT", &nbdkit);
+        command
+    }))
+}
+
+/// Runs the second also when the first has failed, so that one run tells all.
+fn run_all(commands: [Command; 2]) -> Result<(), Failure> {
+    let [first, second] = commands.map(|mut command| run_command(&mut command));
+    first.and(second)
 }
 
 /// Optimised, since they compare a lot of bytes.
@@ -40,7 +50,7 @@ fn end_to_end_tests() -> Command {
 }
 
 fn tests(selection: &[&str]) -> Command {
-    let mut command = cargo(&["test", "--locked"]);
+    let mut command = cargo(&["test", "--locked", "--no-fail-fast"]);
     command.args(selection);
     if !tools::is_root() {
         // Some mount file systems and attach loop devices.
