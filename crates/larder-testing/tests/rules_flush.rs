@@ -299,6 +299,41 @@ fn failed_fua_over_dirty_data_loses_nothing_beside_it() {
 }
 
 #[test]
+fn fua_into_a_part_of_a_zeroed_or_dirty_sector_is_kept() {
+    let rig = rig();
+    rig.fill(1, 0, 8192);
+    let client = rig.client();
+    let zeroed = client.serve(|one| one.zero(0, 4096, ZeroOptions::default()));
+    zeroed.unwrap();
+    client.put(4096, &[2; 4096]).unwrap();
+    let mut expected = [[0; 4096], [2; 4096]].concat();
+    for offset in [700, 5000] {
+        let written = client.serve(|one| one.write(offset, &[5; 100], true));
+        written.unwrap();
+        expected[offset as usize..offset as usize + 100].fill(5);
+        assert!(rig.durable(offset, 100) == [5; 100]);
+        assert!(client.get(0, 8192).unwrap() == expected);
+    }
+    client.flush().unwrap();
+    assert!(rig.durable(0, 8192) == expected);
+}
+
+#[test]
+fn a_write_without_room_is_durable_at_once() {
+    let config = Config {
+        max_size_bytes: None,
+        ..config()
+    };
+    let rig = Rig::over(config, OriginSettings::new(IMAGE), |file| {
+        file.set_capacity_bytes(Some(0));
+    });
+    let client = rig.client();
+    client.put(700, &[5; 9000]).unwrap();
+    // Nobody remembers it, so no later flush could make up for one that fails.
+    assert!(rig.durable(700, 9000) == [5; 9000]);
+}
+
+#[test]
 fn a_flush_that_succeeds_leaves_the_origin_equal_to_what_is_read() {
     let rig = rig();
     let client = rig.client();

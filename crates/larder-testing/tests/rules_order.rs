@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use larder::{CacheOnRead, Config, Mode, ZeroOptions};
 use larder_testing::holds::only_first;
+use larder_testing::pace::Side;
 use larder_testing::random::content;
 use larder_testing::rig::run;
 use larder_testing::{Fault, Kind, OriginSettings, Phase, Rig, When};
@@ -217,4 +218,24 @@ fn a_failed_writeback_beside_a_rewrite_keeps_the_newer_data() {
     assert!(second.get(0, 8192).unwrap() == expected);
     second.flush().unwrap();
     assert!(rig.durable(0, 8192) == expected);
+}
+
+#[test]
+fn a_hit_that_meets_a_write_of_its_slot_is_old_or_new() {
+    for phase in [Phase::Before, Phase::After] {
+        let rig = rig(Mode::Writeback);
+        let [reader, writer] = [(); 2].map(|()| rig.client());
+        reader.put(0, &[2; 4096]).unwrap();
+        let hold = rig.hold(only_first(move |stop| {
+            stop.side == Side::CacheFile && stop.kind == Kind::Read && stop.phase == phase
+        }));
+        let reading = run(move || reader.get(0, 4096));
+        hold.wait_for(1);
+        let writing = run(move || writer.put(0, &[3; 4096]));
+        writing.give_a_chance();
+        hold.release();
+        let found = reading.finish().unwrap();
+        assert!(found == [2; 4096] || found == [3; 4096]);
+        writing.finish().unwrap();
+    }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder::{CacheOnRead, Config, ErrorKind, Mode, ZeroOptions};
 use larder_testing::holds::only_first;
@@ -258,4 +259,37 @@ fn a_waiting_write_through_wakes_after_a_panic() {
         second.put(0, &[3; 512]).unwrap_err().kind(),
         ErrorKind::Poisoned
     );
+}
+
+#[test]
+fn a_connection_that_background_work_uses_leaves_only_when_it_is_given_back() {
+    let config = Config {
+        background: true,
+        dirty_age: Some(Duration::from_secs(1)),
+        ..Config::default()
+    };
+    let rig = Rig::new(config, OriginSettings::new(IMAGE));
+    let clients = [(); 2].map(|()| rig.client());
+    for client in &clients {
+        client.get(0, 512).unwrap();
+    }
+    clients[0].put(0, &[5; 512]).unwrap();
+    rig.clock.advance(Duration::from_secs(2));
+    let hold = rig.hold_origin(Kind::Write, Phase::Before);
+    let cache = Arc::clone(&rig.cache);
+    let working = run(move || cache.maintain(Duration::from_millis(1)));
+    let used = hold.wait_for(1)[0].connection;
+    let [leaving] = clients
+        .iter()
+        .filter(|client| client.origin.number() == used)
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("a connection of nobody's");
+    };
+    let leaving = Arc::clone(leaving);
+    let left = run(move || leaving.leave());
+    left.assert_waits();
+    hold.release();
+    left.finish().unwrap();
+    working.finish();
 }
