@@ -108,22 +108,17 @@ impl Connection {
         if self.has_left.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let is_last = self.client.volume.attached.leave(&self.client.attached);
-        let writes_back = is_last
-            && self.client.attached.capabilities.write
-            && self.client.store().config.mode == Mode::Writeback
-            && !self.client.volume.is_poisoned()
-            && self.client.volume.is_dirty();
-        let result = if writes_back {
-            self.catching("disconnect", || flush::flush_as_last(&self.client))
-        } else {
-            Ok(())
-        };
-        if is_last && self.client.volume.is_poisoned() && self.client.volume.is_dirty() {
-            unwritten::report(&self.client.volume);
+        let _gone = Gone(&self.client);
+        let Client { volume, attached } = &self.client;
+        let is_last = volume.attached.leave(attached) && attached.capabilities.write;
+        if !is_last || self.client.store().config.mode != Mode::Writeback || !volume.is_dirty() {
+            return Ok(());
         }
-        AttachedList::wait_for_borrows(&self.client.attached);
-        result
+        if volume.is_poisoned() {
+            unwritten::report(volume);
+            return self.client.check_poison();
+        }
+        self.catching("disconnect", || flush::flush_as_last(&self.client))
     }
 
     fn change<R>(
@@ -206,6 +201,17 @@ impl Connection {
             self.client.store().log.error(&message);
             Err(Error::new(ErrorKind::Poisoned, message))
         })
+    }
+}
+
+/// A connection that is leaving: gone for all others when this is dropped.
+struct Gone<'c>(&'c Client);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let attached = &self.0.attached;
+        AttachedList::wait_for_borrows(attached);
+        self.0.volume.attached.gone(attached);
     }
 }
 

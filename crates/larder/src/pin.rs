@@ -25,11 +25,13 @@ impl Volume {
 impl<'v> Pin<'v> {
     fn new(volume: &'v Volume, number: BlockNumber) -> Self {
         let store = volume.store();
+        // In hand before it can be met in the index.
+        store.slots.take_in_hand();
         let pinning = volume
             .index()
             .pin(number, volume.geometry().full(), &store.directory);
-        if pinning.is_first {
-            store.slots.take_in_hand();
+        if !pinning.is_first {
+            store.slots.let_go();
         }
         Self {
             volume,

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::fetch;
 use crate::pin::Pin;
 use crate::room;
-use crate::sector::{Mask, Piece};
+use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
@@ -222,17 +222,15 @@ fn copy_present(
     piece: &Piece,
     target: &mut Target<'_>,
 ) -> Result<Mask, Error> {
-    let outcome = {
-        let state = pin.latch_shared();
-        copy_latched(&client.volume, &state, piece, target)
-    };
-    match outcome {
-        Ok(missing) => Ok(missing),
-        Err(unreadable) => {
-            drop_unreadable(client, pin, unreadable)?;
+    loop {
+        let outcome = {
             let state = pin.latch_shared();
             copy_latched(&client.volume, &state, piece, target)
-                .map_err(|_| unreadable_error(client, piece))
+        };
+        match outcome {
+            Ok(missing) => return Ok(missing),
+            // Each round at least one sector is given up.
+            Err(unreadable) => drop_unreadable(client, pin, unreadable)?,
         }
     }
 }
@@ -284,6 +282,8 @@ pub(crate) fn copy_latched(
 pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> Result<(), Error> {
     let volume = &client.volume;
     let mut state = pin.latch();
+    // Written anew since, perhaps.
+    let sectors = sectors & state.valid & unreadable(client, &state, pin.number(), sectors);
     let lost = sectors & state.unsettled();
     if let Some(run) = lost.first_run() {
         let (start, end) = volume.geometry().bytes_of(pin.number(), run, volume.size());
@@ -299,12 +299,28 @@ pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> 
     Ok(())
 }
 
-fn unreadable_error(client: &Client, piece: &Piece) -> Error {
-    let offset = client.volume.geometry().base(piece.number) + piece.start;
-    Error::new(
-        ErrorKind::CacheFile,
-        format!("the cache file cannot be read back at {offset}"),
-    )
+/// Those of the sectors that the cache file does not give back now.
+fn unreadable(client: &Client, state: &BlockState, number: BlockNumber, sectors: Mask) -> Mask {
+    let volume = &client.volume;
+    let geometry = volume.geometry();
+    let Some(slot) = state.slot else {
+        return Mask::EMPTY;
+    };
+    let mut failed = Mask::EMPTY;
+    for run in sectors.runs() {
+        let (start, end) = geometry.bytes_of(number, run, volume.size());
+        let mut buffer = vec![0; (end - start) as usize];
+        let within = start - geometry.base(number);
+        if volume
+            .store()
+            .slots
+            .read(slot, within, &mut buffer)
+            .is_err()
+        {
+            failed |= Mask::span(run.0, run.1);
+        }
+    }
+    failed
 }
 
 /// Reads what is missing from the origin, no more than was asked, and stores nothing.

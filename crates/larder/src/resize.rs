@@ -23,6 +23,8 @@ pub(crate) struct Cut {
 /// back and forgotten, since what now follows in it is the origin's; if it cannot be written now, it is
 /// given back for [`rewrite`].
 pub(crate) fn resize(volume: &Volume, attached: &Attached, size: u64) -> Option<Cut> {
+    // Nobody writes back while ends move.
+    let _running = volume.token.take();
     let old = volume.size();
     if size > old {
         return grow(volume, attached, old, size);
@@ -53,7 +55,6 @@ fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) -> Option<Cut
         && volume.store().config.mode == Mode::Writeback
         && attached.capabilities.write
     {
-        let _running = volume.token.take();
         writeback::pass(volume, attached, Scope::All, true);
     }
     let number = geometry.block_of(tail);

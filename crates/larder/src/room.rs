@@ -113,7 +113,7 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
     }
     loop {
         client.check_poison().map_err(|error| NoRoom(Some(error)))?;
-        let waiting = store.slots.begin_waiting();
+        let mut waiting = store.slots.begin_waiting();
         let mut victims = DirtyVictims::new(store);
         let at_once = store
             .take_free()
@@ -128,23 +128,23 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
             }
         }
         let progress = victims.write_back(Some(client));
-        if matches!(progress, Progress::Made) {
-            continue;
-        }
         // Dirty blocks that cannot be written back must not hide clean ones.
-        let is_idle = match progress {
+        match progress {
             Progress::Failed(error) => {
                 return victims.next_clean(u64::MAX).ok_or(NoRoom(Some(error)));
             }
             Progress::NoWriter => return victims.next_clean(u64::MAX).ok_or(NoRoom(None)),
-            Progress::NothingToDo => true,
-            Progress::Made | Progress::Busy => false,
-        };
-        drop(victims);
-        let nothing_to_wait_for =
-            is_idle && !store.slots.is_anything_in_hands() && !waiting.has_changed();
-        if nothing_to_wait_for {
-            return Err(NoRoom(None));
+            Progress::Made => continue,
+            Progress::NothingToDo => {
+                if !store.slots.is_anything_in_hands() && !waiting.has_changed() {
+                    return Err(NoRoom(None));
+                }
+            }
+            Progress::Busy => {
+                // Handing the victims back is no news to this waiter.
+                drop(victims);
+                waiting = store.slots.begin_waiting();
+            }
         }
         store.stats.room_waits.add(1);
         waiting.wait();
@@ -238,15 +238,19 @@ impl<'s> DirtyVictims<'s> {
         let mut of: Vec<VolumeNumber> = self.victims.iter().map(|(_, of, _)| *of).collect();
         of.sort_unstable_by_key(|number| (Some(*number) != own, *number));
         of.dedup();
-        let mut progress = Progress::NothingToDo;
+        let mut worst = Progress::NothingToDo;
         for volume_number in of {
             let own = client.filter(|_| Some(volume_number) == own);
-            progress = self.write_back_one(volume_number, own);
-            if matches!(progress, Progress::Made) {
-                break;
+            match (self.write_back_one(volume_number, own), &worst) {
+                (Progress::Made, _) => return Progress::Made,
+                (_, Progress::Failed(_)) => {}
+                (failed @ Progress::Failed(_), _) => worst = failed,
+                (Progress::Busy, _) => worst = Progress::Busy,
+                (other, Progress::NothingToDo) => worst = other,
+                _ => {}
             }
         }
-        progress
+        worst
     }
 
     fn write_back_one(&mut self, number: VolumeNumber, own: Option<&Client>) -> Progress {

@@ -6,6 +6,7 @@
 use crate::client::Client;
 use crate::config::Mode;
 use crate::origin::MAX_RANGE_BYTES;
+use crate::volume::MAX_ZERO_RANGES;
 use crate::{Error, ErrorKind, Fua, through, zero};
 
 /// Does what a client's trim means in the cache's mode.
@@ -15,6 +16,10 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
         return Ok(());
     };
     if client.store().config.mode == Mode::Unsafe {
+        if volume.zero_ranges() >= MAX_ZERO_RANGES {
+            // It is advice, and ranges of zeros are counted.
+            return Ok(());
+        }
         client
             .store()
             .trace(|| format!("trim {length} bytes at {offset}: zero by state"));

@@ -10,7 +10,7 @@ use crate::dirty_set::DirtySet;
 use crate::index::Index;
 use crate::pass_token::PassToken;
 use crate::range_lock::RangeLocks;
-use crate::sector::{BlockNumber, Geometry, Mask};
+use crate::sector::{BlockNumber, Geometry, Mask, Piece};
 use crate::store::Store;
 use crate::sync;
 use crate::zero_map::ZeroMap;
@@ -220,9 +220,46 @@ impl Volume {
         });
     }
 
-    /// Whether anything would be lost if the volume ended now.
+    /// Runs `action` with the byte ranges between `start` and `end` that lie in blocks of which nothing is
+    /// known, and with the pieces of the blocks between them; nothing becomes known meanwhile.
+    pub(crate) fn between_known(
+        &self,
+        start: u64,
+        end: u64,
+        action: impl FnOnce(&[(u64, u64)], &[Piece]),
+    ) {
+        let geometry = self.geometry();
+        let first = geometry.block_of(start);
+        let after = BlockNumber(geometry.block_of(end - 1).0 + 1);
+        self.index
+            .frozen(first, after, &self.store.directory, |known| {
+                let mut gaps = Vec::new();
+                let mut pieces = Vec::new();
+                let mut at = start;
+                for &number in known {
+                    let base = geometry.base(number);
+                    let (from, to) = (base.max(start), (base + geometry.block_bytes()).min(end));
+                    if at < from {
+                        gaps.push((at, from));
+                    }
+                    pieces.push(Piece {
+                        number,
+                        start: from - base,
+                        end: to - base,
+                    });
+                    at = to;
+                }
+                if at < end {
+                    gaps.push((at, end));
+                }
+                action(&gaps, &pieces);
+            });
+    }
+
+    /// Whether anything would be lost if the volume ended now. Both sets under one lock: what moves from
+    /// the one to the other is in both meanwhile.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.zero_ranges() > 0 || !sync::lock(&self.dirty).is_empty()
+        self.with_dirty(|dirty| !dirty.is_empty() || self.zero_ranges() > 0)
     }
 
     /// Whether nothing would be missed if the volume were forgotten while nobody uses it.

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use crate::client::Client;
 use crate::config::Mode;
 use crate::origin::ZeroOptions;
-use crate::sector::{BlockNumber, Piece};
+use crate::sector::Piece;
 use crate::volume::{MAX_ZERO_RANGES, Volume};
 use crate::zero_map::{Phase, ZeroRange};
 use crate::{Error, ErrorKind, Fua, through, write, writeback};
@@ -103,7 +103,7 @@ fn not_fast(why: &str) -> Error {
 }
 
 /// Ranges of more blocks than this are made zero as a whole, but for the blocks that are known.
-const MANY_BLOCKS: u64 = 4096;
+const MANY_BLOCKS: u64 = 256;
 
 /// Makes whole sectors zero by state.
 pub(crate) fn set_zero(volume: &Volume, start: u64, end: u64, may_trim: bool) {
@@ -129,42 +129,22 @@ pub(crate) fn set_zero(volume: &Volume, start: u64, end: u64, may_trim: bool) {
 }
 
 fn set_zero_many(volume: &Volume, range: ZeroRange) {
-    let geometry = volume.geometry();
-    let directory = &volume.store().directory;
-    let first = geometry.block_of(range.start);
-    let after = BlockNumber(geometry.block_of(range.end - 1).0 + 1);
     let mut known = Vec::new();
-    volume.index().frozen(first, after, directory, |found| {
+    volume.between_known(range.start, range.end, |gaps, found| {
         known = found.to_vec();
-        let mut at = range.start;
         volume.with_zeros(|zeros| {
-            for number in found {
-                let base = geometry.base(*number).max(range.start);
-                if at < base {
-                    zeros.insert(ZeroRange {
-                        start: at,
-                        end: base,
-                        ..range
-                    });
-                }
-                at = geometry
-                    .base(*number)
-                    .saturating_add(geometry.block_bytes());
-            }
-            if at < range.end {
-                zeros.insert(ZeroRange { start: at, ..range });
+            for &(start, end) in gaps {
+                zeros.insert(ZeroRange {
+                    start,
+                    end,
+                    ..range
+                });
             }
         });
     });
-    for number in known {
-        let base = geometry.base(number);
-        let start = range.start.max(base);
-        let end = range.end.min(base.saturating_add(geometry.block_bytes()));
-        let piece = Piece {
-            number,
-            start: start - base,
-            end: end - base,
-        };
+    for piece in known {
+        let base = volume.geometry().base(piece.number);
+        let (start, end) = (base + piece.start, base + piece.end);
         set_zero_known(
             volume,
             &piece,
