@@ -158,8 +158,16 @@ fn thresholds_are_checked_against_the_defaults() {
 #[test]
 fn thresholds_do_not_matter_without_a_maximum_size() {
     assert_accepted(&["cache-high-threshold=50", "cache-low-threshold=60"]);
-    assert_accepted(&["cache-low-threshold=0"]);
-    assert_accepted(&["cache-high-threshold=0"]);
+}
+
+/// As in the original: a threshold of nothing is never right.
+#[test]
+fn a_threshold_of_zero_is_refused_with_and_without_a_maximum_size() {
+    for name in ["cache-low-threshold", "cache-high-threshold"] {
+        let zero = format!("{name}=0");
+        assert_refused(&[&zero], &[name, "0"]);
+        assert_refused(&["cache-max-size=4M", &zero], &[name, "0"]);
+    }
 }
 
 #[test]

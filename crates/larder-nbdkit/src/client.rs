@@ -215,5 +215,6 @@ impl Drop for Client {
 
 /// The errno goes to the client and the message to the log.
 fn failed(error: larder::Error) -> Error {
-    Error::new(error.errno(), format!("cache: {error}"))
+    let message = report::one_line(&error.to_string());
+    Error::new(error.errno(), format!("cache: {message}"))
 }

@@ -22,7 +22,7 @@ pub(crate) struct NbdkitLog;
 
 impl Log for NbdkitLog {
     fn error(&self, message: &str) {
-        log::error(&format!("cache: {message}"));
+        log::error(&format!("cache: {}", one_line(message)));
     }
 
     fn warning(&self, message: &str) {
@@ -31,7 +31,7 @@ impl Log for NbdkitLog {
 
     fn debug(&self, message: &str) {
         if self.verbose() {
-            log::debug(&format!("cache: {message}"));
+            log::debug(&format!("cache: {}", one_line(message)));
         }
     }
 
@@ -42,7 +42,7 @@ impl Log for NbdkitLog {
 
 /// Tells what a user should hear and what stops nothing.
 pub(crate) fn warning(message: &str) {
-    log::error(&format!("warning: cache: {message}"));
+    log::error(&format!("warning: cache: {}", one_line(message)));
 }
 
 /// The text, changed only where it would break a log's line.

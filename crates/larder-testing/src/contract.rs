@@ -145,6 +145,7 @@ fn fits(terms: &Terms, call: &Call) -> Option<&'static str> {
         return Some("longer than a range may be");
     }
     let minimum = u64::from(terms.limits.minimum);
-    let ends_well = call.end() % minimum == 0 || call.end() == terms.size;
-    (call.offset % minimum != 0 || !ends_well).then_some("not aligned to the origin's minimum")
+    let ends_well = call.end().is_multiple_of(minimum) || call.end() == terms.size;
+    (!call.offset.is_multiple_of(minimum) || !ends_well)
+        .then_some("not aligned to the origin's minimum")
 }

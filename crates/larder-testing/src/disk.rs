@@ -127,14 +127,19 @@ impl Disk {
         state.durable.write(offset, data);
     }
 
-    /// What a read sees now.
-    pub fn current(&self) -> Pages {
+    /// A copy of all that a read sees now.
+    pub fn image(&self) -> Pages {
         self.state().current.clone()
     }
 
-    /// What would be there after a crash that keeps nothing by luck.
-    pub fn durable(&self) -> Pages {
-        self.state().durable.clone()
+    /// `length` bytes from `offset` that a read sees now.
+    pub fn current(&self, offset: u64, length: usize) -> Vec<u8> {
+        self.state().current.get(offset, length)
+    }
+
+    /// The same after a crash that keeps nothing by luck.
+    pub fn durable(&self, offset: u64, length: usize) -> Vec<u8> {
+        self.state().durable.get(offset, length)
     }
 
     /// Fills `buffer` with what a read sees now.

@@ -146,12 +146,12 @@ impl Rig {
 
     /// `length` bytes that the origin holds durably.
     pub fn durable(&self, offset: u64, length: usize) -> Vec<u8> {
-        self.origin.disk().durable().get(offset, length)
+        self.origin.disk().durable(offset, length)
     }
 
     /// `length` bytes that the origin answers now.
     pub fn on_origin(&self, offset: u64, length: usize) -> Vec<u8> {
-        self.origin.disk().current().get(offset, length)
+        self.origin.disk().current(offset, length)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use larder::{CacheOnRead, Config, ErrorKind, Mode, RequestLimits};
+use larder_testing::cache_file::EVERYWHERE;
 use larder_testing::fault::Happens;
 use larder_testing::holds::only_first;
 use larder_testing::random::content;
@@ -121,6 +122,50 @@ fn a_zero_makes_a_fetch_stale() {
     hold.release();
     reading.finish().unwrap();
     assert!(reader.get(0, BLOCK as usize).unwrap() == expected);
+}
+
+#[test]
+fn a_zero_makes_a_fetch_stale_also_when_it_is_on_the_origin_already() {
+    let rig = rig(CacheOnRead::Always);
+    let mut expected = rig.fill(1, 0, BLOCK as usize);
+    let (reader, writer) = (rig.client(), rig.client());
+    let hold = rig.hold(only_first(|stop| stop.is_origin(Kind::Read, Phase::After)));
+    let reading = run({
+        let reader = Arc::clone(&reader);
+        move || reader.get(0, 4096)
+    });
+    hold.wait_for(1);
+    let zeroed = writer.serve(|connection| connection.zero(4096, 4096, Default::default()));
+    zeroed.unwrap();
+    writer.flush().unwrap();
+    expected[4096..8192].fill(0);
+    hold.release();
+    reading.finish().unwrap();
+    assert!(reader.get(0, BLOCK as usize).unwrap() == expected);
+}
+
+#[test]
+fn a_write_makes_a_fetch_stale_also_when_the_cache_file_lost_it() {
+    let rig = rig(CacheOnRead::Always);
+    rig.fill(1, 0, BLOCK as usize);
+    let (reader, writer) = (rig.client(), rig.client());
+    let hold = rig.hold(only_first(|stop| stop.is_origin(Kind::Read, Phase::After)));
+    let reading = run({
+        let reader = Arc::clone(&reader);
+        move || reader.get(0, 4096)
+    });
+    hold.wait_for(1);
+    writer.put(8192, &[5; 4096]).unwrap();
+    writer.flush().unwrap();
+    // Clean by now: what cannot be read is dropped, and must not be filled with what was before.
+    rig.file.fail_reads(&[EVERYWHERE]);
+    let beside = run(move || writer.get(8192, 4096));
+    beside.give_a_chance();
+    rig.file.fail_reads(&[]);
+    hold.release();
+    reading.finish().unwrap();
+    assert!(beside.finish().unwrap() == [5; 4096]);
+    assert!(reader.get(8192, 4096).unwrap() == [5; 4096]);
 }
 
 #[test]

@@ -35,6 +35,9 @@ fn origin_minimum_and_maximum_respected() {
             let rig = rig_with(|config, settings| {
                 config.mode = mode;
                 config.max_size_bytes = Some(1 << 20);
+                if maximum > 8192 {
+                    config.cache_on_read = CacheOnRead::Never;
+                }
                 settings.size = IMAGE + 777;
                 settings.limits = RequestLimits {
                     minimum,

@@ -307,7 +307,7 @@ fn volumes_share_slots_and_never_content() {
                     }
                 }
                 connection.disconnect().unwrap();
-                assert!(origin.disk().current().get(0, 4 << 20) == expected);
+                assert!(origin.disk().current(0, 4 << 20) == expected);
             })
         })
         .collect();

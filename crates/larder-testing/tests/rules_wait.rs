@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use larder::{CacheOnRead, Config, ErrorKind, Mode};
+use larder::{CacheOnRead, Config, ErrorKind, Mode, ZeroOptions};
 use larder_testing::holds::only_first;
 use larder_testing::random::content;
 use larder_testing::rig::{run, wait_until};
@@ -180,6 +180,36 @@ fn a_panic_while_writing_back_poisons_and_nobody_hangs() {
             });
         });
         pressing.finish();
+    }
+}
+
+#[test]
+fn a_panic_in_any_call_of_the_origin_poisons() {
+    for kind in [
+        Kind::Read,
+        Kind::Extents,
+        Kind::Trim,
+        Kind::Zero,
+        Kind::Flush,
+    ] {
+        let rig = Rig::new(Config::default(), OriginSettings::new(IMAGE));
+        let client = rig.client();
+        client.put(0, &[5; 512]).unwrap();
+        rig.origin.fault(Fault::new(kind, When::Nth(1)).panic());
+        let fua = ZeroOptions {
+            fua: true,
+            ..ZeroOptions::default()
+        };
+        let asked = client.serve(|one| match kind {
+            Kind::Read => one.read(BLOCK, &mut [0; 4096]),
+            Kind::Extents => one.extents(BLOCK, BLOCK, false).map(drop),
+            Kind::Trim => one.trim(BLOCK, BLOCK, false),
+            Kind::Zero => one.zero(BLOCK, BLOCK, fua),
+            _ => one.flush(),
+        });
+        assert_eq!(asked.unwrap_err().kind(), ErrorKind::Poisoned, "{kind:?}");
+        let next = client.get(0, 512).unwrap_err();
+        assert_eq!(next.kind(), ErrorKind::Poisoned, "{kind:?}");
     }
 }
 

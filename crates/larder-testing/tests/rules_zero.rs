@@ -69,7 +69,8 @@ fn zero_is_state_bounded() {
     let rig = rig_with(Mode::Writeback, |settings| settings.size = 1 << 40);
     let client = rig.client();
     for range in 0..40_000 {
-        zero(&client, range * 2 * BLOCK, BLOCK);
+        let offset = range * 2 * BLOCK;
+        client.serve(|one| one.zero(offset, BLOCK, HOLE)).unwrap();
     }
     // Beyond the bound the origin is zeroed directly, so what is kept stays bounded.
     let kept = rig.cache.leftovers()[0].ranges.len();

@@ -1,7 +1,7 @@
 //! The connections of a volume to its origin, and who may use them.
 //!
-//! Background work borrows a live writable connection. A connection that leaves is taken off the
-//! list first, so that nobody else borrows it, and then waits until every borrow has ended.
+//! Background work borrows a live writable connection. A connection that leaves is marked
+//! first, so that nobody borrows it any more, and waits in the end until every borrow has ended.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -18,6 +18,8 @@ pub(crate) struct Attached {
     pub limits: RequestLimits,
     /// It has served a request. One that has not may be a handshake that will never end properly.
     active: AtomicBool,
+    /// It writes back for the last time, and is not to be borrowed any more.
+    leaving: AtomicBool,
     borrows: Mutex<usize>,
     returned: Condvar,
 }
@@ -29,6 +31,7 @@ impl Attached {
             limits: origin.limits(),
             origin,
             active: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             borrows: Mutex::new(0),
             returned: Condvar::new(),
         })
@@ -114,7 +117,7 @@ impl Attached {
     }
 
     fn is_active_writer(&self) -> bool {
-        self.capabilities.write && self.active.load(Ordering::SeqCst)
+        self.capabilities.write && self.is_active() && !self.leaving.load(Ordering::SeqCst)
     }
 }
 
@@ -173,11 +176,17 @@ impl AttachedList {
         self.lock().iter().any(|attached| attached.is_active())
     }
 
-    /// Takes a connection off the list. True if no other writable one is in use.
-    pub(crate) fn leave(&self, leaving: &Arc<Attached>) -> bool {
-        let mut list = self.lock();
-        list.retain(|attached| !Arc::ptr_eq(attached, leaving));
+    /// A connection begins to leave: nobody borrows it from now on, but it is still being served
+    /// until [`AttachedList::gone`]. True if no other writable one is in use.
+    pub(crate) fn leave(&self, leaving: &Attached) -> bool {
+        let list = self.lock();
+        leaving.leaving.store(true, Ordering::SeqCst);
         !list.iter().any(|attached| attached.is_active_writer())
+    }
+
+    /// A connection has left.
+    pub(crate) fn gone(&self, left: &Arc<Attached>) {
+        self.lock().retain(|attached| !Arc::ptr_eq(attached, left));
     }
 
     /// Waits until nobody else uses a connection that is off the list.

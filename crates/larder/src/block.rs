@@ -4,14 +4,11 @@
 //! without a slot; valid is disjoint from the volume's zero map; the volume's dirty set holds the
 //! block exactly when dirty or writing is not empty.
 
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::directory::SlotNumber;
-use crate::index::Unpinned;
 use crate::sector::{BlockNumber, Mask};
 use crate::sync;
-use crate::volume::Volume;
 
 /// Names a fetch under way among those of its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,136 +135,38 @@ impl Block {
             ..BlockState::default()
         }
     }
-}
 
-/// A pin: the block stays, with its slot, until this is dropped.
-pub(crate) struct Pin<'v> {
-    volume: &'v Volume,
-    block: Arc<Block>,
-}
-
-impl<'v> Pin<'v> {
-    pub(crate) fn new(volume: &'v Volume, number: BlockNumber) -> Self {
-        let store = volume.store();
-        let pinning = volume
-            .index()
-            .pin(number, volume.geometry().full(), &store.directory);
-        if pinning.is_first {
-            store.slots.take_in_hand();
-        }
-        Self {
-            volume,
-            block: pinning.block,
-        }
+    /// The latch, shared.
+    pub(crate) fn shared(&self) -> RwLockReadGuard<'_, BlockState> {
+        sync::read(&self.state)
     }
 
-    pub(crate) fn number(&self) -> BlockNumber {
-        self.block.number
-    }
-
-    /// The latch, shared: the slot's content and the masks do not change meanwhile.
-    pub(crate) fn latch_shared(&self) -> RwLockReadGuard<'_, BlockState> {
-        sync::read(&self.block.state)
-    }
-
-    /// The latch, alone.
-    pub(crate) fn latch(&self) -> Latch<'_> {
-        let state = sync::write(&self.block.state);
-        Latch {
-            was_unsettled: state.unsettled(),
-            volume: self.volume,
-            number: self.block.number,
-            state,
-        }
+    /// The latch, alone. See [`crate::pin::Pin::latch`], which keeps the dirty set true.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, BlockState> {
+        sync::write(&self.state)
     }
 
     /// How many fetches of the block have ended; taken with the latch held, for
-    /// [`Pin::wait_for_fetch`].
+    /// [`Block::wait_for_fetch`].
     pub(crate) fn fetches_ended(&self) -> u64 {
-        *sync::lock(&self.block.fetches_ended)
+        *sync::lock(&self.fetches_ended)
     }
 
     /// Waits until a fetch has ended that was under way when `seen` was taken.
     pub(crate) fn wait_for_fetch(&self, seen: u64) {
-        let mut ended = sync::lock(&self.block.fetches_ended);
+        let mut ended = sync::lock(&self.fetches_ended);
         while *ended == seen {
-            ended = sync::wait(&self.block.fetch_ended, ended);
+            ended = sync::wait(&self.fetch_ended, ended);
         }
     }
 
     /// Lets the next one fetch, and wakes those who wait. The caller began the fetch.
     pub(crate) fn end_fetch(&self, ticket: TicketNumber) {
-        let mut state = sync::write(&self.block.state);
+        let mut state = sync::write(&self.state);
         state.is_being_fetched = false;
         state.close_ticket(ticket);
         drop(state);
-        *sync::lock(&self.block.fetches_ended) += 1;
-        self.block.fetch_ended.notify_all();
-    }
-}
-
-impl Drop for Pin<'_> {
-    fn drop(&mut self) {
-        let store = self.volume.store();
-        let full = self.volume.geometry().full();
-        match self
-            .volume
-            .index()
-            .unpin(&self.block, full, &store.directory)
-        {
-            Unpinned::Shared => {}
-            Unpinned::Last => store.slots.settle(),
-            Unpinned::LastFreed(slot) => {
-                store.release(slot);
-                store.slots.settle();
-            }
-        }
-    }
-}
-
-/// A block's latch, held alone. Keeps the volume's dirty set true when it is let go.
-pub(crate) struct Latch<'p> {
-    volume: &'p Volume,
-    number: BlockNumber,
-    was_unsettled: Mask,
-    state: RwLockWriteGuard<'p, BlockState>,
-}
-
-impl Latch<'_> {
-    /// Brings the dirty set up to date now rather than at the end. A sector that goes from the zero map
-    /// into the dirty set must be in the second before it leaves the first.
-    pub(crate) fn publish(&mut self) {
-        let now = self.state.unsettled();
-        if now != self.was_unsettled {
-            self.volume
-                .note_unsettled(self.number, self.was_unsettled, now);
-            self.was_unsettled = now;
-        }
-    }
-
-    /// Gives the block a slot.
-    pub(crate) fn assign(&mut self, slot: SlotNumber) {
-        debug_assert!(self.state.slot.is_none());
-        self.state.slot = Some(slot);
-        self.volume.store().assigned(slot, self.volume, self.number);
-    }
-}
-
-impl Deref for Latch<'_> {
-    type Target = BlockState;
-    fn deref(&self) -> &BlockState {
-        &self.state
-    }
-}
-
-impl DerefMut for Latch<'_> {
-    fn deref_mut(&mut self) -> &mut BlockState {
-        &mut self.state
-    }
-}
-
-impl Drop for Latch<'_> {
-    fn drop(&mut self) {
-        self.publish();
+        *sync::lock(&self.fetches_ended) += 1;
+        self.fetch_ended.notify_all();
     }
 }

@@ -9,7 +9,7 @@ use crate::stats::StatsSnapshot;
 use crate::store::Store;
 use crate::volume::Volume;
 use crate::{CacheFile, Clock, Config, Error, Log};
-use crate::{flush, room, sync};
+use crate::{room, sync, unwritten};
 
 /// How long background work rests after a failure, unless its caller asks for less.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
@@ -107,7 +107,7 @@ impl Cache {
         let volumes = self.store.volumes();
         let oldest = volumes
             .iter()
-            .filter_map(|volume| flush::oldest_dirty(volume))
+            .filter_map(|volume| volume.oldest_dirty())
             .min();
         let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest));
         StatsSnapshot {
@@ -122,7 +122,7 @@ impl Cache {
         let volumes = self.store.volumes().into_iter();
         let leftovers = volumes.map(|volume| Leftover {
             volume: volume.name().to_owned(),
-            ranges: volume.dirty_ranges(),
+            ranges: unwritten::ranges(&volume),
         });
         leftovers
             .filter(|leftover| !leftover.ranges.is_empty())

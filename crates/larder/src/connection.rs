@@ -4,22 +4,19 @@
 //! by unwinding, so that those who wait wake up, and later requests fail at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::attached::{Attached, AttachedList};
-use crate::config::{CacheOnRead, Mode};
+use crate::attached::AttachedList;
+use crate::client::Client;
+use crate::config::Mode;
 use crate::origin::{Extent, ZeroOptions};
 use crate::read::Target;
-use crate::store::Store;
-use crate::volume::Volume;
 use crate::{Error, ErrorKind};
-use crate::{extents, flush, read, room, trim, write, zero};
+use crate::{extents, flush, read, room, trim, unwritten, write, zero};
 
 /// One client's connection. Requests may come from several threads at once.
 pub struct Connection {
-    pub(crate) volume: Arc<Volume>,
-    pub(crate) attached: Arc<Attached>,
+    client: Client,
     size: u64,
     has_left: AtomicBool,
 }
@@ -27,17 +24,16 @@ pub struct Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
-            .field("volume", &self.volume)
+            .field("volume", &self.client.volume)
             .finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    pub(crate) fn new(volume: Arc<Volume>, attached: Arc<Attached>) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self {
-            size: attached.origin.size(),
-            volume,
-            attached,
+            size: client.attached.origin.size(),
+            client,
             has_left: AtomicBool::new(false),
         }
     }
@@ -49,22 +45,14 @@ impl Connection {
 
     /// Whether a flush on any one connection covers what all of them had acknowledged.
     pub fn multi_conn(&self) -> bool {
-        match self.store().config.mode {
-            Mode::Unsafe => true,
-            Mode::Writethrough => self.attached.capabilities.multi_conn,
-            // A flush writes back everything through its own connection and flushes that. One
-            // that cannot write needs another's, which only parallel origins allow.
-            Mode::Writeback => {
-                self.attached.capabilities.write || self.attached.capabilities.parallel
-            }
-        }
+        self.client.multi_conn()
     }
 
     /// Fills `buffer` from byte `offset`.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let length = buffer.len() as u64;
         self.request("read", offset, length, || {
-            read::read(self, length, Target::new(offset, buffer))
+            read::read(&self.client, length, Target::new(offset, buffer))
         })
     }
 
@@ -72,7 +60,7 @@ impl Connection {
     /// mode ignores it).
     pub fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
         self.change("write", offset, data.len() as u64, || {
-            write::write(self, offset, data, fua)
+            write::write(&self.client, offset, data, fua)
         })
     }
 
@@ -80,27 +68,27 @@ impl Connection {
     /// that would cost as much as a write.
     pub fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> Result<(), Error> {
         self.change("zero", offset, length, || {
-            zero::zero(self, offset, length, options)
+            zero::zero(&self.client, offset, length, options)
         })
     }
 
     /// The range's content is no longer wanted.
     pub fn trim(&self, offset: u64, length: u64, fua: bool) -> Result<(), Error> {
         self.change("trim", offset, length, || {
-            trim::trim(self, offset, length, fua)
+            trim::trim(&self.client, offset, length, fua)
         })
     }
 
     /// Writeback: everything acknowledged on any connection of the volume before the call is
     /// durable on return. Writethrough: passed on. Unsafe: ignored.
     pub fn flush(&self) -> Result<(), Error> {
-        self.request("flush", 0, 0, || flush::flush(self))
+        self.request("flush", 0, 0, || flush::flush(&self.client))
     }
 
     /// Fetches the range into the cache without returning it.
     pub fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
         self.request("cache", offset, length, || {
-            read::read(self, length, Target::nowhere(offset))
+            read::read(&self.client, length, Target::nowhere(offset))
         })
     }
 
@@ -108,7 +96,7 @@ impl Connection {
     /// `length`, never more; with `one`, just the first.
     pub fn extents(&self, offset: u64, length: u64, one: bool) -> Result<Vec<Extent>, Error> {
         self.request("extents", offset, length, || {
-            extents::extents(self, offset, length, one)
+            extents::extents(&self.client, offset, length, one)
         })
     }
 
@@ -120,35 +108,17 @@ impl Connection {
         if self.has_left.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let is_last = self.volume.attached.leave(&self.attached);
-        let writes_back = is_last
-            && self.attached.capabilities.write
-            && self.store().config.mode == Mode::Writeback
-            && !self.volume.is_poisoned()
-            && self.volume.is_dirty();
-        let result = if writes_back {
-            self.catching("disconnect", || flush::flush_as_last(self))
-        } else {
-            Ok(())
-        };
-        if is_last && self.volume.is_poisoned() && self.volume.is_dirty() {
-            flush::report_unwritten(&self.volume);
+        let _gone = Gone(&self.client);
+        let Client { volume, attached } = &self.client;
+        let is_last = volume.attached.leave(attached) && attached.capabilities.write;
+        if !is_last || self.client.store().config.mode != Mode::Writeback || !volume.is_dirty() {
+            return Ok(());
         }
-        AttachedList::wait_for_borrows(&self.attached);
-        result
-    }
-
-    pub(crate) fn store(&self) -> &Store {
-        self.volume.store()
-    }
-
-    /// Whether misses are to be stored. Asked on a miss only: it may look at a file system.
-    pub(crate) fn stores_misses(&self) -> bool {
-        match &self.store().config.cache_on_read {
-            CacheOnRead::Never => false,
-            CacheOnRead::Always => true,
-            CacheOnRead::WhileExists(path) => path.exists(),
+        if volume.is_poisoned() {
+            unwritten::report(volume);
+            return self.client.check_poison();
         }
+        self.catching("disconnect", || flush::flush_as_last(&self.client))
     }
 
     fn change<R>(
@@ -158,7 +128,7 @@ impl Connection {
         length: u64,
         action: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        if !self.attached.capabilities.write {
+        if !self.client.attached.capabilities.write {
             return Err(Error::new(
                 ErrorKind::ReadOnly,
                 format!("{what} at {offset}: the origin is read-only on this connection"),
@@ -193,19 +163,23 @@ impl Connection {
                 format!("{what}: the connection has ended"),
             ));
         }
-        if !self.volume.activate(&self.attached, self.size) {
+        if !self
+            .client
+            .volume
+            .activate(&self.client.attached, self.size)
+        {
             return Err(Error::new(
                 ErrorKind::Origin,
                 format!(
                     "{what}: volume '{}' has changed its size since this connection began",
-                    self.volume.name()
+                    self.client.volume.name()
                 ),
             ));
         }
         let result = self.catching(what, action);
-        if !self.store().config.background && !self.volume.is_poisoned() {
+        if !self.client.store().config.background && !self.client.volume.is_poisoned() {
             self.catching("reclaim", || {
-                room::maintain_inline(self);
+                room::maintain_inline(&self.client);
                 Ok(())
             })?;
         }
@@ -217,37 +191,34 @@ impl Connection {
         what: &str,
         action: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.check_poison()?;
+        self.client.check_poison()?;
         catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
-            self.volume.poison();
+            self.client.volume.poison();
             let message = format!(
                 "volume '{}': a panic during a {what}: the volume answers nothing any more",
-                self.volume.name()
+                self.client.volume.name()
             );
-            self.store().log.error(&message);
+            self.client.store().log.error(&message);
             Err(Error::new(ErrorKind::Poisoned, message))
         })
     }
+}
 
-    /// Fails if the volume is poisoned. Asked again after every wait.
-    pub(crate) fn check_poison(&self) -> Result<(), Error> {
-        if self.volume.is_poisoned() {
-            return Err(Error::new(
-                ErrorKind::Poisoned,
-                format!(
-                    "volume '{}' answers nothing any more after a panic",
-                    self.volume.name()
-                ),
-            ));
-        }
-        Ok(())
+/// A connection that is leaving: gone for all others when this is dropped.
+struct Gone<'c>(&'c Client);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let attached = &self.0.attached;
+        AttachedList::wait_for_borrows(attached);
+        self.0.volume.attached.gone(attached);
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Err(error) = self.disconnect() {
-            self.store().log.error(&error.to_string());
+            self.client.store().log.error(&error.to_string());
         }
     }
 }

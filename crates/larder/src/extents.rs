@@ -5,7 +5,7 @@
 //! request. The other way round, what is written back between the two looks would show
 //! as the hole it was.
 
-use crate::connection::Connection;
+use crate::client::Client;
 use crate::origin::{Extent, MAX_RANGE_BYTES};
 use crate::planted::{Bug, is_planted};
 use crate::sector::BlockNumber;
@@ -26,19 +26,19 @@ struct Part {
 
 /// The status of the range.
 pub(crate) fn extents(
-    connection: &Connection,
+    client: &Client,
     offset: u64,
     length: u64,
     one: bool,
 ) -> Result<Vec<Extent>, Error> {
-    let volume = &*connection.volume;
+    let volume = &*client.volume;
     // Widening to the origin's minimum must stay within one request.
     let length = length.min(MAX_RANGE_BYTES / 2);
     if length == 0 {
         return Ok(Vec::new());
     }
     if is_planted(Bug::ExtentsAfterOrigin) {
-        let origin = ask_origin(connection, offset, length, one)?;
+        let origin = ask_origin(client, offset, length, one)?;
         return Ok(merge(
             offset,
             &own_parts(volume, offset, offset + length).0,
@@ -53,7 +53,7 @@ pub(crate) fn extents(
     let origin = match covered {
         // The first extent is the cache's own: no need to ask.
         Some(covered) => covered,
-        None => ask_origin(connection, offset, end - offset, one)?,
+        None => ask_origin(client, offset, end - offset, one)?,
     };
     let mut extents = merge(offset, &parts, &origin);
     if one {
@@ -70,13 +70,8 @@ fn data_extent(length: u64) -> Extent {
     }
 }
 
-fn ask_origin(
-    connection: &Connection,
-    offset: u64,
-    length: u64,
-    one: bool,
-) -> Result<Vec<Extent>, Error> {
-    let attached = &connection.attached;
+fn ask_origin(client: &Client, offset: u64, length: u64, one: bool) -> Result<Vec<Extent>, Error> {
+    let attached = &client.attached;
     if !attached.capabilities.extents {
         return Ok(vec![data_extent(length)]);
     }

@@ -5,8 +5,9 @@
 //! claim wait for its end and look again, also when it failed: they try on their own connection.
 //! A request finishes its own fetches before it waits for others', so no two wait for each other.
 
-use crate::block::{Pin, TicketNumber};
-use crate::connection::Connection;
+use crate::block::TicketNumber;
+use crate::client::Client;
+use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
 use crate::read::{self, Missing, Target};
 use crate::room::Reservation;
@@ -42,7 +43,7 @@ struct Waiting<'v> {
 
 /// Fetches what is missing of the pieces, and gives those that must be looked at again.
 pub(crate) fn fetch(
-    connection: &Connection,
+    client: &Client,
     pieces: Vec<Piece>,
     mut reservation: Reservation<'_>,
     target: &mut Target<'_>,
@@ -51,25 +52,21 @@ pub(crate) fn fetch(
     let mut waiting = Vec::new();
     let mut again = Vec::new();
     for piece in pieces {
-        match claim(connection, piece, target) {
-            Found::Present => connection.store().stats.hits.add(1),
+        match claim(client, piece, target) {
+            Found::Present => client.store().stats.hits.add(1),
             Found::Claimed(claim) => claims.push(claim),
             Found::BeingFetched(other) => waiting.push(other),
             Found::LookAgain => again.push(piece),
         }
     }
-    connection.store().stats.misses.add(claims.len() as u64);
-    let failed = fetch_claims(connection, claims, &mut reservation, target)?;
+    client.store().stats.misses.add(claims.len() as u64);
+    let failed = fetch_claims(client, claims, &mut reservation, target)?;
     // What is not used is somebody else's room.
     drop(reservation);
     // More was fetched than was asked: the error may be of a part that nobody wants.
-    read::pass_through(connection, &failed, target)?;
+    read::pass_through(client, &failed, target)?;
     drop(failed);
-    connection
-        .store()
-        .stats
-        .fetch_waits
-        .add(waiting.len() as u64);
+    client.store().stats.fetch_waits.add(waiting.len() as u64);
     for waiting in waiting {
         waiting.pin.wait_for_fetch(waiting.seen);
         again.push(waiting.piece);
@@ -84,8 +81,8 @@ enum Found<'v> {
     LookAgain,
 }
 
-fn claim<'c>(connection: &'c Connection, piece: Piece, target: &mut Target<'_>) -> Found<'c> {
-    let volume = &*connection.volume;
+fn claim<'c>(client: &'c Client, piece: Piece, target: &mut Target<'_>) -> Found<'c> {
+    let volume = &*client.volume;
     let pin = volume.pin(piece.number);
     let mut state = pin.latch();
     let Ok(asked) = read::copy_latched(volume, &state, &piece, target) else {
@@ -116,12 +113,12 @@ fn claim<'c>(connection: &'c Connection, piece: Piece, target: &mut Target<'_>) 
 /// Fetches all claims, joining neighbours. Gives those whose fetch failed although less would have
 /// been enough.
 fn fetch_claims<'c>(
-    connection: &'c Connection,
+    client: &'c Client,
     claims: Vec<Claim<'c>>,
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Missing<'c>>, Error> {
-    let volume = &connection.volume;
+    let volume = &client.volume;
     let geometry = volume.geometry();
     let span = |claim: &Claim<'_>| {
         let hull = claim.wanted.hull().unwrap_or((0, 0));
@@ -139,8 +136,8 @@ fn fetch_claims<'c>(
             end = span(&next).1;
             group.push(next);
         }
-        if let Err(error) = fetch_group(connection, &mut group, (start, end), reservation, target) {
-            failed.extend(retry_less(connection, group, (start, end), error)?);
+        if let Err(error) = fetch_group(client, &mut group, (start, end), reservation, target) {
+            failed.extend(retry_less(client, group, (start, end), error)?);
         }
     }
     Ok(failed)
@@ -148,24 +145,24 @@ fn fetch_claims<'c>(
 
 /// Fetches the bytes from `start` to `end` in chunks, and commits each.
 fn fetch_group(
-    connection: &Connection,
+    client: &Client,
     group: &mut [Claim<'_>],
     (start, end): (u64, u64),
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> std::io::Result<()> {
     // Before the claims end, so that those who wait for them know.
-    let _guard = connection.volume.poison_on_panic();
-    let longest = CHUNK_BYTES.max(connection.volume.geometry().sector_bytes());
-    let store = connection.store();
+    let _guard = client.volume.poison_on_panic();
+    let longest = CHUNK_BYTES.max(client.volume.geometry().sector_bytes());
+    let store = client.store();
     let mut at = start;
     while at < end {
         let stop = end.min(at + longest);
         store.stats.origin_read_bytes.add(stop - at);
-        let (first, data) = connection.attached.read_span(at, stop)?;
+        let (first, data) = client.attached.read_span(at, stop)?;
         let data = &data[(at - first) as usize..(stop - first) as usize];
         for claim in &mut *group {
-            commit(connection, claim, at, data, reservation, target);
+            commit(client, claim, at, data, reservation, target);
         }
         at = stop;
     }
@@ -174,14 +171,14 @@ fn fetch_group(
 
 /// Stores and hands out what a fetch brought of a claimed block.
 fn commit(
-    connection: &Connection,
+    client: &Client,
     claim: &mut Claim<'_>,
     start: u64,
     data: &[u8],
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) {
-    let volume = &connection.volume;
+    let volume = &client.volume;
     let geometry = volume.geometry();
     let number = claim.piece.number;
     let base = geometry.base(number);
@@ -246,12 +243,12 @@ fn commit(
 
 /// After a failed fetch: what was asked and is still missing, if that is less than was fetched.
 fn retry_less<'c>(
-    connection: &'c Connection,
+    client: &'c Client,
     group: Vec<Claim<'c>>,
     (start, end): (u64, u64),
     error: std::io::Error,
 ) -> Result<Vec<Missing<'c>>, Error> {
-    let geometry = connection.volume.geometry();
+    let geometry = client.volume.geometry();
     let first = &group[0].piece;
     let last = &group[group.len() - 1].piece;
     let asked = (
@@ -270,7 +267,7 @@ fn retry_less<'c>(
     // The claims end here: others need not wait for the second attempt.
     drop(group);
     let missing = asked.into_iter().map(|(piece, sectors)| Missing {
-        pin: connection.volume.pin(piece.number),
+        pin: client.volume.pin(piece.number),
         piece,
         sectors,
     });

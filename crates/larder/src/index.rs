@@ -68,6 +68,10 @@ pub(crate) fn hash(number: BlockNumber) -> u64 {
     bits ^ (bits >> 33)
 }
 
+fn shard_of(number: BlockNumber) -> usize {
+    hash(number) as usize >> 7 & (SHARDS - 1)
+}
+
 impl Index {
     pub(crate) fn new() -> Self {
         Self {
@@ -76,7 +80,7 @@ impl Index {
     }
 
     fn shard(&self, number: BlockNumber) -> &Mutex<Shard> {
-        &self.shards[hash(number) as usize >> 7 & (SHARDS - 1)]
+        &self.shards[shard_of(number)]
     }
 
     /// Pins a block, resident or not. `full` are all sectors of any block: the volume's last block, if the
@@ -213,11 +217,16 @@ impl Index {
     ) {
         let range = first..end;
         let shards: Vec<_> = self.shards.iter().map(sync::lock).collect();
-        let mut known: Vec<BlockNumber> = shards
-            .iter()
-            .flat_map(|shard| shard.known(directory))
-            .filter(|number| range.contains(number))
-            .collect();
+        let is_known = |number: &BlockNumber| {
+            let shard = &shards[shard_of(*number)];
+            shard.pinned.contains_key(number) || shard.find(*number, directory).is_some()
+        };
+        let mut known: Vec<BlockNumber> = if end.0 - first.0 <= FEW_BLOCKS {
+            (first.0..end.0).map(BlockNumber).filter(is_known).collect()
+        } else {
+            let all = shards.iter().flat_map(|shard| shard.known(directory));
+            all.filter(|number| range.contains(number)).collect()
+        };
         known.sort_unstable();
         known.dedup();
         action(&known);

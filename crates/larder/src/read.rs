@@ -5,11 +5,12 @@
 //! look has its truth on the origin, which only moves forward. Nothing needs to be laid over
 //! afterwards, and a trim between the two moments cannot bring older data back.
 
-use crate::block::{BlockState, Pin};
-use crate::connection::Connection;
+use crate::block::BlockState;
+use crate::client::Client;
 use crate::fetch;
+use crate::pin::Pin;
 use crate::room;
-use crate::sector::{Mask, Piece};
+use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
@@ -60,12 +61,8 @@ pub(crate) struct Missing<'v> {
 }
 
 /// Reads `length` bytes into `target`.
-pub(crate) fn read(
-    connection: &Connection,
-    length: u64,
-    mut target: Target<'_>,
-) -> Result<(), Error> {
-    let geometry = connection.volume.geometry();
+pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Result<(), Error> {
+    let geometry = client.volume.geometry();
     let window = WINDOW_BYTES.max(geometry.block_bytes());
     let end = target.offset + length;
     let mut at = target.offset;
@@ -73,8 +70,8 @@ pub(crate) fn read(
         let stop = end.min((at / window + 1).saturating_mul(window));
         let mut todo: Vec<Piece> = geometry.pieces(at, stop - at).collect();
         while !todo.is_empty() {
-            connection.check_poison()?;
-            todo = read_round(connection, todo, &mut target)?;
+            client.check_poison()?;
+            todo = read_round(client, todo, &mut target)?;
             // In order again, so that neighbours are joined.
             todo.sort_unstable_by_key(|piece| piece.number);
         }
@@ -85,18 +82,18 @@ pub(crate) fn read(
 
 /// Reads the pieces, and gives those that must be looked at again.
 fn read_round(
-    connection: &Connection,
+    client: &Client,
     todo: Vec<Piece>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
-    let store = connection.store();
+    let store = client.store();
     let mut missing = Vec::new();
     for piece in todo {
-        if read_unlocked(connection, &piece, target) {
+        if read_unlocked(client, &piece, target) {
             continue;
         }
-        let pin = connection.volume.pin(piece.number);
-        let sectors = copy_present(connection, &pin, &piece, target)?;
+        let pin = client.volume.pin(piece.number);
+        let sectors = copy_present(client, &pin, &piece, target)?;
         if sectors.is_empty() {
             store.stats.hits.add(1);
             store.trace(|| format!("read block {}: hit", piece.number.0));
@@ -111,7 +108,7 @@ fn read_round(
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    if !target.is_nowhere() && !connection.stores_misses() {
+    if !target.is_nowhere() && !client.stores_misses() {
         store.stats.pass_through_reads.add(missing.len() as u64);
         store.trace(|| {
             format!(
@@ -119,16 +116,16 @@ fn read_round(
                 missing[0].piece.number.0
             )
         });
-        pass_through(connection, &missing, target)?;
+        pass_through(client, &missing, target)?;
         return Ok(Vec::new());
     }
-    read_stored(connection, missing, target)
+    read_stored(client, missing, target)
 }
 
 /// The short way to a hit: what the slot held under the shard's lock is read without any lock or
 /// pin, and counts if nobody wrote to the slot meanwhile. False if the long way is needed.
-fn read_unlocked(connection: &Connection, piece: &Piece, target: &mut Target<'_>) -> bool {
-    let volume = &connection.volume;
+fn read_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> bool {
+    let volume = &client.volume;
     let geometry = volume.geometry();
     let store = volume.store();
     let begin = |slot| Some((slot, store.slots.begin_unlocked_read(slot)?));
@@ -154,11 +151,11 @@ fn read_unlocked(connection: &Connection, piece: &Piece, target: &mut Target<'_>
 
 /// Fetches what is missing into slots, as far as there is room.
 fn read_stored(
-    connection: &Connection,
+    client: &Client,
     missing: Vec<Missing<'_>>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
-    let store = connection.store();
+    let store = client.store();
     // Nobody waits for room while holding a pin.
     let pieces: Vec<(Piece, bool)> = missing
         .into_iter()
@@ -168,14 +165,14 @@ fn read_stored(
     let reserved = if wanted == 0 {
         Ok(room::Reservation::empty(store))
     } else {
-        room::reserve(connection, wanted)
+        room::reserve(client, wanted)
     };
     let reservation = match reserved {
         Ok(reservation) => reservation,
         Err(no_room) => {
             let pieces: Vec<Piece> = pieces.into_iter().map(|(piece, _)| piece).collect();
             store.trace(|| format!("read block {}: no room{no_room}", pieces[0].number.0));
-            return read_without_room(connection, &pieces, target);
+            return read_without_room(client, &pieces, target);
         }
     };
     let mut again = Vec::new();
@@ -189,12 +186,12 @@ fn read_stored(
         slots_left -= usize::from(needs_slot);
         now.push(piece);
     }
-    again.extend(fetch::fetch(connection, now, reservation, target)?);
+    again.extend(fetch::fetch(client, now, reservation, target)?);
     Ok(again)
 }
 
 fn read_without_room(
-    connection: &Connection,
+    client: &Client,
     pieces: &[Piece],
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
@@ -203,8 +200,8 @@ fn read_without_room(
     }
     let mut missing = Vec::new();
     for &piece in pieces {
-        let pin = connection.volume.pin(piece.number);
-        let sectors = copy_present(connection, &pin, &piece, target)?;
+        let pin = client.volume.pin(piece.number);
+        let sectors = copy_present(client, &pin, &piece, target)?;
         if !sectors.is_empty() {
             missing.push(Missing {
                 pin,
@@ -213,33 +210,27 @@ fn read_without_room(
             });
         }
     }
-    connection
-        .store()
-        .stats
-        .no_room_reads
-        .add(missing.len() as u64);
-    pass_through(connection, &missing, target)?;
+    client.store().stats.no_room_reads.add(missing.len() as u64);
+    pass_through(client, &missing, target)?;
     Ok(Vec::new())
 }
 
 /// Copies what is in the slot or zero by state, and gives the sectors that are not.
 fn copy_present(
-    connection: &Connection,
+    client: &Client,
     pin: &Pin<'_>,
     piece: &Piece,
     target: &mut Target<'_>,
 ) -> Result<Mask, Error> {
-    let outcome = {
-        let state = pin.latch_shared();
-        copy_latched(&connection.volume, &state, piece, target)
-    };
-    match outcome {
-        Ok(missing) => Ok(missing),
-        Err(unreadable) => {
-            drop_unreadable(connection, pin, unreadable)?;
+    loop {
+        let outcome = {
             let state = pin.latch_shared();
-            copy_latched(&connection.volume, &state, piece, target)
-                .map_err(|_| unreadable_error(connection, piece))
+            copy_latched(&client.volume, &state, piece, target)
+        };
+        match outcome {
+            Ok(missing) => return Ok(missing),
+            // Each round at least one sector is given up.
+            Err(unreadable) => drop_unreadable(client, pin, unreadable)?,
         }
     }
 }
@@ -288,13 +279,11 @@ pub(crate) fn copy_latched(
 
 /// The cache file does not give these sectors back: clean ones come from the origin again, dirty
 /// ones are lost.
-pub(crate) fn drop_unreadable(
-    connection: &Connection,
-    pin: &Pin<'_>,
-    sectors: Mask,
-) -> Result<(), Error> {
-    let volume = &connection.volume;
+pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> Result<(), Error> {
+    let volume = &client.volume;
     let mut state = pin.latch();
+    // Written anew since, perhaps.
+    let sectors = sectors & state.valid & unreadable(client, &state, pin.number(), sectors);
     let lost = sectors & state.unsettled();
     if let Some(run) = lost.first_run() {
         let (start, end) = volume.geometry().bytes_of(pin.number(), run, volume.size());
@@ -310,24 +299,40 @@ pub(crate) fn drop_unreadable(
     Ok(())
 }
 
-fn unreadable_error(connection: &Connection, piece: &Piece) -> Error {
-    let offset = connection.volume.geometry().base(piece.number) + piece.start;
-    Error::new(
-        ErrorKind::CacheFile,
-        format!("the cache file cannot be read back at {offset}"),
-    )
+/// Those of the sectors that the cache file does not give back now.
+fn unreadable(client: &Client, state: &BlockState, number: BlockNumber, sectors: Mask) -> Mask {
+    let volume = &client.volume;
+    let geometry = volume.geometry();
+    let Some(slot) = state.slot else {
+        return Mask::EMPTY;
+    };
+    let mut failed = Mask::EMPTY;
+    for run in sectors.runs() {
+        let (start, end) = geometry.bytes_of(number, run, volume.size());
+        let mut buffer = vec![0; (end - start) as usize];
+        let within = start - geometry.base(number);
+        if volume
+            .store()
+            .slots
+            .read(slot, within, &mut buffer)
+            .is_err()
+        {
+            failed |= Mask::span(run.0, run.1);
+        }
+    }
+    failed
 }
 
 /// Reads what is missing from the origin, no more than was asked, and stores nothing.
 pub(crate) fn pass_through(
-    connection: &Connection,
+    client: &Client,
     missing: &[Missing<'_>],
     target: &mut Target<'_>,
 ) -> Result<(), Error> {
     if target.is_nowhere() {
         return Ok(());
     }
-    let geometry = connection.volume.geometry();
+    let geometry = client.volume.geometry();
     let mut parts: Vec<(u64, u64)> = Vec::new();
     for missing in missing {
         let base = geometry.base(missing.piece.number);
@@ -343,7 +348,7 @@ pub(crate) fn pass_through(
     let close = |a: &(u64, u64), b: &(u64, u64)| b.0 - a.1 <= JOIN_GAP_BYTES;
     for group in parts.chunk_by(close) {
         let (start, end) = (group[0].0, group[group.len() - 1].1);
-        read_parts(connection, start, end, group, target).map_err(|error| {
+        read_parts(client, start, end, group, target).map_err(|error| {
             let context = format!("read of {} bytes at {start} from the origin", end - start);
             Error::with_source(ErrorKind::Origin, context, error)
         })?;
@@ -352,14 +357,14 @@ pub(crate) fn pass_through(
 }
 
 fn read_parts(
-    connection: &Connection,
+    client: &Client,
     start: u64,
     end: u64,
     parts: &[(u64, u64)],
     target: &mut Target<'_>,
 ) -> std::io::Result<()> {
-    let attached = &connection.attached;
-    connection.store().stats.origin_read_bytes.add(end - start);
+    let attached = &client.attached;
+    client.store().stats.origin_read_bytes.add(end - start);
     if parts.len() == 1 && attached.is_aligned(start, end) {
         return match target.place(start, end) {
             Some(place) => attached.read_into(start, place),

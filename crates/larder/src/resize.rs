@@ -3,11 +3,11 @@
 //! Only done while nobody is being served.
 
 use crate::attached::Attached;
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
-use crate::flush;
 use crate::read::{self, Target};
 use crate::sector::{BlockNumber, Mask, Piece};
+use crate::unwritten;
 use crate::volume::Volume;
 use crate::write;
 use crate::writeback::{self, Scope};
@@ -23,6 +23,8 @@ pub(crate) struct Cut {
 /// back and forgotten, since what now follows in it is the origin's; if it cannot be written now, it is
 /// given back for [`rewrite`].
 pub(crate) fn resize(volume: &Volume, attached: &Attached, size: u64) -> Option<Cut> {
+    // Nobody writes back while ends move.
+    let _running = volume.token.take();
     let old = volume.size();
     if size > old {
         return grow(volume, attached, old, size);
@@ -32,13 +34,13 @@ pub(crate) fn resize(volume: &Volume, attached: &Attached, size: u64) -> Option<
 }
 
 /// Writes what the old end had cut into the sector as it is now.
-pub(crate) fn rewrite(connection: &Connection, cut: &Cut) {
-    if let Err(error) = write::write_cached(connection, cut.start, &cut.content) {
-        let volume = &connection.volume;
+pub(crate) fn rewrite(client: &Client, cut: &Cut) {
+    if let Err(error) = write::write_cached(client, cut.start, &cut.content) {
+        let volume = &client.volume;
         volume.store().log.error(&error.to_string());
         let what =
             "before the old end could not be kept, and are dropped now that the origin has grown";
-        flush::report_ranges(volume, what, &[(cut.start, cut.content.len() as u64)]);
+        unwritten::report_ranges(volume, what, &[(cut.start, cut.content.len() as u64)]);
     }
 }
 
@@ -53,7 +55,6 @@ fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) -> Option<Cut
         && volume.store().config.mode == Mode::Writeback
         && attached.capabilities.write
     {
-        let _running = volume.token.take();
         writeback::pass(volume, attached, Scope::All, true);
     }
     let number = geometry.block_of(tail);
@@ -71,7 +72,7 @@ fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) -> Option<Cut
     let is_lost = read::copy_latched(volume, &state, &piece, &mut target).is_err();
     if is_newer && is_lost {
         let what = "cannot be read back from the cache file, and are dropped";
-        flush::report_ranges(volume, what, &[(tail, old - tail)]);
+        unwritten::report_ranges(volume, what, &[(tail, old - tail)]);
     }
     state.changed(sector);
     state.drop_sectors(sector);
@@ -85,15 +86,14 @@ fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) -> Option<Cut
 
 fn shrink(volume: &Volume, old: u64, size: u64) {
     let geometry = volume.geometry();
-    let beyond: Vec<(u64, u64)> = volume
-        .dirty_ranges()
+    let beyond: Vec<(u64, u64)> = unwritten::ranges(volume)
         .into_iter()
         .filter(|(offset, length)| offset + length > size)
         .map(|(offset, length)| (offset.max(size), offset + length - offset.max(size)))
         .collect();
     if !beyond.is_empty() {
         let what = "beyond the end of the origin, which has shrunk, are dropped";
-        flush::report_ranges(volume, what, &beyond);
+        unwritten::report_ranges(volume, what, &beyond);
     }
     let end = geometry.align_up(size, u64::MAX);
     let first = geometry.block_of(size);

@@ -6,9 +6,10 @@
 
 use std::fmt;
 
+use crate::Error;
 use crate::attached::Attached;
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::index::Evicted;
 use crate::sector::BlockNumber;
@@ -17,7 +18,6 @@ use crate::store::{self, Store};
 use crate::sync;
 use crate::volume::Volume;
 use crate::writeback::{self, Scope};
-use crate::{Error, flush};
 
 /// The most dirty victims that one pass takes.
 const MAX_VICTIMS: u64 = 4096;
@@ -69,10 +69,10 @@ impl Drop for Reservation<'_> {
 }
 
 /// Sets aside up to `wanted` slots, at least one: only the first is waited for.
-pub(crate) fn reserve(connection: &Connection, wanted: usize) -> Result<Reservation<'_>, NoRoom> {
-    let store = connection.store();
+pub(crate) fn reserve(client: &Client, wanted: usize) -> Result<Reservation<'_>, NoRoom> {
+    let store = client.store();
     let mut reservation = Reservation::empty(store);
-    reservation.slots.push(wait_for_slot(connection)?);
+    reservation.slots.push(wait_for_slot(client)?);
     while reservation.slots.len() < wanted {
         match slot_at_once(store) {
             Some(slot) => reservation.slots.push(slot),
@@ -106,16 +106,14 @@ fn pass_size(usage: Usage) -> u64 {
     (usage.used.saturating_sub(usage.low)).clamp(1, MAX_VICTIMS)
 }
 
-fn wait_for_slot(connection: &Connection) -> Result<SlotNumber, NoRoom> {
-    let store = connection.store();
+fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
+    let store = client.store();
     if let Some(slot) = store.take_free() {
         return Ok(slot);
     }
     loop {
-        connection
-            .check_poison()
-            .map_err(|error| NoRoom(Some(error)))?;
-        let waiting = store.slots.begin_waiting();
+        client.check_poison().map_err(|error| NoRoom(Some(error)))?;
+        let mut waiting = store.slots.begin_waiting();
         let mut victims = DirtyVictims::new(store);
         let at_once = store
             .take_free()
@@ -123,30 +121,30 @@ fn wait_for_slot(connection: &Connection) -> Result<SlotNumber, NoRoom> {
         if let Some(slot) = at_once {
             return Ok(slot);
         }
-        if connection.volume.token.is_taken() {
+        if client.volume.token.is_taken() {
             // Somebody else's pass may take long: rather a clean victim further up.
             if let Some(slot) = victims.next_clean(MAX_VICTIMS) {
                 return Ok(slot);
             }
         }
-        let progress = victims.write_back(Some(connection));
-        if matches!(progress, Progress::Made) {
-            continue;
-        }
+        let progress = victims.write_back(Some(client));
         // Dirty blocks that cannot be written back must not hide clean ones.
-        let is_idle = match progress {
+        match progress {
             Progress::Failed(error) => {
                 return victims.next_clean(u64::MAX).ok_or(NoRoom(Some(error)));
             }
             Progress::NoWriter => return victims.next_clean(u64::MAX).ok_or(NoRoom(None)),
-            Progress::NothingToDo => true,
-            Progress::Made | Progress::Busy => false,
-        };
-        drop(victims);
-        let nothing_to_wait_for =
-            is_idle && !store.slots.is_anything_in_hands() && !waiting.has_changed();
-        if nothing_to_wait_for {
-            return Err(NoRoom(None));
+            Progress::Made => continue,
+            Progress::NothingToDo => {
+                if !store.slots.is_anything_in_hands() && !waiting.has_changed() {
+                    return Err(NoRoom(None));
+                }
+            }
+            Progress::Busy => {
+                // Handing the victims back is no news to this waiter.
+                drop(victims);
+                waiting = store.slots.begin_waiting();
+            }
         }
         store.stats.room_waits.add(1);
         waiting.wait();
@@ -235,30 +233,34 @@ impl<'s> DirtyVictims<'s> {
 
     /// Writes the victims of one volume back and evicts them. The requester's own volume comes
     /// first; others' only if a connection of theirs can be borrowed and nobody else is at it.
-    fn write_back(&mut self, connection: Option<&Connection>) -> Progress {
-        let own = connection.map(|connection| connection.volume.number());
+    fn write_back(&mut self, client: Option<&Client>) -> Progress {
+        let own = client.map(|client| client.volume.number());
         let mut of: Vec<VolumeNumber> = self.victims.iter().map(|(_, of, _)| *of).collect();
         of.sort_unstable_by_key(|number| (Some(*number) != own, *number));
         of.dedup();
-        let mut progress = Progress::NothingToDo;
+        let mut worst = Progress::NothingToDo;
         for volume_number in of {
-            let own = connection.filter(|_| Some(volume_number) == own);
-            progress = self.write_back_one(volume_number, own);
-            if matches!(progress, Progress::Made) {
-                break;
+            let own = client.filter(|_| Some(volume_number) == own);
+            match (self.write_back_one(volume_number, own), &worst) {
+                (Progress::Made, _) => return Progress::Made,
+                (_, Progress::Failed(_)) => {}
+                (failed @ Progress::Failed(_), _) => worst = failed,
+                (Progress::Busy, _) => worst = Progress::Busy,
+                (other, Progress::NothingToDo) => worst = other,
+                _ => {}
             }
         }
-        progress
+        worst
     }
 
-    fn write_back_one(&mut self, number: VolumeNumber, own: Option<&Connection>) -> Progress {
+    fn write_back_one(&mut self, number: VolumeNumber, own: Option<&Client>) -> Progress {
         let Some(volume) = self.store.volume(number) else {
             return Progress::Made;
         };
         let of_volume = self.victims.iter().filter(|(_, of, _)| *of == number);
         let numbers: Vec<BlockNumber> = of_volume.map(|(_, _, number)| *number).collect();
         let progress = match own {
-            Some(connection) => write_back_own(connection, &numbers),
+            Some(client) => write_back_own(client, &numbers),
             None => write_back_borrowed(&volume, &numbers),
         };
         self.evict_cleaned(&volume);
@@ -294,11 +296,11 @@ impl Drop for DirtyVictims<'_> {
     }
 }
 
-fn write_back_own(connection: &Connection, numbers: &[BlockNumber]) -> Progress {
-    let volume = &connection.volume;
+fn write_back_own(client: &Client, numbers: &[BlockNumber]) -> Progress {
+    let volume = &client.volume;
     let _running = volume.token.take();
-    if connection.attached.capabilities.write {
-        return run_pass(volume, &connection.attached, numbers);
+    if client.attached.capabilities.write {
+        return run_pass(volume, &client.attached, numbers);
     }
     // Borrowed only with the token in hand: whoever leaves takes the token before waiting.
     match volume.attached.borrow_writer() {
@@ -335,7 +337,7 @@ impl Usage {
 }
 
 /// Above the high threshold: makes room until below the low one. False if that did not work out.
-pub(crate) fn reclaim(store: &Store, connection: Option<&Connection>) -> bool {
+pub(crate) fn reclaim(store: &Store, client: Option<&Client>) -> bool {
     if !store.slots.usage().is_high() {
         return true;
     }
@@ -350,7 +352,7 @@ pub(crate) fn reclaim(store: &Store, connection: Option<&Connection>) -> bool {
             store.slots.settle();
             continue;
         }
-        if !matches!(victims.write_back(connection), Progress::Made) {
+        if !matches!(victims.write_back(client), Progress::Made) {
             return false;
         }
     }
@@ -358,25 +360,20 @@ pub(crate) fn reclaim(store: &Store, connection: Option<&Connection>) -> bool {
 
 /// What requests do themselves where there is no background thread. After a failure they rest
 /// for a while: each would try in vain.
-pub(crate) fn maintain_inline(connection: &Connection) {
-    let store = connection.store();
-    let moment = overdue(&connection.volume).filter(|_| connection.attached.capabilities.write);
+pub(crate) fn maintain_inline(client: &Client) {
+    let store = client.store();
+    let moment = overdue(&client.volume).filter(|_| client.attached.capabilities.write);
     if moment.is_none() && !store.slots.usage().is_high() {
         return;
     }
     let Some(_maintaining) = store.inline.begin(store.clock.now()) else {
         return;
     };
-    let mut well = reclaim(store, Some(connection));
+    let mut well = reclaim(store, Some(client));
     if let Some(moment) = moment {
-        let volume = &connection.volume;
+        let volume = &client.volume;
         let _running = volume.token.take();
-        let outcome = writeback::pass(
-            volume,
-            &connection.attached,
-            Scope::NoLaterThan(moment),
-            true,
-        );
+        let outcome = writeback::pass(volume, &client.attached, Scope::NoLaterThan(moment), true);
         well &= outcome.error.is_none();
     }
     if !well {
@@ -411,6 +408,6 @@ fn overdue(volume: &Volume) -> Option<std::time::Duration> {
         return None;
     }
     let moment = store.clock.now().checked_sub(age)?;
-    let oldest = flush::oldest_dirty(volume)?;
+    let oldest = volume.oldest_dirty()?;
     (oldest <= moment).then_some(moment)
 }

@@ -8,9 +8,10 @@
 
 use std::borrow::Cow;
 
-use crate::block::{Latch, Pin, TicketNumber};
+use crate::block::TicketNumber;
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
+use crate::pin::{Latch, Pin};
 use crate::room;
 use crate::sector::{Mask, Piece};
 use crate::volume::Volume;
@@ -40,13 +41,8 @@ struct Request<'d, 'v> {
 
 /// Writes to the origin, then has the cache follow. With `durable` it is on stable storage on
 /// return.
-pub(crate) fn write(
-    connection: &Connection,
-    offset: u64,
-    data: &[u8],
-    durable: bool,
-) -> Result<(), Error> {
-    let volume = &*connection.volume;
+pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) -> Result<(), Error> {
+    let volume = &*client.volume;
     let geometry = volume.geometry();
     let end = offset + data.len() as u64;
     let (lock_start, lock_end) = (
@@ -55,25 +51,23 @@ pub(crate) fn write(
     );
     let _range = volume.ranges.lock(lock_start, lock_end);
     let _guard = volume.poison_on_panic();
-    connection.check_poison()?;
-    let request = widen(connection, offset, data)?;
-    connection
+    client.check_poison()?;
+    let request = widen(client, offset, data)?;
+    client
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
-    let written = connection
-        .attached
-        .write(request.start, &request.data, durable);
+    let written = client.attached.write(request.start, &request.data, durable);
     match written {
         Ok(()) => {
             let bytes = request.data.len() as u64;
-            connection.store().stats.origin_write_bytes.add(bytes);
-            follow(connection, offset, data, &request.widened)
+            client.store().stats.origin_write_bytes.add(bytes);
+            follow(client, offset, data, &request.widened)
         }
         Err(cause) => {
             if durable {
                 volume.durability_failed();
             }
-            distrust(connection, offset, end);
+            distrust(client, offset, end);
             let context = format!("write of {} bytes at {offset} to the origin", data.len());
             Err(Error::with_source(ErrorKind::Origin, context, cause))
         }
@@ -82,11 +76,11 @@ pub(crate) fn write(
 
 /// Widens the first and last sector where that is needed.
 fn widen<'d, 'v>(
-    connection: &'v Connection,
+    client: &'v Client,
     offset: u64,
     data: &'d [u8],
 ) -> Result<Request<'d, 'v>, Error> {
-    let volume = &*connection.volume;
+    let volume = &*client.volume;
     let geometry = volume.geometry();
     let end = offset + data.len() as u64;
     let mut request = Request {
@@ -104,7 +98,7 @@ fn widen<'d, 'v>(
         }
     }
     for (start, stop) in edges {
-        if let Some((content, widened)) = edge_content(connection, (start, stop), (offset, end))? {
+        if let Some((content, widened)) = edge_content(client, (start, stop), (offset, end))? {
             let whole = request.data.into_owned();
             let (from, to) = (
                 request.start.min(start),
@@ -125,11 +119,11 @@ fn widen<'d, 'v>(
 
 /// The content of an edge sector, if it must be widened.
 fn edge_content<'v>(
-    connection: &'v Connection,
+    client: &'v Client,
     (start, stop): (u64, u64),
     (offset, end): (u64, u64),
 ) -> Result<Option<(Vec<u8>, Widened<'v>)>, Error> {
-    let volume = &*connection.volume;
+    let volume = &*client.volume;
     let geometry = volume.geometry();
     let number = geometry.block_of(start);
     let piece = Piece {
@@ -139,9 +133,7 @@ fn edge_content<'v>(
     };
     let sector = geometry.touched(&piece);
     let pin = volume.pin(number);
-    let is_aligned = connection
-        .attached
-        .is_aligned(offset.max(start), end.min(stop));
+    let is_aligned = client.attached.is_aligned(offset.max(start), end.min(stop));
     let mut content = vec![0; (stop - start) as usize];
     let (mut state, was_newer, missing) = loop {
         let state = pin.latch();
@@ -155,7 +147,7 @@ fn edge_content<'v>(
             Ok(missing) => break (state, was_newer, missing),
             Err(unreadable) => {
                 drop(state);
-                read::drop_unreadable(connection, &pin, unreadable)?;
+                read::drop_unreadable(client, &pin, unreadable)?;
             }
         }
     };
@@ -169,29 +161,21 @@ fn edge_content<'v>(
     };
     if !missing.is_empty() {
         // The range lock keeps the origin as it is.
-        let (first, data) = connection
-            .attached
-            .read_span(start, stop)
-            .map_err(|error| {
-                let context = format!("read of {} bytes at {start} around a write", stop - start);
-                Error::with_source(ErrorKind::Origin, context, error)
-            })?;
+        let (first, data) = client.attached.read_span(start, stop).map_err(|error| {
+            let context = format!("read of {} bytes at {start} around a write", stop - start);
+            Error::with_source(ErrorKind::Origin, context, error)
+        })?;
         content.copy_from_slice(&data[(start - first) as usize..(stop - first) as usize]);
     }
     Ok(Some((content, widened)))
 }
 
 /// The origin has it: the cache follows.
-fn follow(
-    connection: &Connection,
-    offset: u64,
-    data: &[u8],
-    widened: &[Widened<'_>],
-) -> Result<(), Error> {
-    let volume = &*connection.volume;
+fn follow(client: &Client, offset: u64, data: &[u8], widened: &[Widened<'_>]) -> Result<(), Error> {
+    let volume = &*client.volume;
     let geometry = volume.geometry();
     // Only write-through stores what is not here yet: the others go through for want of room, or now and then.
-    let stores = connection.store().config.mode == Mode::Writethrough;
+    let stores = client.store().config.mode == Mode::Writethrough;
     let mut result = Ok(());
     for piece in geometry.pieces(offset, data.len() as u64) {
         let mut reservation = if stores
@@ -279,8 +263,8 @@ fn follow_piece(
 
 /// The origin may hold anything in these bytes now: what was clean is forgotten, and what was
 /// on its way is dirty again.
-pub(crate) fn distrust(connection: &Connection, start: u64, end: u64) {
-    let volume = &*connection.volume;
+pub(crate) fn distrust(client: &Client, start: u64, end: u64) {
+    let volume = &*client.volume;
     let geometry = volume.geometry();
     for number in known_blocks(volume, start, end) {
         let piece = piece_within(volume, number, start, end);
@@ -300,8 +284,8 @@ pub(crate) fn distrust(connection: &Connection, start: u64, end: u64) {
 }
 
 /// The whole sectors between these bounds are what the origin says: nothing of them is kept.
-pub(crate) fn forget(connection: &Connection, start: u64, end: u64) {
-    let volume = &*connection.volume;
+pub(crate) fn forget(client: &Client, start: u64, end: u64) {
+    let volume = &*client.volume;
     for number in known_blocks(volume, start, end) {
         let piece = piece_within(volume, number, start, end);
         let whole = volume.geometry().whole(&piece, volume.size());

@@ -3,30 +3,30 @@
 //! Parts of sectors are neither passed on nor dropped: a trim is advice, and so what stays in the
 //! cache stays equal to the origin.
 
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
 use crate::origin::MAX_RANGE_BYTES;
+use crate::volume::MAX_ZERO_RANGES;
 use crate::{Error, ErrorKind, Fua, through, zero};
 
 /// Does what a client's trim means in the cache's mode.
-pub(crate) fn trim(
-    connection: &Connection,
-    offset: u64,
-    length: u64,
-    fua: bool,
-) -> Result<(), Error> {
-    let volume = &*connection.volume;
+pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Result<(), Error> {
+    let volume = &*client.volume;
     let Some((start, end)) = zero::whole_sectors(volume, offset, length) else {
         return Ok(());
     };
-    if connection.store().config.mode == Mode::Unsafe {
-        connection
+    if client.store().config.mode == Mode::Unsafe {
+        if volume.zero_ranges() >= MAX_ZERO_RANGES {
+            // It is advice, and ranges of zeros are counted.
+            return Ok(());
+        }
+        client
             .store()
             .trace(|| format!("trim {length} bytes at {offset}: zero by state"));
         zero::set_zero(volume, start, end, true);
         return Ok(());
     }
-    if !connection.attached.capabilities.trim {
+    if !client.attached.capabilities.trim {
         return Err(Error::new(
             ErrorKind::NotSupported,
             "the origin cannot trim",
@@ -34,31 +34,31 @@ pub(crate) fn trim(
     }
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
-    connection.check_poison()?;
-    match trim_origin(connection, start, end, fua) {
+    client.check_poison()?;
+    match trim_origin(client, start, end, fua) {
         Ok(()) => {
-            connection.store().trace(|| {
+            client.store().trace(|| {
                 format!(
                     "trim {} bytes at {start}: passed on and dropped",
                     end - start
                 )
             });
-            through::forget(connection, start, end);
+            through::forget(client, start, end);
             Ok(())
         }
         Err(cause) => {
             if fua {
                 volume.durability_failed();
             }
-            through::distrust(connection, start, end);
+            through::distrust(client, start, end);
             let context = format!("trim of {} bytes at {start} on the origin", end - start);
             Err(Error::with_source(ErrorKind::Origin, context, cause))
         }
     }
 }
 
-fn trim_origin(connection: &Connection, start: u64, end: u64, fua: bool) -> std::io::Result<()> {
-    let attached = &connection.attached;
+fn trim_origin(client: &Client, start: u64, end: u64, fua: bool) -> std::io::Result<()> {
+    let attached = &client.attached;
     let each = fua && attached.capabilities.fua == Fua::Native;
     let mut at = start;
     while at < end {

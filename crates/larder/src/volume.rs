@@ -1,23 +1,19 @@
 //! A volume: one export as clients see it, with its own content, size and dirty state.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
 use crate::attached::{Attached, AttachedList};
-use crate::block::Pin;
-use crate::connection::Connection;
 use crate::directory::VolumeNumber;
 use crate::dirty_set::DirtySet;
 use crate::index::Index;
 use crate::pass_token::PassToken;
 use crate::range_lock::RangeLocks;
-use crate::resize;
-use crate::sector::{BlockNumber, Geometry, Mask};
+use crate::sector::{BlockNumber, Geometry, Mask, Piece};
 use crate::store::Store;
 use crate::sync;
 use crate::zero_map::ZeroMap;
-use crate::{Error, ErrorKind, Origin};
 
 /// The most ranges of zeros a volume keeps; beyond it the origin is zeroed directly.
 pub(crate) const MAX_ZERO_RANGES: usize = 16384;
@@ -84,55 +80,14 @@ impl Volume {
         &self.name
     }
 
-    /// Joins a client to the volume through its own connection to the origin.
-    pub fn connect(self: &Arc<Self>, origin: Arc<dyn Origin>) -> Result<Connection, Error> {
-        let block_bytes = self.store.config.block_bytes;
-        let limits = origin.limits();
-        let wanted = Geometry::new(block_bytes, limits).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Config,
-                format!(
-                    "the origin's minimum request of {} bytes does not fit into a block of {block_bytes}: \
-                     a block size of at least {} is needed",
-                    limits.minimum, limits.minimum
-                ),
-            )
-        })?;
-        let attached = Attached::new(origin);
-        let _joining = sync::lock(&self.joining);
-        let geometry = *self.geometry.get_or_init(|| wanted);
-        if geometry.sector_bytes() < wanted.sector_bytes() {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "the origin's minimum request has grown to {} bytes since volume '{}' was first used",
-                    limits.minimum, self.name
-                ),
-            ));
-        }
-        let size = attached.origin.size();
-        if size != self.size() && self.attached.any_active() {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "volume '{}' has {} bytes for the clients that are connected, and the origin now says {size}: \
-                     they must leave first, or the two are not one disk",
-                    self.name,
-                    self.size()
-                ),
-            ));
-        }
-        let cut = if self.size() == size {
-            None
-        } else {
-            resize::resize(self, &attached, size)
-        };
-        self.attached.join(Arc::clone(&attached));
-        let connection = Connection::new(Arc::clone(self), attached);
-        if let Some(cut) = cut {
-            resize::rewrite(&connection, &cut);
-        }
-        Ok(connection)
+    /// Held while a connection joins, which may change the volume's size.
+    pub(crate) fn lock_joining(&self) -> MutexGuard<'_, ()> {
+        sync::lock(&self.joining)
+    }
+
+    /// The sizes of blocks and sectors, which the first connection decides.
+    pub(crate) fn decide_geometry(&self, wanted: Geometry) -> Geometry {
+        *self.geometry.get_or_init(|| wanted)
     }
 
     /// A connection is about to serve a request. False if the volume's size has changed since it joined.
@@ -178,10 +133,6 @@ impl Volume {
 
     pub(crate) fn set_size(&self, size: u64) {
         self.size.store(size, Ordering::SeqCst);
-    }
-
-    pub(crate) fn pin(&self, number: BlockNumber) -> Pin<'_> {
-        Pin::new(self, number)
     }
 
     /// The sectors of a block that lie within the volume.
@@ -232,6 +183,12 @@ impl Volume {
         })
     }
 
+    /// Since when the oldest dirty data has been waiting.
+    pub(crate) fn oldest_dirty(&self) -> Option<Duration> {
+        let data = self.with_dirty(|dirty| dirty.oldest());
+        [data, self.zeros_since()].into_iter().flatten().min()
+    }
+
     /// Since when there have been ranges of zeros.
     pub(crate) fn zeros_since(&self) -> Option<Duration> {
         sync::read(&self.zeros).since()
@@ -263,44 +220,46 @@ impl Volume {
         });
     }
 
-    /// Whether anything would be lost if the volume ended now.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.zero_ranges() > 0 || !sync::lock(&self.dirty).is_empty()
+    /// Runs `action` with the byte ranges between `start` and `end` that lie in blocks of which nothing is
+    /// known, and with the pieces of the blocks between them; nothing becomes known meanwhile.
+    pub(crate) fn between_known(
+        &self,
+        start: u64,
+        end: u64,
+        action: impl FnOnce(&[(u64, u64)], &[Piece]),
+    ) {
+        let geometry = self.geometry();
+        let first = geometry.block_of(start);
+        let after = BlockNumber(geometry.block_of(end - 1).0 + 1);
+        self.index
+            .frozen(first, after, &self.store.directory, |known| {
+                let mut gaps = Vec::new();
+                let mut pieces = Vec::new();
+                let mut at = start;
+                for &number in known {
+                    let base = geometry.base(number);
+                    let (from, to) = (base.max(start), (base + geometry.block_bytes()).min(end));
+                    if at < from {
+                        gaps.push((at, from));
+                    }
+                    pieces.push(Piece {
+                        number,
+                        start: from - base,
+                        end: to - base,
+                    });
+                    at = to;
+                }
+                if at < end {
+                    gaps.push((at, end));
+                }
+                action(&gaps, &pieces);
+            });
     }
 
-    /// Everything the origin does not have, as byte ranges in order: offset and length.
-    pub(crate) fn dirty_ranges(&self) -> Vec<(u64, u64)> {
-        if !self.has_geometry() {
-            return Vec::new();
-        }
-        let (geometry, size) = (self.geometry(), self.size());
-        let mut ranges: Vec<(u64, u64)> = self.with_zeros(|zeros| {
-            zeros
-                .overlapping(0, u64::MAX)
-                .map(|range| (range.start, range.end))
-                .collect()
-        });
-        for number in self.with_dirty(|dirty| dirty.all()) {
-            let state = self.pin(number).latch_shared().clone();
-            ranges.extend(
-                state
-                    .unsettled()
-                    .runs()
-                    .map(|run| geometry.bytes_of(number, run, size)),
-            );
-        }
-        ranges.sort_unstable();
-        let mut joined: Vec<(u64, u64)> = Vec::new();
-        for (start, end) in ranges {
-            match joined.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => joined.push((start, end)),
-            }
-        }
-        joined
-            .into_iter()
-            .map(|(start, end)| (start, end - start))
-            .collect()
+    /// Whether anything would be lost if the volume ended now. Both sets under one lock: what moves from
+    /// the one to the other is in both meanwhile.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.with_dirty(|dirty| !dirty.is_empty() || self.zero_ranges() > 0)
     }
 
     /// Whether nothing would be missed if the volume were forgotten while nobody uses it.

@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
-use crate::block::{Latch, Pin, TicketNumber};
+use crate::block::TicketNumber;
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
+use crate::pin::{Latch, Pin};
 use crate::room::{self, Reservation};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::MAX_ZERO_RANGES;
@@ -16,47 +17,42 @@ use crate::writeback::{self, Scope};
 use crate::{Error, ErrorKind, through};
 
 /// Does what a client's write means in the cache's mode.
-pub(crate) fn write(
-    connection: &Connection,
-    offset: u64,
-    data: &[u8],
-    fua: bool,
-) -> Result<(), Error> {
-    match connection.store().config.mode {
-        Mode::Writethrough => through::write(connection, offset, data, fua),
-        Mode::Writeback if fua => through::write(connection, offset, data, true),
-        Mode::Writeback | Mode::Unsafe => write_cached(connection, offset, data),
+pub(crate) fn write(client: &Client, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
+    match client.store().config.mode {
+        Mode::Writethrough => through::write(client, offset, data, fua),
+        Mode::Writeback if fua => through::write(client, offset, data, true),
+        Mode::Writeback | Mode::Unsafe => write_cached(client, offset, data),
     }
 }
 
 /// Writes into the cache; the origin is newer never.
-pub(crate) fn write_cached(connection: &Connection, offset: u64, data: &[u8]) -> Result<(), Error> {
-    if !relieve_zeros(connection)? {
-        return through::write(connection, offset, data, true);
+pub(crate) fn write_cached(client: &Client, offset: u64, data: &[u8]) -> Result<(), Error> {
+    if !relieve_zeros(client)? {
+        return through::write(client, offset, data, true);
     }
-    let geometry = connection.volume.geometry();
+    let geometry = client.volume.geometry();
     for piece in geometry.pieces(offset, data.len() as u64) {
         let from = (geometry.base(piece.number) + piece.start - offset) as usize;
         let part = &data[from..from + (piece.end - piece.start) as usize];
-        write_piece(connection, &piece, part)?;
+        write_piece(client, &piece, part)?;
     }
     Ok(())
 }
 
 /// Writes cut ranges of zeros apart. Long before their number hurts, they are written back. False
 /// if that does not help and their number does hurt.
-fn relieve_zeros(connection: &Connection) -> Result<bool, Error> {
-    let volume = &connection.volume;
-    let store = connection.store();
+fn relieve_zeros(client: &Client) -> Result<bool, Error> {
+    let volume = &client.volume;
+    let store = client.store();
     if volume.zero_ranges() <= 2 * MAX_ZERO_RANGES {
         return Ok(true);
     }
     if !store.inline.is_resting(store.clock.now()) {
         let _running = volume.token.take();
-        connection.check_poison()?;
+        client.check_poison()?;
         if volume.zero_ranges() > 2 * MAX_ZERO_RANGES {
             let flushing = store.config.mode != Mode::Unsafe;
-            let outcome = writeback::pass(volume, &connection.attached, Scope::All, flushing);
+            let outcome = writeback::pass(volume, &client.attached, Scope::All, flushing);
             if outcome.error.is_some() {
                 store.inline.pause(store.clock.now());
             }
@@ -74,23 +70,23 @@ enum Stored {
     Refused,
 }
 
-fn write_piece(connection: &Connection, piece: &Piece, data: &[u8]) -> Result<(), Error> {
-    let store = connection.store();
-    let volume = &connection.volume;
+fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error> {
+    let store = client.store();
+    let volume = &client.volume;
     let mut reservation = Reservation::empty(store);
     loop {
-        connection.check_poison()?;
+        client.check_poison()?;
         if reservation.len() == 0 && !volume.index().has_slot(piece.number, &store.directory) {
-            reservation = match room::reserve(connection, 1) {
+            reservation = match room::reserve(client, 1) {
                 Ok(reservation) => reservation,
                 Err(no_room) => {
                     store.trace(|| format!("write block {}: no room{no_room}", piece.number.0));
-                    return write_past(connection, piece, data);
+                    return write_past(client, piece, data);
                 }
             };
         }
         let pin = volume.pin(piece.number);
-        match store_piece(connection, &pin, piece, data, &mut reservation)? {
+        match store_piece(client, &pin, piece, data, &mut reservation)? {
             Stored::Yes => {
                 store.stats.writes.add(1);
                 store.trace(|| {
@@ -106,27 +102,27 @@ fn write_piece(connection: &Connection, piece: &Piece, data: &[u8]) -> Result<()
             Stored::Refused => {
                 drop(pin);
                 drop(reservation);
-                return write_past(connection, piece, data);
+                return write_past(client, piece, data);
             }
         }
     }
 }
 
 /// No room could be made: the write goes to the origin, durably, since nobody will remember it.
-fn write_past(connection: &Connection, piece: &Piece, data: &[u8]) -> Result<(), Error> {
-    connection.store().stats.no_room_writes.add(1);
-    let offset = connection.volume.geometry().base(piece.number) + piece.start;
-    through::write(connection, offset, data, true)
+fn write_past(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error> {
+    client.store().stats.no_room_writes.add(1);
+    let offset = client.volume.geometry().base(piece.number) + piece.start;
+    through::write(client, offset, data, true)
 }
 
 fn store_piece(
-    connection: &Connection,
+    client: &Client,
     pin: &Pin<'_>,
     piece: &Piece,
     data: &[u8],
     reservation: &mut Reservation<'_>,
 ) -> Result<Stored, Error> {
-    let volume = &connection.volume;
+    let volume = &client.volume;
     let geometry = volume.geometry();
     let touched = geometry.touched(piece);
     let edges = touched - geometry.whole(piece, volume.size());
@@ -138,7 +134,7 @@ fn store_piece(
         if !(absent - fetched.usable(&state)).is_empty() {
             fetched.open(&mut state, absent);
             drop(state);
-            fetched.read(connection)?;
+            fetched.read(client)?;
             continue;
         }
         if state.slot.is_none() {
@@ -148,9 +144,9 @@ fn store_piece(
             }
         }
         let fill = edges - state.valid;
-        let (start, bytes) = fetched.compose(piece, data, fill, absent, connection);
+        let (start, bytes) = fetched.compose(piece, data, fill, absent, client);
         return Ok(commit(
-            connection,
+            client,
             &mut state,
             piece.number,
             touched,
@@ -161,14 +157,14 @@ fn store_piece(
 }
 
 fn commit(
-    connection: &Connection,
+    client: &Client,
     state: &mut Latch<'_>,
     number: BlockNumber,
     touched: Mask,
     start: u64,
     bytes: &[u8],
 ) -> Stored {
-    let volume = &connection.volume;
+    let volume = &client.volume;
     let Some(slot) = state.slot else {
         return Stored::NeedsSlot;
     };
@@ -228,14 +224,14 @@ impl<'p> FetchedEdges<'p> {
         self.runs.clear();
     }
 
-    fn read(&mut self, connection: &Connection) -> Result<(), Error> {
-        let volume = &connection.volume;
+    fn read(&mut self, client: &Client) -> Result<(), Error> {
+        let volume = &client.volume;
         let geometry = volume.geometry();
         let base = geometry.base(self.pin.number());
         for run in self.sectors.runs() {
             let (start, end) = geometry.bytes_of(self.pin.number(), run, volume.size());
-            connection.store().stats.origin_read_bytes.add(end - start);
-            let (first, data) = connection.attached.read_span(start, end).map_err(|error| {
+            client.store().stats.origin_read_bytes.add(end - start);
+            let (first, data) = client.attached.read_span(start, end).map_err(|error| {
                 let context = format!("read of {} bytes at {start} around a write", end - start);
                 Error::with_source(ErrorKind::Origin, context, error)
             })?;
@@ -253,9 +249,9 @@ impl<'p> FetchedEdges<'p> {
         data: &'d [u8],
         fill: Mask,
         absent: Mask,
-        connection: &Connection,
+        client: &Client,
     ) -> (u64, Cow<'d, [u8]>) {
-        let volume = &connection.volume;
+        let volume = &client.volume;
         let geometry = volume.geometry();
         let base = geometry.base(piece.number);
         let (mut from, mut to) = (piece.start, piece.end);

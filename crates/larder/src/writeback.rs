@@ -157,10 +157,11 @@ fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
 
 /// Sends a batch's requests, several at a time where the origin allows it.
 fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
+    // What was planned as zeros may carry data by now.
+    let limit = longest_request(volume, writer);
     let longest = batch
         .iter()
-        .filter(|item| !item.is_zero)
-        .map(|item| item.end - item.start)
+        .map(|item| (item.end - item.start).min(limit))
         .max();
     let by_memory = (IN_FLIGHT_BYTES / longest.unwrap_or(1).max(1)).max(1) as usize;
     let workers = IN_FLIGHT.min(by_memory).min(batch.len());

@@ -2,10 +2,10 @@
 
 use rustix::io::Errno;
 
+use crate::client::Client;
 use crate::config::Mode;
-use crate::connection::Connection;
 use crate::origin::ZeroOptions;
-use crate::sector::{BlockNumber, Piece};
+use crate::sector::Piece;
 use crate::volume::{MAX_ZERO_RANGES, Volume};
 use crate::zero_map::{Phase, ZeroRange};
 use crate::{Error, ErrorKind, Fua, through, write, writeback};
@@ -61,26 +61,26 @@ pub(crate) fn whole_sectors(volume: &Volume, offset: u64, length: u64) -> Option
 
 /// Does what a client's zero request means in the cache's mode.
 pub(crate) fn zero(
-    connection: &Connection,
+    client: &Client,
     offset: u64,
     length: u64,
     options: ZeroOptions,
 ) -> Result<(), Error> {
-    let volume = &*connection.volume;
-    let mode = connection.store().config.mode;
+    let volume = &*client.volume;
+    let mode = client.store().config.mode;
     let split = split(volume, offset, length);
     if options.fast && split.has_edges() {
         return Err(not_fast("a part of a sector must be written"));
     }
     if mode == Mode::Writethrough || (mode == Mode::Writeback && options.fua) {
-        return zero_through(connection, &split, options);
+        return zero_through(client, &split, options);
     }
     if volume.zero_ranges() >= MAX_ZERO_RANGES {
-        connection
+        client
             .store()
             .trace(|| format!("zero {length} bytes at {offset}: too many ranges, through"));
         return zero_through(
-            connection,
+            client,
             &split,
             ZeroOptions {
                 fua: true,
@@ -89,9 +89,9 @@ pub(crate) fn zero(
         );
     }
     for (start, end) in split.edges() {
-        write::write_cached(connection, start, &vec![0; (end - start) as usize])?;
+        write::write_cached(client, start, &vec![0; (end - start) as usize])?;
     }
-    connection
+    client
         .store()
         .trace(|| format!("zero {length} bytes at {offset}: kept as state"));
     set_zero(volume, split.whole_start, split.whole_end, options.may_trim);
@@ -103,7 +103,7 @@ fn not_fast(why: &str) -> Error {
 }
 
 /// Ranges of more blocks than this are made zero as a whole, but for the blocks that are known.
-const MANY_BLOCKS: u64 = 4096;
+const MANY_BLOCKS: u64 = 256;
 
 /// Makes whole sectors zero by state.
 pub(crate) fn set_zero(volume: &Volume, start: u64, end: u64, may_trim: bool) {
@@ -129,42 +129,22 @@ pub(crate) fn set_zero(volume: &Volume, start: u64, end: u64, may_trim: bool) {
 }
 
 fn set_zero_many(volume: &Volume, range: ZeroRange) {
-    let geometry = volume.geometry();
-    let directory = &volume.store().directory;
-    let first = geometry.block_of(range.start);
-    let after = BlockNumber(geometry.block_of(range.end - 1).0 + 1);
     let mut known = Vec::new();
-    volume.index().frozen(first, after, directory, |found| {
+    volume.between_known(range.start, range.end, |gaps, found| {
         known = found.to_vec();
-        let mut at = range.start;
         volume.with_zeros(|zeros| {
-            for number in found {
-                let base = geometry.base(*number).max(range.start);
-                if at < base {
-                    zeros.insert(ZeroRange {
-                        start: at,
-                        end: base,
-                        ..range
-                    });
-                }
-                at = geometry
-                    .base(*number)
-                    .saturating_add(geometry.block_bytes());
-            }
-            if at < range.end {
-                zeros.insert(ZeroRange { start: at, ..range });
+            for &(start, end) in gaps {
+                zeros.insert(ZeroRange {
+                    start,
+                    end,
+                    ..range
+                });
             }
         });
     });
-    for number in known {
-        let base = geometry.base(number);
-        let start = range.start.max(base);
-        let end = range.end.min(base.saturating_add(geometry.block_bytes()));
-        let piece = Piece {
-            number,
-            start: start - base,
-            end: end - base,
-        };
+    for piece in known {
+        let base = volume.geometry().base(piece.number);
+        let (start, end) = (base + piece.start, base + piece.end);
         set_zero_known(
             volume,
             &piece,
@@ -187,30 +167,25 @@ fn set_zero_known(volume: &Volume, piece: &Piece, range: ZeroRange) {
 }
 
 /// Zeros the origin, then has the cache follow.
-fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) -> Result<(), Error> {
-    let capabilities = connection.attached.capabilities;
+fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<(), Error> {
+    let capabilities = client.attached.capabilities;
     if options.fast && !(capabilities.zero && capabilities.fast_zero) {
         return Err(not_fast("the origin has none"));
     }
     for (start, end) in split.edges() {
-        through::write(
-            connection,
-            start,
-            &vec![0; (end - start) as usize],
-            options.fua,
-        )?;
+        through::write(client, start, &vec![0; (end - start) as usize], options.fua)?;
     }
     if !split.has_whole() {
         return Ok(());
     }
     let (start, end) = (split.whole_start, split.whole_end);
-    let volume = &*connection.volume;
+    let volume = &*client.volume;
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
-    connection.check_poison()?;
-    match zero_durably(connection, start, end, options) {
+    client.check_poison()?;
+    match zero_durably(client, start, end, options) {
         Ok(()) => {
-            through::forget(connection, start, end);
+            through::forget(client, start, end);
             Ok(())
         }
         // An answer, not a failure.
@@ -223,7 +198,7 @@ fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) ->
             if options.fua {
                 volume.durability_failed();
             }
-            through::distrust(connection, start, end);
+            through::distrust(client, start, end);
             let context = format!("zero of {} bytes at {start} on the origin", end - start);
             Err(Error::with_source(ErrorKind::Origin, context, cause))
         }
@@ -231,12 +206,12 @@ fn zero_through(connection: &Connection, split: &Split, options: ZeroOptions) ->
 }
 
 fn zero_durably(
-    connection: &Connection,
+    client: &Client,
     start: u64,
     end: u64,
     options: ZeroOptions,
 ) -> std::io::Result<()> {
-    let attached = &connection.attached;
+    let attached = &client.attached;
     let each = options.fua && attached.capabilities.fua == Fua::Native;
     let asked = ZeroOptions {
         fua: each,

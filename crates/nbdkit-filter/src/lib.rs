@@ -46,6 +46,7 @@ mod next;
 mod open;
 mod raw;
 mod register;
+mod resident;
 mod twice;
 mod value;
 mod version;

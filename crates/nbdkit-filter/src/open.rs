@@ -16,7 +16,15 @@ pub struct OpenRequest<'a> {
     readonly: bool,
     name: &'a CStr,
     tls: bool,
-    opened: bool,
+    next_layer: NextLayer,
+}
+
+/// What has become of the next layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextLayer {
+    Untouched,
+    Open,
+    Refused,
 }
 
 impl<'a> OpenRequest<'a> {
@@ -36,7 +44,7 @@ impl<'a> OpenRequest<'a> {
             readonly,
             name,
             tls,
-            opened: false,
+            next_layer: NextLayer::Untouched,
         }
     }
 
@@ -67,24 +75,27 @@ impl<'a> OpenRequest<'a> {
     /// Opens the next layer now and with other values. Not needed if they are to stay the same.
     /// A second call fails.
     pub fn open_next(&mut self, readonly: bool, export_name: &CStr) -> Result<()> {
-        if self.opened {
+        if self.next_layer != NextLayer::Untouched {
             return Err(Error::invalid("open: the next layer is open already"));
         }
-        self.opened = true;
+        self.next_layer = NextLayer::Refused;
         // SAFETY: `new` had the function and its context from nbdkit, whose callback is running.
         let result =
             unsafe { (self.next)(self.context, c_int::from(readonly), export_name.as_ptr()) };
         if result == -1 {
             return Err(Error::from_errno(libc::EIO));
         }
+        self.next_layer = NextLayer::Open;
         Ok(())
     }
 
     /// Opens the next layer with what the client wants, unless that has been done.
     pub(crate) fn ensure_open(&mut self) -> Result<()> {
-        if self.opened {
-            return Ok(());
+        match self.next_layer {
+            NextLayer::Untouched => self.open_next(self.readonly, self.name),
+            NextLayer::Open => Ok(()),
+            // Whatever the filter made of the error: without the next layer nothing can be served.
+            NextLayer::Refused => Err(Error::from_errno(libc::EIO)),
         }
-        self.open_next(self.readonly, self.name)
     }
 }

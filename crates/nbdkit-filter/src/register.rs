@@ -61,7 +61,7 @@ pub mod private {
     pub use crate::twice::Mark;
 
     use crate::version::{Support, Version};
-    use crate::{Filter, api, callbacks, log};
+    use crate::{Filter, api, callbacks, log, resident};
 
     /// A filter with a place for its instance.
     pub trait Registered: Filter {
@@ -81,6 +81,7 @@ pub mod private {
     }
 
     fn prepare<F: Registered>(mark: &'static Mark) -> crate::Result<*const c_void> {
+        resident::keep_loaded(ptr::from_ref(mark).cast());
         let name = F::NAME.to_string_lossy();
         if let Err(symbol) = api::connect() {
             return Err(crate::Error::invalid(format!(

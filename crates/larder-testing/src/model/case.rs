@@ -5,6 +5,7 @@ use std::time::Duration;
 use larder::{CacheOnRead, Capabilities, Config, Fua, Mode, RequestLimits};
 
 use crate::origin::{OriginSettings, TrimLeaves};
+use crate::pace::Kind;
 use crate::random::Random;
 
 /// How many combinations of mode, block size and limit there are. A case's seed modulo this says
@@ -45,6 +46,8 @@ pub struct Case {
     pub gated_file: bool,
     /// How often an origin call fails, in percent.
     pub origin_faults: u64,
+    /// Which of them may. Few kinds at a time: where everything fails, nothing is tested.
+    pub faulty_kinds: Vec<Kind>,
     /// The cache file fails from time to time.
     pub file_faults: bool,
     /// The cache file's disk has so many bytes.
@@ -78,6 +81,7 @@ impl Case {
             gated: random.chance(85),
             gated_file: random.chance(40),
             origin_faults,
+            faulty_kinds: faulty_kinds(&mut more),
             file_faults: random.chance(10),
             file_capacity_bytes,
             ending: random.pick(&[
@@ -118,6 +122,24 @@ impl Case {
     /// Whether a flush on one connection covers every other.
     pub fn flush_covers_all(&self) -> bool {
         self.config.mode == Mode::Writeback || self.origin.capabilities.multi_conn
+    }
+}
+
+fn faulty_kinds(random: &mut Random) -> Vec<Kind> {
+    match random.below(6) {
+        0 => vec![Kind::Read],
+        1 => vec![Kind::Write],
+        2 => vec![Kind::Flush],
+        3 => vec![Kind::Zero, Kind::Trim, Kind::Extents],
+        4 => vec![Kind::Write, Kind::Zero, Kind::Flush],
+        _ => vec![
+            Kind::Read,
+            Kind::Write,
+            Kind::Flush,
+            Kind::Zero,
+            Kind::Trim,
+            Kind::Extents,
+        ],
     }
 }
 

@@ -19,8 +19,7 @@ use crate::model::history::{Change, History, Seen};
 use crate::model::layout::{Layout, Span};
 use crate::model::worker::{Worker, settled};
 use crate::origin::{OriginConnection, OriginDouble};
-use crate::pace::{Kind, SharedPace};
-use crate::pages::Pages;
+use crate::pace::SharedPace;
 use crate::random::{Random, content};
 use crate::subject::{Client, Subject};
 use crate::violation::Violations;
@@ -103,7 +102,7 @@ impl World {
         let origin = OriginDouble::new(case.origin.clone(), violations.clone(), pace.clone());
         let layout = Layout::new(case.origin.size, case.workers);
         furnish(&origin, &layout, random.fork(1));
-        let history = History::new(origin.disk().current(), case.workers);
+        let history = History::new(origin.disk().image(), case.workers);
         let gate = case
             .gated
             .then(|| Gate::new(random.fork(2), case.gated_file));
@@ -180,14 +179,29 @@ impl World {
         self.failure().get_or_insert(message);
     }
 
-    /// Checks the used parts of an image.
-    pub fn explain_zones(
+    /// Checks what the origin holds durably in the used parts of the image.
+    pub fn explain_durable(&self, seen: impl Fn(&Change) -> Seen) -> Result<(), String> {
+        self.explain_zones(
+            |from, length| self.origin.disk().durable(from, length),
+            seen,
+        )
+    }
+
+    /// Checks what the origin answers now in the used parts of the image.
+    fn explain_current(&self, seen: impl Fn(&Change) -> Seen) -> Result<(), String> {
+        self.explain_zones(
+            |from, length| self.origin.disk().current(from, length),
+            seen,
+        )
+    }
+
+    fn explain_zones(
         &self,
-        image: &Pages,
+        image: impl Fn(u64, usize) -> Vec<u8>,
         seen: impl Fn(&Change) -> Seen,
     ) -> Result<(), String> {
         for zone in &self.layout.zones {
-            let bytes = image.get(zone.offset, zone.length as usize);
+            let bytes = image(zone.offset, zone.length as usize);
             self.history.explain(zone.offset, &bytes, &seen)?;
         }
         Ok(())
@@ -213,10 +227,10 @@ impl World {
         let workers = worked?;
         let ended = self.in_time("the end", |world| world.end(&workers));
         self.subject.stop();
-        if let Some(thread) = maintenance {
-            if thread.join().is_err() {
-                return Err("maintenance panicked".to_owned());
-            }
+        if let Some(thread) = maintenance
+            && thread.join().is_err()
+        {
+            return Err("maintenance panicked".to_owned());
         }
         ended
     }
@@ -332,8 +346,7 @@ impl World {
 
     fn end_crashed(&self, workers: &[Worker]) -> Result<(), String> {
         let promised = self.history.promised();
-        let durable = self.origin.disk().durable();
-        self.explain_zones(&durable, |change| promised.survives(change))
+        self.explain_durable(|change| promised.survives(change))
             .map_err(|wrong| format!("after the crash: {wrong}"))?;
         for worker in workers {
             worker.leave()?;
@@ -352,8 +365,7 @@ impl World {
             }
         }
         if self.case.config.mode != Mode::Unsafe {
-            let current = self.origin.disk().current();
-            self.explain_zones(&current, settled)
+            self.explain_current(settled)
                 .map_err(|wrong| format!("on the origin after the last flush: {wrong}"))?;
         }
         self.read_back(&workers[workers.len() - 1])?;
@@ -365,8 +377,7 @@ impl World {
         if self.case.config.mode == Mode::Unsafe {
             return Ok(());
         }
-        let current = self.origin.disk().current();
-        self.explain_zones(&current, settled)
+        self.explain_current(settled)
             .map_err(|wrong| format!("on the origin after the last disconnect: {wrong}"))?;
         let leftovers = self.subject.leftovers();
         if leftovers.is_empty() {
@@ -423,15 +434,7 @@ fn set_faults(case: &Case, origin: &OriginDouble) {
     if case.origin_faults == 0 {
         return;
     }
-    let kinds = [
-        Kind::Read,
-        Kind::Write,
-        Kind::Flush,
-        Kind::Zero,
-        Kind::Trim,
-        Kind::Extents,
-    ];
-    for kind in kinds {
+    for &kind in &case.faulty_kinds {
         let happens = if kind.changes() {
             Happens::Either
         } else {

@@ -253,9 +253,8 @@ impl Worker {
         let connection = (!case.flush_covers_all()).then(|| self.origin.number());
         self.world.history.flushed(start, connection);
         let promised = self.world.history.promised();
-        let durable = self.world.origin.disk().durable();
         self.world
-            .explain_zones(&durable, |change| promised.survives(change))
+            .explain_durable(|change| promised.survives(change))
             .map_err(|wrong| format!("durable after the flush at {start}: {wrong}"))
     }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Subject for Shim {
         units.last_client += 1;
         Ok(Box::new(ShimClient {
             number: units.last_client,
+            has_left: AtomicBool::new(false),
             shared: Arc::clone(&self.0),
             origin,
         }))
@@ -93,6 +95,7 @@ struct ShimClient {
     shared: Arc<Shared>,
     origin: Arc<dyn Origin>,
     number: u64,
+    has_left: AtomicBool,
 }
 
 fn failed(error: std::io::Error) -> Error {
@@ -310,6 +313,9 @@ impl Client for ShimClient {
     }
 
     fn disconnect(&self) -> Result<(), Error> {
+        if self.has_left.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
         let mut units = self.lock();
         units.clients -= 1;
         if self.shared.mode == Mode::Writeback && !self.wrong(Mistake::DisconnectForgets) {

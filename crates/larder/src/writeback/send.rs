@@ -8,8 +8,8 @@ use std::io;
 
 use super::plan::Item;
 use crate::attached::Attached;
-use crate::block::Latch;
 use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
+use crate::pin::Latch;
 use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
@@ -18,6 +18,8 @@ use crate::{Error, ErrorKind};
 
 /// The longest joined request, in bytes, where the origin allows it.
 const REQUEST_BYTES: u64 = 16 << 20;
+/// Zeros over more blocks than this are not taken block by block.
+const MANY_BLOCKS: u64 = 256;
 /// How many parts in a row may fail before a refused joined request is given up.
 const GIVE_UP_AFTER: u32 = 4;
 
@@ -44,7 +46,15 @@ impl Sent {
 struct Copied {
     start: u64,
     data: Vec<u8>,
-    blocks: Vec<(BlockNumber, Mask)>,
+    blocks: Vec<Taken>,
+}
+
+/// Neighbouring sectors of a block in a stable copy.
+#[derive(Clone, Copy)]
+struct Taken {
+    number: BlockNumber,
+    sectors: Mask,
+    length: usize,
 }
 
 /// What is ready to be sent, and may still grow.
@@ -92,16 +102,13 @@ pub(super) fn send(volume: &Volume, writer: &Attached, item: &Item, sent: &mut S
         pending: Pending::Nothing,
         sent,
     };
-    for piece in volume.geometry().pieces(item.start, item.end - item.start) {
-        let mut start = piece.start;
-        while start < piece.end {
-            let end = piece.end.min(start + longest);
-            sending.take(&Piece {
-                start,
-                end,
-                ..piece
-            });
-            start = end;
+    let geometry = volume.geometry();
+    let length = item.end - item.start;
+    if item.is_zero && length / geometry.block_bytes() > MANY_BLOCKS {
+        sending.take_many(item);
+    } else {
+        for piece in geometry.pieces(item.start, length) {
+            sending.take_in_parts(&piece);
         }
     }
     sending.send_pending();
@@ -117,6 +124,42 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// The same as taking block by block, for zeros over many blocks: those between the blocks that
+    /// are known are taken at once.
+    fn take_many(&mut self, item: &Item) {
+        let volume = self.volume;
+        let mut zeros = Vec::new();
+        let mut known = Vec::new();
+        volume.between_known(item.start, item.end, |gaps, found| {
+            known = found.to_vec();
+            volume.with_zeros(|map| {
+                for (start, end) in gaps {
+                    zeros.extend(map.take_dirty(*start, *end));
+                }
+            });
+        });
+        for range in zeros {
+            self.add(BlockNumber(0), Part::Zeros(range));
+        }
+        for piece in known {
+            self.take_in_parts(&piece);
+        }
+    }
+
+    /// Takes a piece of a block, no more at once than one request sends.
+    fn take_in_parts(&mut self, piece: &Piece) {
+        let mut start = piece.start;
+        while start < piece.end {
+            let end = piece.end.min(start + self.longest);
+            self.take(&Piece {
+                start,
+                end,
+                ..*piece
+            });
+            start = end;
+        }
+    }
+
     /// Takes what is unsettled in a part of a block: it is *writing* from now on.
     fn take(&mut self, piece: &Piece) {
         let volume = self.volume;
@@ -181,8 +224,13 @@ impl Sending<'_> {
             ) if pending.start + pending.data.len() as u64 == start
                 && (pending.data.len() + data.len()) as u64 <= self.longest =>
             {
+                let length = data.len();
                 pending.data.extend_from_slice(&data);
-                pending.blocks.push((number, sectors));
+                pending.blocks.push(Taken {
+                    number,
+                    sectors,
+                    length,
+                });
             }
             (_, part) => {
                 self.send_pending();
@@ -194,8 +242,12 @@ impl Sending<'_> {
                         sectors,
                     } => Pending::Data(Copied {
                         start,
+                        blocks: vec![Taken {
+                            number,
+                            sectors,
+                            length: data.len(),
+                        }],
                         data,
-                        blocks: vec![(number, sectors)],
                     }),
                 };
             }
@@ -240,7 +292,12 @@ fn send_zeros(volume: &Volume, writer: &Attached, range: ZeroRange, sent: &mut S
 fn send_data(volume: &Volume, writer: &Attached, copied: Copied, sent: &mut Sent) {
     let end = copied.start + copied.data.len() as u64;
     let Err(cause) = write_counted(volume, writer, copied.start, &copied.data) else {
-        sent.blocks.extend(copied.blocks);
+        sent.blocks.extend(
+            copied
+                .blocks
+                .iter()
+                .map(|taken| (taken.number, taken.sectors)),
+        );
         return;
     };
     if copied.blocks.len() == 1 {
@@ -264,9 +321,10 @@ fn write_counted(volume: &Volume, writer: &Attached, start: u64, data: &[u8]) ->
     Ok(())
 }
 
-fn unsend(volume: &Volume, blocks: &[(BlockNumber, Mask)]) {
-    for (number, sectors) in blocks {
-        volume.pin(*number).latch().settle(*sectors, false);
+fn unsend(volume: &Volume, blocks: &[Taken]) {
+    for taken in blocks {
+        let pin = volume.pin(taken.number);
+        pin.latch().settle(taken.sectors, false);
     }
 }
 
@@ -274,14 +332,10 @@ fn unsend(volume: &Volume, blocks: &[(BlockNumber, Mask)]) {
 fn send_apart(volume: &Volume, writer: &Attached, copied: &Copied, sent: &mut Sent) {
     let mut at = 0;
     let mut failures_in_a_row = 0;
-    let size = volume.size();
-    let geometry = volume.geometry();
-    for (number, sectors) in &copied.blocks {
-        let (start, end) = sectors
-            .hull()
-            .map_or((0, 0), |hull| geometry.bytes_of(*number, hull, size));
-        let data = &copied.data[at..at + (end - start) as usize];
-        at += data.len();
+    for taken in &copied.blocks {
+        let data = &copied.data[at..at + taken.length];
+        let start = copied.start + at as u64;
+        at += taken.length;
         let result = if failures_in_a_row < GIVE_UP_AFTER {
             write_counted(volume, writer, start, data)
         } else {
@@ -290,11 +344,12 @@ fn send_apart(volume: &Volume, writer: &Attached, copied: &Copied, sent: &mut Se
         match result {
             Ok(()) => {
                 failures_in_a_row = 0;
-                sent.blocks.push((*number, *sectors));
+                sent.blocks.push((taken.number, taken.sectors));
             }
             Err(cause) => {
                 failures_in_a_row += 1;
-                unsend(volume, &[(*number, *sectors)]);
+                unsend(volume, &[*taken]);
+                let end = start + taken.length as u64;
                 refused(volume, sent, "write", (start, end), cause);
             }
         }

@@ -67,6 +67,9 @@ pub(super) extern "C" fn prepare<F: Registered>(
         if state.next.is_some() {
             return Err(Error::invalid("prepare: called twice"));
         }
+        if ops.is_null() {
+            return Err(Error::invalid("prepare: the next layer is not open"));
+        }
         // SAFETY: nbdkit passes its context; `finalize` or `close` below closes the handle.
         let next = unsafe { Next::new(ops, F::instance().model())? };
         let next = state.next.insert(next);

@@ -1,0 +1,73 @@
+//! What the origin does not have: by range, for the log and for whoever asks.
+
+use crate::volume::Volume;
+
+/// The most ranges that are named one by one.
+const RANGES_TO_NAME: usize = 64;
+
+/// Everything the origin does not have, as byte ranges in order: offset and length.
+pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
+    if !volume.has_geometry() {
+        return Vec::new();
+    }
+    let (geometry, size) = (volume.geometry(), volume.size());
+    let mut ranges: Vec<(u64, u64)> = volume.with_zeros(|zeros| {
+        zeros
+            .overlapping(0, u64::MAX)
+            .map(|range| (range.start, range.end))
+            .collect()
+    });
+    for number in volume.with_dirty(|dirty| dirty.all()) {
+        let state = volume.pin(number).latch_shared().clone();
+        ranges.extend(
+            state
+                .unsettled()
+                .runs()
+                .map(|run| geometry.bytes_of(number, run, size)),
+        );
+    }
+    ranges.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (start, end) in ranges {
+        match joined.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
+        .into_iter()
+        .map(|(start, end)| (start, end - start))
+        .collect()
+}
+
+/// Logs what the origin does not have, by range.
+pub(crate) fn report(volume: &Volume) {
+    let ranges = ranges(volume);
+    report_ranges(volume, "not written to the origin", &ranges);
+}
+
+/// Logs ranges, given as offset and length.
+pub(crate) fn report_ranges(volume: &Volume, what: &str, ranges: &[(u64, u64)]) {
+    let log = &volume.store().log;
+    let bytes: u64 = ranges.iter().map(|(_, length)| length).sum();
+    log.error(&format!(
+        "volume '{}': {bytes} bytes {what}, in {} ranges",
+        volume.name(),
+        ranges.len()
+    ));
+    for (offset, length) in ranges.iter().take(RANGES_TO_NAME) {
+        log.error(&format!(
+            "volume '{}': {length} bytes at offset {offset} {what}",
+            volume.name()
+        ));
+    }
+    if ranges.len() > RANGES_TO_NAME {
+        let last = ranges[ranges.len() - 1];
+        let more = ranges.len() - RANGES_TO_NAME;
+        log.error(&format!(
+            "volume '{}': {more} more ranges {what}, up to offset {}",
+            volume.name(),
+            last.0 + last.1
+        ));
+    }
+}
