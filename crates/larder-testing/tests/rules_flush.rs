@@ -319,6 +319,28 @@ fn fua_into_a_part_of_a_zeroed_or_dirty_sector_is_kept() {
 }
 
 #[test]
+fn fua_notices_that_somebody_elses_failed_flush_lost_its_data() {
+    let rig = rig_with(|settings| settings.capabilities.fua = Fua::None);
+    let [durable, other] = [(); 2].map(|()| rig.client());
+    other.put(BLOCK, &[2; 4096]).unwrap();
+    let number = durable.origin.number();
+    let hold = rig.hold(only_first(move |stop| {
+        stop.is_origin(Kind::Flush, Phase::Before) && stop.connection == number
+    }));
+    let fua = run(move || durable.serve(|one| one.write(0, &[5; 4096], true)));
+    hold.wait_for(1);
+    // It fails, tells its own client, and takes with it what the other had written.
+    let failing = other.origin.number();
+    rig.origin
+        .fault(Fault::new(Kind::Flush, When::Connection(failing)));
+    other.flush().unwrap_err();
+    rig.origin.heal();
+    hold.release();
+    let written = fua.finish();
+    assert!(written.is_err() || rig.durable(0, 4096) == [5; 4096]);
+}
+
+#[test]
 fn a_write_without_room_is_durable_at_once() {
     let config = Config {
         max_size_bytes: None,
