@@ -56,7 +56,12 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
     client
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
-    let written = client.attached.write(request.start, &request.data, durable);
+    let send = || client.attached.write(request.start, &request.data, durable);
+    let written = if durable {
+        volume.durably(&client.attached, send)
+    } else {
+        send()
+    };
     match written {
         Ok(()) => {
             let bytes = request.data.len() as u64;

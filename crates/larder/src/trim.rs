@@ -60,15 +60,22 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
 fn trim_origin(client: &Client, start: u64, end: u64, fua: bool) -> std::io::Result<()> {
     let attached = &client.attached;
     let each = fua && attached.capabilities.fua == Fua::Native;
-    let mut at = start;
-    while at < end {
-        let stop = end.min(at + MAX_RANGE_BYTES / 2);
-        attached.origin.trim(at, stop - at, each)?;
-        at = stop;
-    }
-    if fua && !each {
-        attached.flush()
+    let send = || {
+        let mut at = start;
+        while at < end {
+            let stop = end.min(at + MAX_RANGE_BYTES / 2);
+            attached.origin.trim(at, stop - at, each)?;
+            at = stop;
+        }
+        if fua && !each {
+            attached.flush()
+        } else {
+            Ok(())
+        }
+    };
+    if fua {
+        client.volume.durably(attached, send)
     } else {
-        Ok(())
+        send()
     }
 }

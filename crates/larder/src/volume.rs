@@ -1,9 +1,11 @@
 //! A volume: one export as clients see it, with its own content, size and dirty state.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
+use crate::Fua;
 use crate::attached::{Attached, AttachedList};
 use crate::directory::VolumeNumber;
 use crate::dirty_set::DirtySet;
@@ -265,6 +267,24 @@ impl Volume {
     /// Whether nothing would be missed if the volume were forgotten while nobody uses it.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_dirty() && self.index.is_empty()
+    }
+
+    /// Runs a request that ends with a flush of the origin rather than with FUA of its own, and fails if
+    /// anybody's durability failed meanwhile: the origin may have told that failure to them alone.
+    pub(crate) fn durably(
+        &self,
+        attached: &Attached,
+        request: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let failures_before = self.durability_failures.load(Ordering::SeqCst);
+        request()?;
+        let is_own = attached.capabilities.fua == Fua::Native;
+        if is_own || self.durability_failures.load(Ordering::SeqCst) == failures_before {
+            return Ok(());
+        }
+        Err(io::Error::other(
+            "another request's durability failed meanwhile",
+        ))
     }
 
     pub(crate) fn durability_failed(&self) {

@@ -212,15 +212,16 @@ fn zero_durably(
     options: ZeroOptions,
 ) -> std::io::Result<()> {
     let attached = &client.attached;
-    let each = options.fua && attached.capabilities.fua == Fua::Native;
-    let asked = ZeroOptions {
-        fua: each,
-        ..options
-    };
-    writeback::zero_origin(attached, start, end, asked)?;
-    if options.fua && !each {
-        attached.flush()
-    } else {
-        Ok(())
+    if !options.fua {
+        return writeback::zero_origin(attached, start, end, options);
     }
+    let each = attached.capabilities.fua == Fua::Native;
+    client.volume.durably(attached, || {
+        let asked = ZeroOptions {
+            fua: each,
+            ..options
+        };
+        writeback::zero_origin(attached, start, end, asked)?;
+        if each { Ok(()) } else { attached.flush() }
+    })
 }
