@@ -111,8 +111,12 @@ fn hit_is_not_held_up_by_a_miss_of_its_own_connection() {
         let begin = Instant::now();
         let miss = Request::read((attempt + 1) * BLOCK, BLOCK);
         let miss = client.submit(&miss).unwrap();
+        wait_until("the plugin is asked", || {
+            server.plugin_log().calls_of("Read").len() as u64 == attempt + 2
+        });
+        let hit_begin = Instant::now();
         assert_eq!(client.read(0, BLOCK).unwrap(), warm);
-        let hit_time = begin.elapsed();
+        let hit_time = hit_begin.elapsed();
         client.wait(miss).unwrap();
         assert!(begin.elapsed() >= Duration::from_millis(200), "no miss");
         hit_time

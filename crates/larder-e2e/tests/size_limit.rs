@@ -152,6 +152,53 @@ fn allocated_bytes_stay_under_limit_with_4k_blocks() {
     allocated_bytes_stay_under_limit("4K");
 }
 
+/// Requests of many blocks, at odd places, reading and writing at the same time.
+fn large_requests_keep_to_the_limit(block_size: &str) {
+    const LARGE: u64 = 4 * MIB;
+    let scratch = Scratch::new();
+    let server = Nbdkit::larder(&scratch)
+        .plugin("memory", ["256M"])
+        .parameter(&format!("cache-min-block-size={block_size}"))
+        .parameters(["cache-max-size=16M", "cache-on-read=true"])
+        .start();
+    let sampler = UsageSampler::start(server.cache_files());
+    let clients = (0..4).map(|number| {
+        let mut client = Client::connect(server.socket());
+        thread::spawn(move || {
+            let mut random = Random::new(number);
+            let data = random.bytes(LARGE);
+            for _ in 0..30 {
+                let offset = random.below(256 * MIB - LARGE);
+                if number % 2 == 0 {
+                    client.write(offset, &data).unwrap();
+                } else {
+                    client.read(offset, LARGE).unwrap();
+                }
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().unwrap();
+    }
+    let samples = sampler.finish();
+    let largest = *samples.iter().max().unwrap();
+    assert!(largest > 8 * MIB, "the cache was not used: {samples:?}");
+    assert!(
+        largest <= 16 * MIB,
+        "{largest} bytes of 16 MiB: {samples:?}"
+    );
+}
+
+#[test]
+fn allocated_bytes_stay_under_limit_with_large_requests() {
+    large_requests_keep_to_the_limit("64K");
+}
+
+#[test]
+fn allocated_bytes_stay_under_limit_with_large_requests_and_4k_blocks() {
+    large_requests_keep_to_the_limit("4K");
+}
+
 #[test]
 fn reads_keep_to_the_limit_too() {
     let scratch = Scratch::new();
