@@ -105,6 +105,29 @@ fn the_next_layer_is_opened_once_or_not_at_all() {
 }
 
 #[test]
+fn regression_a_refusal_to_open_that_the_filter_swallows_refuses_the_client() {
+    let server = Server::probe(
+        "wrong:open-swallowed",
+        &[
+            "eval",
+            "open=if [ \"$3\" = closed ]; then echo EPERM not this one >&2; exit 1; fi",
+            "get_size=echo 1M",
+            "pread=dd if=/dev/zero count=$3 iflag=count_bytes",
+        ],
+    );
+    let closed = server.uri_of("closed");
+    for _ in 0..2 {
+        server.unconnected_client(&format!(
+            "try: h.connect_uri({closed:?})\nexcept nbd.Error: pass\n\
+             else: raise Exception('connected')",
+        ));
+        server.client("assert h.pread(512, 0) == bytes(512)");
+    }
+    let log = server.stop_well();
+    assert!(log.contains("not this one"), "{log}");
+}
+
+#[test]
 fn a_panic_while_serving_is_eio() {
     for (callback, call) in [
         ("pread", "h.pread(512, 0)"),

@@ -12,7 +12,7 @@ pub(crate) fn fail(what: &str, callback: &str) -> Result<()> {
     }
 }
 
-/// Opening the next layer twice, or failing after it has been opened.
+/// Opening the next layer twice, failing after it has been opened, or keeping its refusal secret.
 pub(crate) fn open(what: &str, request: &mut OpenRequest<'_>) -> Result<()> {
     let name = request.export_name();
     match what {
@@ -25,6 +25,10 @@ pub(crate) fn open(what: &str, request: &mut OpenRequest<'_>) -> Result<()> {
             Err(Error::new(libc::EIO, "changed my mind"))
         }
         "open-readonly" => request.open_next(true, name),
+        "open-swallowed" => {
+            let _ = request.open_next(false, name);
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
