@@ -10,7 +10,7 @@ use crate::attached::AttachedList;
 use crate::client::Client;
 use crate::config::Mode;
 use crate::origin::{Extent, ZeroOptions};
-use crate::read::Target;
+use crate::present::Target;
 use crate::{Error, ErrorKind};
 use crate::{extents, flush, read, room, trim, unwritten, write, zero};
 

@@ -7,9 +7,10 @@
 
 use crate::block::TicketNumber;
 use crate::client::Client;
+use crate::pass_through::{self, Missing};
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
-use crate::read::{self, Missing, Target};
+use crate::present::{self, Target};
 use crate::room::Reservation;
 use crate::sector::{Mask, Piece};
 use crate::{Error, ErrorKind};
@@ -64,7 +65,7 @@ pub(crate) fn fetch(
     // What is not used is somebody else's room.
     drop(reservation);
     // More was fetched than was asked: the error may be of a part that nobody wants.
-    read::pass_through(client, &failed, target)?;
+    pass_through::pass_through(client, &failed, target)?;
     drop(failed);
     client.store().stats.fetch_waits.add(waiting.len() as u64);
     for waiting in waiting {
@@ -85,7 +86,7 @@ fn claim<'c>(client: &'c Client, piece: Piece, target: &mut Target<'_>) -> Found
     let volume = &*client.volume;
     let pin = volume.pin(piece.number);
     let mut state = pin.latch();
-    let Ok(asked) = read::copy_latched(volume, &state, &piece, target) else {
+    let Ok(asked) = present::copy_latched(volume, &state, &piece, target) else {
         // The next look drops what cannot be read, or fails.
         return Found::LookAgain;
     };

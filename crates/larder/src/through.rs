@@ -15,7 +15,7 @@ use crate::pin::{Latch, Pin};
 use crate::room;
 use crate::sector::{Mask, Piece};
 use crate::volume::Volume;
-use crate::{Error, ErrorKind, read};
+use crate::{Error, ErrorKind, present};
 
 /// An edge sector that was widened to the whole of it.
 struct Widened<'v> {
@@ -147,12 +147,12 @@ fn edge_content<'v>(
         if !was_newer && is_aligned {
             return Ok(None);
         }
-        let mut target = read::Target::new(start, &mut content);
-        match read::copy_latched(volume, &state, &piece, &mut target) {
+        let mut target = present::Target::new(start, &mut content);
+        match present::copy_latched(volume, &state, &piece, &mut target) {
             Ok(missing) => break (state, was_newer, missing),
             Err(unreadable) => {
                 drop(state);
-                read::drop_unreadable(client, &pin, unreadable)?;
+                present::drop_unreadable(client, &pin, unreadable)?;
             }
         }
     };
