@@ -30,8 +30,11 @@ fn origin_of(rig: &Rig, size: u64) -> Arc<OriginConnection> {
 
 fn assert_refused(rig: &Rig, size: u64) {
     let origin = origin_of(rig, size);
-    let refused = rig.volume.connect(Arc::clone(&origin) as _);
-    let error = refused.map(drop).unwrap_err();
+    let joining = run({
+        let (volume, origin) = (Arc::clone(&rig.volume), Arc::clone(&origin));
+        move || volume.connect(origin as _).map(drop)
+    });
+    let error = joining.finish().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     let says = error.to_string();
     assert!(says.contains(&size.to_string()), "{says}");
