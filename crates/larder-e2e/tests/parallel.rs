@@ -125,7 +125,13 @@ fn hit_is_not_held_up_by_a_miss_of_its_own_connection() {
 
 /// While a flush of about two seconds is under way on another connection, does `work` again and
 /// again; asserts that the quickest stays under 20 ms, and that the flush was still under way.
-fn beside_a_slow_flush(server: &Server, what: &str, mut work: impl FnMut(&mut Client)) {
+/// The flush is under way once the plugin has been asked for `asked`.
+fn beside_a_slow_flush(
+    server: &Server,
+    asked: &str,
+    what: &str,
+    mut work: impl FnMut(&mut Client),
+) {
     let mut flushing = Client::connect(server.socket());
     let mut working = Client::connect(server.socket());
     flushing.write(0, &[1; BLOCK as usize]).unwrap();
@@ -133,8 +139,9 @@ fn beside_a_slow_flush(server: &Server, what: &str, mut work: impl FnMut(&mut Cl
     flushing.write(MIB, &[2; BLOCK as usize]).unwrap();
     let begin = Instant::now();
     let flush = flushing.submit(&Request::flush()).unwrap();
-    // Only what is asked well after the flush has reached the server is beside it.
-    thread::sleep(Duration::from_millis(300));
+    wait_until("the plugin is asked", || {
+        !server.plugin_log().calls_of(asked).is_empty()
+    });
     best_of(ATTEMPTS, QUICK, what, |_| {
         let begin = Instant::now();
         work(&mut working);
@@ -152,6 +159,7 @@ fn read_the_first_block(client: &mut Client) {
 
 fn slow_to_write(scratch: &Scratch) -> Server {
     Nbdkit::larder(scratch)
+        .logged()
         .below("delay")
         .plugin("memory", ["16M"])
         .parameter("wdelay=2")
@@ -163,6 +171,7 @@ fn slow_to_flush(scratch: &Scratch) -> Server {
         .writable()
         .with("flush", "sleep 2");
     Nbdkit::larder(scratch)
+        .logged()
         .plugin("eval", disk.parameters())
         .start()
 }
@@ -171,21 +180,31 @@ fn slow_to_flush(scratch: &Scratch) -> Server {
 fn hit_is_not_held_up_by_a_flush_that_writes_back() {
     let scratch = Scratch::new();
     let server = slow_to_write(&scratch);
-    beside_a_slow_flush(&server, "a hit beside a flush", read_the_first_block);
+    beside_a_slow_flush(
+        &server,
+        "Write",
+        "a hit beside a flush",
+        read_the_first_block,
+    );
 }
 
 #[test]
 fn hit_is_not_held_up_by_a_slow_plugin_flush() {
     let scratch = Scratch::new();
     let server = slow_to_flush(&scratch);
-    beside_a_slow_flush(&server, "a hit beside a flush", read_the_first_block);
+    beside_a_slow_flush(
+        &server,
+        "Flush",
+        "a hit beside a flush",
+        read_the_first_block,
+    );
 }
 
 #[test]
 fn write_is_not_held_up_by_a_flush() {
     let scratch = Scratch::new();
     let server = slow_to_write(&scratch);
-    beside_a_slow_flush(&server, "a write beside a flush", |client| {
+    beside_a_slow_flush(&server, "Write", "a write beside a flush", |client| {
         client.write(8 * MIB, &[3; 4096]).unwrap();
         assert_filled("what is read", &client.read(8 * MIB, 4096).unwrap(), 3);
     });
