@@ -10,6 +10,7 @@ use nbdkit_filter::{Config, Error, Filter, OpenRequest, Result, ThreadModel, Val
 
 use crate::client::Client;
 use crate::parameters::{Parameters, Parser, Settings, Taken};
+use crate::plausible;
 use crate::report;
 use crate::running::Running;
 
@@ -31,20 +32,27 @@ impl Larder {
     }
 }
 
-/// nbdkit's own parsers. They tell what is wrong before we tell what would be right.
+/// nbdkit's own parsers. What they would surely refuse they do not get to see: see
+/// [`crate::plausible`].
 struct NbdkitParser;
 
 impl Parser for NbdkitParser {
     fn size(&self, text: &str) -> Option<u64> {
-        nbdkit_filter::parse_size(text).ok()
+        plausible::may_be_size(text)
+            .then(|| nbdkit_filter::parse_size(text).ok())
+            .flatten()
     }
 
     fn unsigned(&self, name: &str, text: &str) -> Option<u32> {
-        nbdkit_filter::parse_unsigned(name, text).ok()
+        plausible::may_be_unsigned(text)
+            .then(|| nbdkit_filter::parse_unsigned(name, text).ok())
+            .flatten()
     }
 
     fn boolean(&self, text: &str) -> Option<bool> {
-        nbdkit_filter::parse_bool(text).ok()
+        plausible::may_be_boolean(text)
+            .then(|| nbdkit_filter::parse_bool(text).ok())
+            .flatten()
     }
 }
 

@@ -23,6 +23,7 @@ mod maintenance;
 mod offer;
 mod origin;
 mod parameters;
+mod plausible;
 mod report;
 mod running;
 mod spelling;
