@@ -7,10 +7,11 @@ use std::process::Command;
 use crate::failure::Failure;
 use crate::run::run;
 
-/// The top of the workspace.
+/// The top of the workspace: where cargo runs this from, and not where it was once built.
 pub(crate) fn workspace() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
+    let xtask = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    xtask.parent().map(Path::to_owned).unwrap_or(xtask)
 }
 
 /// A cargo command in the workspace.
