@@ -134,7 +134,7 @@ impl Connection {
                 format!("{what} at {offset}: the origin is read-only on this connection"),
             ));
         }
-        if what != "flush" && length == 0 {
+        if length == 0 {
             return Err(Error::new(
                 ErrorKind::OutOfRange,
                 format!("{what} of no bytes at {offset}"),

@@ -198,6 +198,16 @@ impl Geometry {
         })
     }
 
+    /// The part of a block, which they touch, of the bytes from `start` to `end`.
+    pub(crate) fn piece_within(self, number: BlockNumber, start: u64, end: u64) -> Piece {
+        let base = self.base(number);
+        Piece {
+            number,
+            start: start.max(base) - base,
+            end: end.min(base.saturating_add(self.block_bytes())) - base,
+        }
+    }
+
     /// Every sector that the piece touches.
     pub(crate) fn touched(self, piece: &Piece) -> Mask {
         let first = piece.start >> self.sector_shift;

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::pin::{Latch, Pin};
 use crate::room;
-use crate::sector::{Mask, Piece};
+use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind, present};
 
@@ -69,12 +69,8 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
             follow(client, offset, data, &request.widened)
         }
         Err(cause) => {
-            if durable {
-                volume.durability_failed();
-            }
-            distrust(client, offset, end);
             let context = format!("write of {} bytes at {offset} to the origin", data.len());
-            Err(Error::with_source(ErrorKind::Origin, context, cause))
+            Err(refused(client, (offset, end), durable, context, cause))
         }
     }
 }
@@ -266,13 +262,29 @@ fn follow_piece(
     ))
 }
 
+/// What becomes of a change of these bytes that the origin refused, whether it was to be `durable` or
+/// not: the range is distrusted, and this is the client's error.
+pub(crate) fn refused(
+    client: &Client,
+    (start, end): (u64, u64),
+    durable: bool,
+    context: String,
+    cause: std::io::Error,
+) -> Error {
+    if durable {
+        client.volume.durability_failed();
+    }
+    distrust(client, start, end);
+    Error::with_source(ErrorKind::Origin, context, cause)
+}
+
 /// The origin may hold anything in these bytes now: what was clean is forgotten, and what was
 /// on its way is dirty again.
-pub(crate) fn distrust(client: &Client, start: u64, end: u64) {
+fn distrust(client: &Client, start: u64, end: u64) {
     let volume = &*client.volume;
     let geometry = volume.geometry();
     for number in known_blocks(volume, start, end) {
-        let piece = piece_within(volume, number, start, end);
+        let piece = geometry.piece_within(number, start, end);
         let touched = geometry.touched(&piece);
         let pin = volume.pin(number);
         let mut state = pin.latch();
@@ -292,7 +304,7 @@ pub(crate) fn distrust(client: &Client, start: u64, end: u64) {
 pub(crate) fn forget(client: &Client, start: u64, end: u64) {
     let volume = &*client.volume;
     for number in known_blocks(volume, start, end) {
-        let piece = piece_within(volume, number, start, end);
+        let piece = volume.geometry().piece_within(number, start, end);
         let whole = volume.geometry().whole(&piece, volume.size());
         let pin = volume.pin(number);
         let mut state = pin.latch();
@@ -304,27 +316,12 @@ pub(crate) fn forget(client: &Client, start: u64, end: u64) {
     volume.with_zeros(|zeros| zeros.remove(start, end));
 }
 
-fn known_blocks(volume: &Volume, start: u64, end: u64) -> Vec<crate::sector::BlockNumber> {
+fn known_blocks(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
     let geometry = volume.geometry();
     let first = geometry.block_of(start);
     let last = geometry.block_of(end.saturating_sub(1).max(start));
-    let after = crate::sector::BlockNumber(last.0 + 1);
+    let after = BlockNumber(last.0 + 1);
     volume
         .index()
         .known_within(first, after, &volume.store().directory)
-}
-
-fn piece_within(
-    volume: &Volume,
-    number: crate::sector::BlockNumber,
-    start: u64,
-    end: u64,
-) -> Piece {
-    let geometry = volume.geometry();
-    let base = geometry.base(number);
-    Piece {
-        number,
-        start: start.max(base) - base,
-        end: end.min(base.saturating_add(geometry.block_bytes())) - base,
-    }
 }

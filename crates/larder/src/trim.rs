@@ -47,12 +47,8 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
             Ok(())
         }
         Err(cause) => {
-            if fua {
-                volume.durability_failed();
-            }
-            through::distrust(client, start, end);
             let context = format!("trim of {} bytes at {start} on the origin", end - start);
-            Err(Error::with_source(ErrorKind::Origin, context, cause))
+            Err(through::refused(client, (start, end), fua, context, cause))
         }
     }
 }

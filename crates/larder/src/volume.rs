@@ -239,17 +239,13 @@ impl Volume {
                 let mut pieces = Vec::new();
                 let mut at = start;
                 for &number in known {
+                    let piece = geometry.piece_within(number, start, end);
                     let base = geometry.base(number);
-                    let (from, to) = (base.max(start), (base + geometry.block_bytes()).min(end));
-                    if at < from {
-                        gaps.push((at, from));
+                    if at < base + piece.start {
+                        gaps.push((at, base + piece.start));
                     }
-                    pieces.push(Piece {
-                        number,
-                        start: from - base,
-                        end: to - base,
-                    });
-                    at = to;
+                    pieces.push(piece);
+                    at = base + piece.end;
                 }
                 if at < end {
                     gaps.push((at, end));

@@ -195,12 +195,14 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
             Err(not_fast("the origin's would not be"))
         }
         Err(cause) => {
-            if options.fua {
-                volume.durability_failed();
-            }
-            through::distrust(client, start, end);
             let context = format!("zero of {} bytes at {start} on the origin", end - start);
-            Err(Error::with_source(ErrorKind::Origin, context, cause))
+            Err(through::refused(
+                client,
+                (start, end),
+                options.fua,
+                context,
+                cause,
+            ))
         }
     }
 }
