@@ -1,0 +1,1 @@
+//! What the filter and the server share.
