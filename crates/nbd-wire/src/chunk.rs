@@ -1,6 +1,6 @@
 //! Replies of the transmission phase: simple ones, and those in chunks.
 
-use crate::{ChunkFlags, Cursor, ErrorCode, Malformed, RequestFormat};
+use crate::{ChunkFlags, Cursor, ErrorCode, Malformed, RequestFormat, Sink};
 
 /// Begins a simple reply.
 pub const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
@@ -105,18 +105,18 @@ impl ChunkHeader {
     }
 
     /// Appends the header.
-    pub fn encode(&self, into: &mut Vec<u8>, format: RequestFormat) {
-        into.extend_from_slice(&Self::magic(format).to_be_bytes());
-        into.extend_from_slice(&self.flags.bits().to_be_bytes());
-        into.extend_from_slice(&self.kind.0.to_be_bytes());
-        into.extend_from_slice(&self.cookie.to_be_bytes());
+    pub fn encode(&self, into: &mut impl Sink, format: RequestFormat) {
+        into.put(&Self::magic(format).to_be_bytes());
+        into.put(&self.flags.bits().to_be_bytes());
+        into.put(&self.kind.0.to_be_bytes());
+        into.put(&self.cookie.to_be_bytes());
         match format {
             RequestFormat::Compact => {
-                into.extend_from_slice(&(self.length_bytes as u32).to_be_bytes());
+                into.put(&(self.length_bytes as u32).to_be_bytes());
             }
             RequestFormat::Extended => {
-                into.extend_from_slice(&self.offset.to_be_bytes());
-                into.extend_from_slice(&self.length_bytes.to_be_bytes());
+                into.put(&self.offset.to_be_bytes());
+                into.put(&self.length_bytes.to_be_bytes());
             }
         }
     }
@@ -221,7 +221,7 @@ impl<'b> Chunk<'b> {
     /// are below 4 GiB. A message has at most 4096 bytes.
     pub fn encode(
         &self,
-        into: &mut Vec<u8>,
+        into: &mut impl Sink,
         format: RequestFormat,
         flags: ChunkFlags,
         (cookie, request_offset): (u64, u64),
@@ -238,16 +238,16 @@ impl<'b> Chunk<'b> {
             Self::Data { offset, data } => {
                 let length_bytes = 8 + data.len() as u64;
                 header(ChunkType::OFFSET_DATA, length_bytes).encode(into, format);
-                into.extend_from_slice(&offset.to_be_bytes());
-                into.extend_from_slice(data);
+                into.put(&offset.to_be_bytes());
+                into.put(data);
             }
             Self::Hole {
                 offset,
                 length_bytes,
             } => {
                 header(ChunkType::OFFSET_HOLE, 12).encode(into, format);
-                into.extend_from_slice(&offset.to_be_bytes());
-                into.extend_from_slice(&length_bytes.to_be_bytes());
+                into.put(&offset.to_be_bytes());
+                into.put(&length_bytes.to_be_bytes());
             }
             Self::Status {
                 context_id,
@@ -261,11 +261,11 @@ impl<'b> Chunk<'b> {
                 let kind = offset.map_or(ChunkType::ERROR, |_| ChunkType::ERROR_OFFSET);
                 let length = 6 + message.len() + offset.map_or(0, |_| 8);
                 header(kind, length as u64).encode(into, format);
-                into.extend_from_slice(&error.0.to_be_bytes());
-                into.extend_from_slice(&(message.len() as u16).to_be_bytes());
-                into.extend_from_slice(message.as_bytes());
+                into.put(&error.0.to_be_bytes());
+                into.put(&(message.len() as u16).to_be_bytes());
+                into.put(message.as_bytes());
                 if let Some(offset) = offset {
-                    into.extend_from_slice(&offset.to_be_bytes());
+                    into.put(&offset.to_be_bytes());
                 }
             }
             Self::Unknown(kind) => header(*kind, 0).encode(into, format),
@@ -331,7 +331,7 @@ impl<'b> Chunk<'b> {
 }
 
 fn encode_status(
-    into: &mut Vec<u8>,
+    into: &mut impl Sink,
     format: RequestFormat,
     context_id: u32,
     descriptors: &[Descriptor],
@@ -341,19 +341,19 @@ fn encode_status(
     match format {
         RequestFormat::Compact => {
             header(ChunkType::BLOCK_STATUS, 4 + 8 * count as u64).encode(into, format);
-            into.extend_from_slice(&context_id.to_be_bytes());
+            into.put(&context_id.to_be_bytes());
             for run in descriptors {
-                into.extend_from_slice(&(run.length_bytes as u32).to_be_bytes());
-                into.extend_from_slice(&(run.status as u32).to_be_bytes());
+                into.put(&(run.length_bytes as u32).to_be_bytes());
+                into.put(&(run.status as u32).to_be_bytes());
             }
         }
         RequestFormat::Extended => {
             header(ChunkType::BLOCK_STATUS_EXT, 8 + 16 * count as u64).encode(into, format);
-            into.extend_from_slice(&context_id.to_be_bytes());
-            into.extend_from_slice(&(count as u32).to_be_bytes());
+            into.put(&context_id.to_be_bytes());
+            into.put(&(count as u32).to_be_bytes());
             for run in descriptors {
-                into.extend_from_slice(&run.length_bytes.to_be_bytes());
-                into.extend_from_slice(&run.status.to_be_bytes());
+                into.put(&run.length_bytes.to_be_bytes());
+                into.put(&run.status.to_be_bytes());
             }
         }
     }

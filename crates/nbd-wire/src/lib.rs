@@ -12,6 +12,7 @@ mod info;
 mod meta;
 mod option;
 mod request;
+mod sink;
 
 pub use chunk::{
     Chunk, ChunkHeader, ChunkType, Descriptor, SIMPLE_REPLY_BYTES, SIMPLE_REPLY_MAGIC, SimpleReply,
@@ -26,6 +27,7 @@ pub use option::{
     OptionCode, OptionHeader, OptionReplyHeader, ReplyType, encode_export_name_reply,
 };
 pub use request::{Command, Request, RequestFormat};
+pub use sink::Sink;
 
 /// What a server says first: "NBDMAGIC".
 pub const INIT_MAGIC: u64 = 0x4e42_444d_4147_4943;

@@ -1,7 +1,7 @@
 //! Options, by which client and server come to terms.
 
 use crate::cursor::text;
-use crate::{Cursor, InfoType, MAX_STRING_BYTES, Malformed, OPTION_MAGIC, TransmissionFlags};
+use crate::{Cursor, InfoType, MAX_STRING_BYTES, Malformed, OPTION_MAGIC, Sink, TransmissionFlags};
 
 /// Begins each reply to an option.
 const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
@@ -141,12 +141,12 @@ impl OptionReplyHeader {
     }
 
     /// Appends a reply with its payload.
-    pub fn encode(into: &mut Vec<u8>, code: OptionCode, reply: ReplyType, payload: &[u8]) {
-        into.extend_from_slice(&REPLY_MAGIC.to_be_bytes());
-        into.extend_from_slice(&code.0.to_be_bytes());
-        into.extend_from_slice(&reply.0.to_be_bytes());
-        into.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-        into.extend_from_slice(payload);
+    pub fn encode(into: &mut impl Sink, code: OptionCode, reply: ReplyType, payload: &[u8]) {
+        into.put(&REPLY_MAGIC.to_be_bytes());
+        into.put(&code.0.to_be_bytes());
+        into.put(&reply.0.to_be_bytes());
+        into.put(&(payload.len() as u32).to_be_bytes());
+        into.put(payload);
     }
 }
 

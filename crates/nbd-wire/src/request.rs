@@ -1,6 +1,6 @@
 //! Requests of the transmission phase.
 
-use crate::{CommandFlags, Cursor, Malformed};
+use crate::{CommandFlags, Cursor, Malformed, Sink};
 
 const COMPACT_MAGIC: u32 = 0x2560_9513;
 const EXTENDED_MAGIC: u32 = 0x21e4_1c71;
@@ -90,22 +90,22 @@ impl Request {
     }
 
     /// Appends the header. In the compact format the length is below 4 GiB.
-    pub fn encode(&self, into: &mut Vec<u8>, format: RequestFormat) {
+    pub fn encode(&self, into: &mut impl Sink, format: RequestFormat) {
         let magic = match format {
             RequestFormat::Compact => COMPACT_MAGIC,
             RequestFormat::Extended => EXTENDED_MAGIC,
         };
-        into.extend_from_slice(&magic.to_be_bytes());
-        into.extend_from_slice(&self.flags.bits().to_be_bytes());
-        into.extend_from_slice(&self.command.0.to_be_bytes());
-        into.extend_from_slice(&self.cookie.to_be_bytes());
-        into.extend_from_slice(&self.offset.to_be_bytes());
+        into.put(&magic.to_be_bytes());
+        into.put(&self.flags.bits().to_be_bytes());
+        into.put(&self.command.0.to_be_bytes());
+        into.put(&self.cookie.to_be_bytes());
+        into.put(&self.offset.to_be_bytes());
         match format {
             RequestFormat::Compact => {
                 debug_assert!(u32::try_from(self.length_bytes).is_ok());
-                into.extend_from_slice(&(self.length_bytes as u32).to_be_bytes());
+                into.put(&(self.length_bytes as u32).to_be_bytes());
             }
-            RequestFormat::Extended => into.extend_from_slice(&self.length_bytes.to_be_bytes()),
+            RequestFormat::Extended => into.put(&self.length_bytes.to_be_bytes()),
         }
     }
 }

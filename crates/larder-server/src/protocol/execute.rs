@@ -1,0 +1,138 @@
+//! Doing what a request asks for, whatever it has to wait for.
+
+use crate::export::CacheState;
+use larder::{ErrorKind, Extent, ZeroOptions};
+use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFormat, StatusFlags};
+
+use super::contexts::{CACHED, Context, DIRTY};
+use super::reply_buffer::ReplyBuffer;
+use super::session::Session;
+
+/// The longest length of one extent in a compact answer: a multiple of every block size below it.
+const MAX_COMPACT_EXTENT_BYTES: u64 = 2 << 30;
+/// Extents of one context in one answer, at most.
+const MAX_EXTENTS: usize = 64 << 10;
+
+impl Session<'_> {
+    /// Does the request, which has been checked, and appends its reply.
+    pub(super) fn execute(&self, request: &Request, payload: &[u8], into: &mut ReplyBuffer) {
+        let done = match request.command {
+            Command::READ => self.read(request, into),
+            Command::BLOCK_STATUS => self.block_status(request, into),
+            _ => self
+                .change(request, payload)
+                .map(|()| self.form().done(into, request)),
+        };
+        if let Err(error) = done {
+            self.failed(request, &error, into);
+        }
+    }
+
+    fn read(&self, request: &Request, into: &mut ReplyBuffer) -> Result<(), larder::Error> {
+        let fill = |space: &mut [u8]| {
+            self.client.read(request.offset, space)?;
+            Ok(true)
+        };
+        // Checked to be at most 32 MiB.
+        let length = request.length_bytes as usize;
+        self.form().read(into, request, length, fill)?;
+        Ok(())
+    }
+
+    fn change(&self, request: &Request, payload: &[u8]) -> Result<(), larder::Error> {
+        let (offset, length) = (request.offset, request.length_bytes);
+        let fua = request.flags.contains(CommandFlags::FUA);
+        match request.command {
+            Command::WRITE => self.client.write(offset, payload, fua),
+            Command::FLUSH => self.client.flush(),
+            Command::TRIM => self.client.trim(offset, length, fua),
+            Command::CACHE => self.client.cache(offset, length),
+            _ => {
+                let options = ZeroOptions {
+                    may_trim: !request.flags.contains(CommandFlags::NO_HOLE),
+                    fua,
+                    fast: request.flags.contains(CommandFlags::FAST_ZERO),
+                };
+                self.client.zero(offset, length, options)
+            }
+        }
+    }
+
+    fn block_status(&self, request: &Request, into: &mut ReplyBuffer) -> Result<(), larder::Error> {
+        let one = request.flags.contains(CommandFlags::REQ_ONE);
+        let mut answers = Vec::new();
+        for context in &self.terms.contexts {
+            let descriptors = match context {
+                Context::Allocation => self.allocation(request, one)?,
+                Context::Cache => self.cache_status(request, one)?,
+            };
+            answers.push((context.id(), descriptors));
+        }
+        let count = answers.len();
+        for (index, (id, descriptors)) in answers.into_iter().enumerate() {
+            let is_last = index + 1 == count;
+            self.form().status(into, request, id, descriptors, is_last);
+        }
+        Ok(())
+    }
+
+    fn allocation(&self, request: &Request, one: bool) -> Result<Vec<Descriptor>, larder::Error> {
+        let (offset, length) = (request.offset, request.length_bytes);
+        let extents = self.client.extents(offset, length, one)?;
+        let runs = extents.iter().map(|extent: &Extent| {
+            let mut status = StatusFlags::empty();
+            status.set(StatusFlags::HOLE, extent.hole);
+            status.set(StatusFlags::ZERO, extent.zero);
+            (extent.length, u64::from(status.bits()))
+        });
+        Ok(self.descriptors(runs, one))
+    }
+
+    fn cache_status(&self, request: &Request, one: bool) -> Result<Vec<Descriptor>, larder::Error> {
+        let (offset, length) = (request.offset, request.length_bytes);
+        let extents = self.client.cache_status(offset, length)?;
+        let runs = extents.iter().map(|extent| {
+            let status = match extent.state {
+                CacheState::Absent => 0,
+                CacheState::Clean => CACHED,
+                CacheState::Dirty => CACHED | DIRTY,
+            };
+            (extent.length, status)
+        });
+        Ok(self.descriptors(runs, one))
+    }
+
+    /// The runs as an answer has them: cut to what its lengths can say, and not too many.
+    fn descriptors(&self, runs: impl Iterator<Item = (u64, u64)>, one: bool) -> Vec<Descriptor> {
+        let longest = match self.form().format {
+            RequestFormat::Compact => MAX_COMPACT_EXTENT_BYTES,
+            RequestFormat::Extended => u64::MAX,
+        };
+        let most = if one { 1 } else { MAX_EXTENTS };
+        let mut descriptors = Vec::new();
+        for (length, status) in runs.take(most) {
+            let length_bytes = length.min(longest);
+            descriptors.push(Descriptor {
+                length_bytes,
+                status,
+            });
+            if length_bytes < length {
+                break;
+            }
+        }
+        descriptors
+    }
+
+    /// Appends the reply to a request that the cache refused, and tells the operator.
+    pub(super) fn failed(&self, request: &Request, error: &larder::Error, into: &mut ReplyBuffer) {
+        let message = error.to_string();
+        // An answer, and not for the log: the client asked whether it would be fast.
+        let is_answer = error.kind() == ErrorKind::NotSupported
+            && request.flags.contains(CommandFlags::FAST_ZERO);
+        if !is_answer {
+            self.log(&message);
+        }
+        let code = ErrorCode::from_errno(error.errno());
+        self.form().error(into, request, code, &message);
+    }
+}

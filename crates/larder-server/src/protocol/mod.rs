@@ -1,0 +1,20 @@
+//! The NBD protocol, from the greeting to the end of a connection.
+
+mod contexts;
+mod execute;
+mod handshake;
+mod in_flight;
+mod input;
+mod options;
+mod output;
+mod replies;
+mod reply_buffer;
+mod service;
+mod session;
+mod terms;
+mod tls;
+mod transport;
+mod workers;
+
+pub(crate) use service::Service;
+pub(crate) use tls::{TlsPolicy, TlsSettings};

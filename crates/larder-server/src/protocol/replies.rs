@@ -1,0 +1,271 @@
+//! How requests are answered, in the form agreed in the handshake.
+//!
+//! A read is answered in chunks where the client knows them, and zeros as holes: the whole of a
+//! small read, or each 64 KiB of a large one. Whatever else succeeded has the short simple reply
+//! wherever that is allowed.
+
+use nbd_wire::{
+    Chunk, ChunkFlags, ChunkHeader, ChunkType, CommandFlags, Descriptor, ErrorCode,
+    MAX_STRING_BYTES, Request, RequestFormat, SimpleReply, Sink,
+};
+
+use super::reply_buffer::ReplyBuffer;
+
+/// Zeros are looked for in pieces of this many bytes.
+const HOLE_BYTES: usize = 64 << 10;
+
+/// What was agreed on replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReplyForm {
+    /// The client knows chunks. Extended headers imply it.
+    pub(crate) chunks: bool,
+    /// The length of headers.
+    pub(crate) format: RequestFormat,
+}
+
+impl ReplyForm {
+    /// Appends the reply to a request that has succeeded and brings nothing.
+    pub(crate) fn done(self, into: &mut ReplyBuffer, request: &Request) {
+        match self.format {
+            RequestFormat::Compact => simple(into, request, ErrorCode(0)),
+            RequestFormat::Extended => self.chunk(into, request, true, &Chunk::None),
+        }
+    }
+
+    /// Appends the reply to a request that has failed.
+    pub(crate) fn error(
+        self,
+        into: &mut ReplyBuffer,
+        request: &Request,
+        error: ErrorCode,
+        message: &str,
+    ) {
+        if !self.chunks {
+            return simple(into, request, error);
+        }
+        let chunk = Chunk::Error {
+            error,
+            message: beginning(message),
+            offset: None,
+        };
+        self.chunk(into, request, true, &chunk);
+    }
+
+    /// Appends the reply to a read of `length` bytes, which `fill` brings. Where it does not bring them,
+    /// nothing is appended, and what it said is given back.
+    pub(crate) fn read<E>(
+        self,
+        into: &mut ReplyBuffer,
+        request: &Request,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let before = into.len();
+        if self.chunks {
+            let header = ChunkHeader {
+                flags: ChunkFlags::DONE,
+                kind: ChunkType::OFFSET_DATA,
+                cookie: request.cookie,
+                offset: request.offset,
+                length_bytes: 8 + length as u64,
+            };
+            header.encode(into, self.format);
+            into.put(&request.offset.to_be_bytes());
+        } else {
+            simple(into, request, ErrorCode(0));
+        }
+        let data = into.space(length);
+        let filled = fill(data);
+        if !matches!(filled, Ok(true)) {
+            into.truncate(before);
+        } else if self.chunks {
+            let piece = piece_bytes(request, length);
+            if data.chunks(piece).any(is_zero) {
+                let data = data.to_vec();
+                into.truncate(before);
+                self.read_with_holes(into, request, &data, piece);
+            }
+        }
+        filled
+    }
+
+    /// The data in runs of pieces, zeros as holes.
+    fn read_with_holes(self, into: &mut ReplyBuffer, request: &Request, data: &[u8], piece: usize) {
+        let mut at = 0;
+        while at < data.len() {
+            let is_hole = is_zero(&data[at..data.len().min(at + piece)]);
+            let run = data[at..].chunks(piece);
+            let length: usize = run
+                .take_while(|piece| is_zero(piece) == is_hole)
+                .map(<[u8]>::len)
+                .sum();
+            let offset = request.offset + at as u64;
+            let end = at + length;
+            let chunk = match is_hole {
+                true => Chunk::Hole {
+                    offset,
+                    // A read has at most 32 MiB.
+                    length_bytes: length as u32,
+                },
+                false => Chunk::Data {
+                    offset,
+                    data: &data[at..end],
+                },
+            };
+            self.chunk(into, request, end == data.len(), &chunk);
+            at = end;
+        }
+    }
+
+    /// Appends one context's answer to block status.
+    pub(crate) fn status(
+        self,
+        into: &mut ReplyBuffer,
+        request: &Request,
+        context_id: u32,
+        descriptors: Vec<Descriptor>,
+        is_last: bool,
+    ) {
+        let chunk = Chunk::Status {
+            context_id,
+            descriptors,
+        };
+        self.chunk(into, request, is_last, &chunk);
+    }
+
+    fn chunk(self, into: &mut ReplyBuffer, request: &Request, is_last: bool, chunk: &Chunk<'_>) {
+        let flags = match is_last {
+            true => ChunkFlags::DONE,
+            false => ChunkFlags::empty(),
+        };
+        chunk.encode(into, self.format, flags, (request.cookie, request.offset));
+    }
+}
+
+fn simple(into: &mut ReplyBuffer, request: &Request, error: ErrorCode) {
+    let cookie = request.cookie;
+    into.put(&SimpleReply { error, cookie }.encode());
+}
+
+/// A reply that must not be in pieces is a hole only as a whole.
+fn piece_bytes(request: &Request, length: usize) -> usize {
+    match request.flags.contains(CommandFlags::DF) {
+        true => length.max(1),
+        false => HOLE_BYTES,
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // Pieces without a way out inside, which the compiler makes wide instructions of.
+    bytes
+        .chunks(256)
+        .all(|part| part.iter().fold(0, |sum, byte| sum | byte) == 0)
+}
+
+/// As much of a message as an error chunk may have.
+fn beginning(message: &str) -> &str {
+    let mut end = message.len().min(MAX_STRING_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use nbd_wire::Command;
+
+    use super::*;
+
+    const FORM: ReplyForm = ReplyForm {
+        chunks: true,
+        format: RequestFormat::Compact,
+    };
+
+    fn request(flags: CommandFlags) -> Request {
+        Request {
+            flags,
+            command: Command::READ,
+            cookie: 5,
+            offset: 1 << 20,
+            length_bytes: 0,
+        }
+    }
+
+    /// The offsets, lengths and kinds of the chunks that answer a read of this data.
+    fn chunks_for(data: &[u8], flags: CommandFlags) -> Vec<(u64, u64, bool)> {
+        let mut buffer = ReplyBuffer::default();
+        let fill = |space: &mut [u8]| {
+            space.copy_from_slice(data);
+            Ok::<_, Infallible>(true)
+        };
+        let filled = FORM.read(&mut buffer, &request(flags), data.len(), fill);
+        assert_eq!(filled, Ok(true));
+        let mut found = Vec::new();
+        let mut left = buffer.as_slice();
+        while !left.is_empty() {
+            let (header, rest) = left.split_at(20);
+            let header = ChunkHeader::decode(header, FORM.format).unwrap();
+            let (payload, rest) = rest.split_at(header.length_bytes as usize);
+            assert_eq!(header.flags.contains(ChunkFlags::DONE), rest.is_empty());
+            found.push(match Chunk::decode(header.kind, payload).unwrap() {
+                Chunk::Data { offset, data: part } => {
+                    let start = (offset - (1 << 20)) as usize;
+                    assert_eq!(part, &data[start..start + part.len()]);
+                    (offset, part.len() as u64, false)
+                }
+                Chunk::Hole {
+                    offset,
+                    length_bytes,
+                } => (offset, length_bytes.into(), true),
+                other => panic!("{other:?}"),
+            });
+            left = rest;
+        }
+        found
+    }
+
+    #[test]
+    fn zeros_are_holes() {
+        let base = 1 << 20;
+        let none = CommandFlags::empty();
+        assert_eq!(chunks_for(&[0; 4096], none), [(base, 4096, true)]);
+        assert_eq!(chunks_for(&[1; 4096], none), [(base, 4096, false)]);
+        let mut mixed = vec![0; 300_000];
+        mixed[70_000] = 1;
+        let expected = [
+            (base, 65536, true),
+            (base + 65536, 65536, false),
+            (base + 131_072, 168_928, true),
+        ];
+        assert_eq!(chunks_for(&mixed, none), expected);
+        let whole = [(base, 300_000, false)];
+        assert_eq!(chunks_for(&mixed, CommandFlags::DF), whole);
+        let zeros = vec![0; 300_000];
+        assert_eq!(
+            chunks_for(&zeros, CommandFlags::DF),
+            [(base, 300_000, true)]
+        );
+    }
+
+    #[test]
+    fn a_read_that_does_not_come_leaves_nothing_behind() {
+        let mut buffer = ReplyBuffer::default();
+        buffer.put(b"before");
+        let missed = FORM.read(&mut buffer, &request(CommandFlags::empty()), 512, |_| {
+            Ok::<_, Infallible>(false)
+        });
+        assert_eq!(missed, Ok(false));
+        assert_eq!(buffer.as_slice(), b"before");
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_letters() {
+        let long = "ä".repeat(3000);
+        assert_eq!(beginning(&long).len(), MAX_STRING_BYTES);
+        let odd = format!("x{long}");
+        assert_eq!(beginning(&odd).len(), MAX_STRING_BYTES - 1);
+    }
+}

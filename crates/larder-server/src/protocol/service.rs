@@ -1,0 +1,85 @@
+//! One connection from beginning to end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::Log;
+
+use super::handshake::{Agreed, Handshake};
+use super::input::Input;
+use super::output::Output;
+use super::session::Session;
+use super::tls::TlsSettings;
+use super::transport::{self, Receiver};
+use crate::exports::Exports;
+use crate::stream::Stream;
+
+/// How long a peer may take to notice that a connection has ended.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What connections are served.
+pub(crate) struct Service {
+    /// What can be had.
+    pub(crate) exports: Arc<Exports>,
+    /// Encryption, where it is offered.
+    pub(crate) tls: Option<TlsSettings>,
+    /// How long a client may take to choose its export.
+    pub(crate) handshake_timeout: Duration,
+    /// Where errors are told.
+    pub(crate) log: Arc<dyn Log>,
+}
+
+impl Service {
+    /// Serves one connection until it ends, on the calling thread.
+    pub(crate) fn serve(&self, stream: Stream) {
+        let (mut receiver, mut sender) = transport::split(stream);
+        let handshake =
+            Handshake::new(&mut receiver, &mut sender, &self.exports, self.tls.as_ref());
+        let agreed = handshake.run_within(self.handshake_timeout);
+        match agreed {
+            Ok(Some(agreed)) => {
+                let output = Output::new(sender);
+                receiver = self.transmit(agreed, receiver, &output);
+                sender = output.into_sender();
+            }
+            Ok(None) => {}
+            Err(error) => self.tell(&error),
+        }
+        if receiver.limit(Some(GOODBYE)).is_ok() {
+            sender.finish();
+            drain(&mut receiver);
+        }
+    }
+
+    /// Serves the requests of a client, and lets it leave.
+    fn transmit(&self, agreed: Agreed, receiver: Receiver, output: &Output) -> Receiver {
+        let session = Session {
+            client: agreed.client,
+            terms: agreed.terms,
+            allowed: agreed.allowed,
+            log: &*self.log,
+        };
+        let mut input = Input::new(receiver);
+        session.serve(&mut input, output);
+        input.into_receiver()
+    }
+
+    fn tell(&self, error: &io::Error) {
+        if self.log.verbose() {
+            self.log.debug(&format!("a handshake ended: {error}"));
+        }
+    }
+}
+
+/// Receives what still comes, or else closing the socket could take from the peer what it has
+/// not read yet. Within limits: a peer that goes on sending is not waited for.
+fn drain(receiver: &mut Receiver) {
+    let mut buffer = vec![0; 64 << 10];
+    for _ in 0..64 {
+        match receiver.receive(&mut buffer) {
+            Ok(count) if count > 0 => {}
+            _ => return,
+        }
+    }
+}

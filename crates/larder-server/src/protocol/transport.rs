@@ -1,0 +1,265 @@
+//! The two halves of a connection, encrypted or not.
+//!
+//! One thread receives; any thread sends, one at a time. With TLS both halves share one session
+//! behind a lock that is never held while a socket is waited for, so that a peer which does not
+//! read cannot stop what it sends from being read. What the session itself has to say (alerts, key
+//! updates) goes out with the next reply.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::stream::Stream;
+
+/// Ciphertext that is gathered before it is sent.
+const CIPHERTEXT_BYTES: usize = 256 << 10;
+/// What is read from the socket at once when it is encrypted.
+const ENCRYPTED_READ_BYTES: usize = 64 << 10;
+
+/// The receiving half.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    stream: Arc<Stream>,
+    tls: Option<TlsReceiver>,
+    /// Until when everything must have been received, if there is a limit.
+    deadline: Option<Instant>,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    stream: Arc<Stream>,
+    tls: Option<Arc<Mutex<ServerConnection>>>,
+    ciphertext: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct TlsReceiver {
+    session: Arc<Mutex<ServerConnection>>,
+    /// Received and not yet taken by the session: from `start` to `end`.
+    raw: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+/// The halves of an unencrypted connection.
+pub(crate) fn split(stream: Stream) -> (Receiver, Sender) {
+    let stream = Arc::new(stream);
+    let receiver = Receiver {
+        stream: Arc::clone(&stream),
+        tls: None,
+        deadline: None,
+    };
+    let sender = Sender {
+        stream,
+        tls: None,
+        ciphertext: Vec::new(),
+    };
+    (receiver, sender)
+}
+
+/// Turns both halves to TLS, by the handshake that the client now begins.
+pub(crate) fn start_tls(
+    receiver: &mut Receiver,
+    sender: &mut Sender,
+    config: Arc<ServerConfig>,
+) -> io::Result<()> {
+    let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+    while session.is_handshaking() {
+        let result = session.complete_io(&mut Handshaking(receiver));
+        result.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))?;
+    }
+    let session = Arc::new(Mutex::new(session));
+    receiver.tls = Some(TlsReceiver {
+        session: Arc::clone(&session),
+        raw: vec![0; ENCRYPTED_READ_BYTES].into_boxed_slice(),
+        start: 0,
+        end: 0,
+    });
+    sender.tls = Some(session);
+    Ok(())
+}
+
+/// The socket during the TLS handshake, each read of which keeps to the deadline.
+struct Handshaking<'r>(&'r mut Receiver);
+
+impl Read for Handshaking<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.receive_raw(buffer)
+    }
+}
+
+impl Write for Handshaking<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0.stream).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Receiver {
+    /// From now on everything must be there within `limit`, or, without one, may take its time. Sends are bound by
+    /// the same limit, each for itself.
+    pub(crate) fn limit(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.deadline = limit.map(|limit| Instant::now() + limit);
+        self.stream.set_write_timeout(limit)?;
+        self.stream.set_read_timeout(limit)
+    }
+
+    /// Receives what there is, at least one byte; 0 at the end of the connection.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(tls) = &mut self.tls {
+                if let Some(count) = tls.take_plaintext(buffer)? {
+                    return Ok(count);
+                }
+                let mut raw = std::mem::take(&mut tls.raw);
+                let received = self.receive_raw(&mut raw);
+                if let Some(tls) = &mut self.tls {
+                    tls.raw = raw;
+                    (tls.start, tls.end) = (0, received?);
+                    if tls.end == 0 {
+                        return Ok(0);
+                    }
+                }
+            } else {
+                return self.receive_raw(buffer);
+            }
+        }
+    }
+
+    /// Fills the buffer. False at the end of the connection before the first byte; an end after it is an error.
+    pub(crate) fn receive_exactly(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.receive(&mut buffer[filled..])? {
+                0 if filled == 0 => return Ok(false),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => filled += count,
+            }
+        }
+        Ok(true)
+    }
+
+    fn receive_raw(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(deadline) = self.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                self.stream.set_read_timeout(Some(left))?;
+            }
+            match (&*self.stream).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl TlsReceiver {
+    /// What the session has for the reader, None if it needs more from the socket.
+    fn take_plaintext(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut session = lock(&self.session);
+        loop {
+            match session.reader().read(buffer) {
+                Ok(count) => return Ok(Some(count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // An end without the notice that TLS has for it.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
+                Err(error) => return Err(error),
+            }
+            if self.start == self.end {
+                return Ok(None);
+            }
+            let mut raw = &self.raw[self.start..self.end];
+            let taken = session.read_tls(&mut raw)?;
+            self.start += taken;
+            let processed = session.process_new_packets();
+            processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if taken == 0 {
+                return Ok(Some(0));
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Sends all parts, in order.
+    pub(crate) fn send(&mut self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        match &self.tls {
+            None => send_plain(&self.stream, parts),
+            Some(session) => {
+                let session = Arc::clone(session);
+                let sent = parts
+                    .iter()
+                    .try_for_each(|part| self.encrypt(&session, part));
+                sent.and_then(|()| self.send_ciphertext())
+            }
+        }
+    }
+
+    fn encrypt(&mut self, session: &Mutex<ServerConnection>, part: &[u8]) -> io::Result<()> {
+        let mut left = part;
+        while !left.is_empty() {
+            if self.ciphertext.len() >= CIPHERTEXT_BYTES {
+                self.send_ciphertext()?;
+            }
+            let mut session = lock(session);
+            let taken = session.writer().write(left)?;
+            left = &left[taken..];
+            while session.wants_write() {
+                session.write_tls(&mut self.ciphertext)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_ciphertext(&mut self) -> io::Result<()> {
+        let sent = send_plain(&self.stream, &mut [IoSlice::new(&self.ciphertext)]);
+        self.ciphertext.clear();
+        sent
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(crate) fn finish(&mut self) {
+        if let Some(session) = self.tls.clone() {
+            let mut session = lock(&session);
+            session.send_close_notify();
+            // The peer may be gone already.
+            let _ = session.write_tls(&mut self.ciphertext);
+            drop(session);
+            let _ = self.send_ciphertext();
+        }
+        self.stream.shutdown_write();
+    }
+
+    /// Ends both directions at once, whoever waits for them.
+    pub(crate) fn abort(&self) {
+        self.stream.shutdown_both();
+    }
+}
+
+fn send_plain(stream: &Stream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        let mut socket = stream;
+        match socket.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut parts, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A session is whole after a panic too: each call leaves it so.
+fn lock(session: &Mutex<ServerConnection>) -> MutexGuard<'_, ServerConnection> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
