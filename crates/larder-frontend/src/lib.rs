@@ -1,1 +1,27 @@
-//! What the filter and the server share.
+//! What Larder's front ends share, so that the filter and the server say and do the same.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `parameters`, `exports` | what may be typed about the cache and what it means |
+//! | `parser` | how sizes, numbers and booleans are typed |
+//! | `spelling` | what a misspelt parameter meant |
+//! | `cache_file` | where the cache file goes |
+//! | `maintenance` | the thread for background work |
+//! | `offer` | what a client is told that it may do |
+//! | `report` | the wording of what an operator is told |
+
+pub mod cache_file;
+pub mod exports;
+pub mod maintenance;
+pub mod offer;
+pub mod parameters;
+pub mod parser;
+pub mod report;
+pub mod spelling;
+
+pub use cache_file::CacheFile;
+pub use exports::Exports;
+pub use maintenance::Maintenance;
+pub use offer::Offer;
+pub use parameters::{Defaults, ParameterError, Parameters, Settings};
+pub use parser::{Parser, PlainParser};

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::thread;
 
 use larder::Config;
+use larder_frontend::report::one_line;
+use larder_frontend::{Exports, Offer};
 use nbdkit_filter::{
     BlockSize, Cache, Connection, Error, Extent, ExtentList, Fua, Next, Result, Zero, ZeroOptions,
     log,
 };
 
-use crate::identity::{Exports, volume_name};
-use crate::offer::{self, Offer};
+use crate::identity::volume_name;
+use crate::offer;
 use crate::origin::NextOrigin;
 use crate::report;
 use crate::running::Running;
@@ -49,7 +51,7 @@ impl Client {
     }
 
     fn offer(&self, next: &Next) -> Offer {
-        Offer::new(self.config().mode, &next.capabilities())
+        offer::offer(self.config().mode, &next.capabilities())
     }
 
     /// Says once that two names look like one disk.
@@ -114,7 +116,7 @@ impl Connection for Client {
     }
 
     fn can_fua(&self, next: &Next) -> Result<Fua> {
-        Ok(self.offer(next).fua)
+        Ok(offer::fua(self.offer(next).fua))
     }
 
     fn can_trim(&self, next: &Next) -> Result<bool> {
@@ -122,7 +124,7 @@ impl Connection for Client {
     }
 
     fn can_zero(&self, next: &Next) -> Result<Zero> {
-        Ok(self.offer(next).zero)
+        Ok(offer::zero(self.offer(next).zero))
     }
 
     fn can_fast_zero(&self, next: &Next) -> Result<bool> {
@@ -215,6 +217,6 @@ impl Drop for Client {
 
 /// The errno goes to the client and the message to the log.
 fn failed(error: larder::Error) -> Error {
-    let message = report::one_line(&error.to_string());
+    let message = one_line(&error.to_string());
     Error::new(error.errno(), format!("cache: {message}"))
 }

@@ -6,13 +6,13 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use larder_frontend::{Parameters, Parser, PlainParser, Settings};
 use nbdkit_filter::{Config, Error, Filter, OpenRequest, Result, ThreadModel, Value};
 
 use crate::client::Client;
-use crate::parameters::{Parameters, Parser, Settings, Taken};
-use crate::plausible;
 use crate::report;
 use crate::running::Running;
+use crate::spelling;
 
 /// The filter.
 #[derive(Default)]
@@ -32,25 +32,33 @@ impl Larder {
     }
 }
 
-/// nbdkit's own parsers. What they would surely refuse they do not get to see: see
-/// [`crate::plausible`].
+/// nbdkit's own parsers decide what is accepted, so that users may type what they always could. But
+/// they also print a line of their own when they refuse, which names neither the parameter nor
+/// what would be right. Texts that are surely wrong are therefore not shown to them, and get our
+/// one line.
 struct NbdkitParser;
 
 impl Parser for NbdkitParser {
     fn size(&self, text: &str) -> Option<u64> {
-        plausible::may_be_size(text)
+        PlainParser
+            .size(text)
+            .is_some()
             .then(|| nbdkit_filter::parse_size(text).ok())
             .flatten()
     }
 
     fn unsigned(&self, name: &str, text: &str) -> Option<u32> {
-        plausible::may_be_unsigned(text)
+        PlainParser
+            .unsigned(name, text)
+            .is_some()
             .then(|| nbdkit_filter::parse_unsigned(name, text).ok())
             .flatten()
     }
 
     fn boolean(&self, text: &str) -> Option<bool> {
-        plausible::may_be_boolean(text)
+        PlainParser
+            .boolean(text)
+            .is_some()
             .then(|| nbdkit_filter::parse_bool(text).ok())
             .flatten()
     }
@@ -90,11 +98,13 @@ TMPDIR                       Environment: where the cache file goes
 
     fn config(&mut self, key: &str, value: Value<'_>) -> Result<Config> {
         let value = value.path().as_os_str();
-        match self.parameters.set(key, value, &NbdkitParser) {
-            Ok(Taken::Ours) => Ok(Config::Taken),
-            Ok(Taken::Next) => Ok(Config::PassOn),
-            Err(error) => Err(Error::invalid(error.to_string())),
+        if spelling::is_for_next(key) {
+            return Ok(Config::PassOn);
         }
+        self.parameters
+            .set(key, value, &NbdkitParser)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(Config::Taken)
     }
 
     fn config_complete(&mut self) -> Result<()> {
@@ -142,7 +152,7 @@ TMPDIR                       Environment: where the cache file goes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spelling::NAMES;
+    use larder_frontend::spelling::NAMES;
 
     #[test]
     fn help_and_manual_name_every_parameter() {

@@ -8,30 +8,6 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 
-/// Which exports are one volume (`cache-exports`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Exports {
-    /// Each export name is a volume.
-    #[default]
-    Separate,
-    /// All names are one volume.
-    Shared,
-    /// Each connection has a volume of its own, which ends with it.
-    Connection,
-}
-
-impl Exports {
-    /// The meaning of a word a user typed.
-    pub(crate) fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "separate" => Some(Self::Separate),
-            "shared" => Some(Self::Shared),
-            "connection" => Some(Self::Connection),
-            _ => None,
-        }
-    }
-}
-
 /// The name of the volume of an export. Names are UTF-8, as the protocol wants them, but nobody has
 /// checked; two different ones stay different here whatever their bytes are.
 pub(crate) fn volume_name(export_name: &CStr) -> String {
@@ -85,15 +61,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-
-    #[test]
-    fn words_name_the_three_choices() {
-        assert_eq!(Exports::from_word("separate"), Some(Exports::Separate));
-        assert_eq!(Exports::from_word("shared"), Some(Exports::Shared));
-        assert_eq!(Exports::from_word("connection"), Some(Exports::Connection));
-        assert_eq!(Exports::from_word("Shared"), None);
-        assert_eq!(Exports::from_word(""), None);
-    }
 
     #[test]
     fn different_export_names_are_different_volumes() {

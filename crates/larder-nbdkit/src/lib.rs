@@ -1,29 +1,25 @@
 //! Larder as a filter for stock nbdkit, in place of its `cache` filter.
 //!
-//! nbdkit loads this library and calls [`filter::Larder`]. The engine is the crate `larder`, and
-//! everything that talks to nbdkit is the crate `nbdkit-filter`; what is decided here:
+//! nbdkit loads this library and calls [`filter::Larder`]. The engine is the crate `larder`,
+//! everything that talks to nbdkit is the crate `nbdkit-filter`, and what other front ends of Larder
+//! share is the crate `larder-frontend`; what is decided here:
 //!
 //! | file | decides |
 //! |---|---|
-//! | `parameters` | what may be typed and what it means |
-//! | `spelling` | whose a parameter is, and what a misspelt one meant |
+//! | `spelling` | whose a parameter is |
 //! | `identity` | which clients share one volume |
 //! | `filter` | what happens once: parameters, start, end |
 //! | `running` | the cache file, the cache, what is told at the end |
-//! | `maintenance` | the thread for background work |
 //! | `client` | what happens for one client |
-//! | `offer` | what a client is told that it may do |
+//! | `offer` | what a client is told that it may do, in nbdkit's words |
 //! | `origin` | the plugin as the engine sees it |
 //! | `report` | how the engine's messages reach nbdkit's log |
 
 mod client;
 mod filter;
 mod identity;
-mod maintenance;
 mod offer;
 mod origin;
-mod parameters;
-mod plausible;
 mod report;
 mod running;
 mod spelling;

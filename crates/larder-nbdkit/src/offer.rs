@@ -1,65 +1,33 @@
-//! What a client is offered, from the mode and from what the plugin can do.
-//!
-//! In writeback and unsafe mode a change ends in the cache, so most of what a plugin lacks can be
-//! offered all the same. In writethrough mode the plugin answers for itself. On a connection that
-//! may not write, nothing that changes is offered, and flush only if the plugin has it.
+//! What a client is offered and what our requests keep to, in nbdkit's words.
 
 use larder::{Mode, RequestLimits};
+use larder_frontend::Offer;
 use nbdkit_filter::{BlockSize, Capabilities, Fua, Zero};
 
-/// What a client is offered on one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    /// Flush.
-    pub(crate) flush: bool,
-    /// Force unit access.
-    pub(crate) fua: Fua,
-    /// Trim.
-    pub(crate) trim: bool,
-    /// Zero.
-    pub(crate) zero: Zero,
-    /// Zero that is refused where it would be slow.
-    pub(crate) fast_zero: bool,
+use crate::origin;
+
+/// What `mode` makes of a plugin that can do `plugin`.
+pub(crate) fn offer(mode: Mode, plugin: &Capabilities) -> Offer {
+    let capabilities = larder::Capabilities {
+        // nbdkit has it for a plugin without a zero of its own as well: to refuse is fast.
+        fast_zero: plugin.fast_zero,
+        ..origin::capabilities(plugin, false)
+    };
+    Offer::new(mode, &capabilities)
 }
 
-impl Offer {
-    /// What `mode` makes of a plugin that can do `plugin`.
-    pub(crate) fn new(mode: Mode, plugin: &Capabilities) -> Self {
-        if !plugin.write {
-            return Self {
-                flush: plugin.flush,
-                fua: Fua::None,
-                trim: false,
-                zero: Zero::None,
-                fast_zero: false,
-            };
-        }
-        match mode {
-            Mode::Writeback => Self {
-                // Without a plugin's flush it means written back.
-                flush: true,
-                fua: Fua::Native,
-                trim: plugin.trim,
-                zero: Zero::Native,
-                fast_zero: true,
-            },
-            Mode::Unsafe => Self {
-                flush: true,
-                fua: Fua::Native,
-                // It is a zero in the cache.
-                trim: true,
-                zero: Zero::Native,
-                fast_zero: true,
-            },
-            Mode::Writethrough => Self {
-                flush: plugin.flush,
-                fua: plugin.fua,
-                trim: plugin.trim,
-                zero: Zero::Native,
-                fast_zero: plugin.fast_zero,
-            },
-        }
+/// How durable requests are offered.
+pub(crate) fn fua(offered: larder::Fua) -> Fua {
+    match offered {
+        larder::Fua::None => Fua::None,
+        larder::Fua::Emulated => Fua::Emulate,
+        larder::Fua::Native => Fua::Native,
     }
+}
+
+/// How zero requests are offered: where they are, as requests of their own.
+pub(crate) fn zero(offered: bool) -> Zero {
+    if offered { Zero::Native } else { Zero::None }
 }
 
 /// The block size constraints a client is told, for blocks of `block_bytes` over a plugin that
@@ -105,65 +73,29 @@ pub(crate) fn request_limits(plugin: Option<BlockSize>) -> RequestLimits {
 mod tests {
     use super::*;
 
-    const BARE: Capabilities = Capabilities {
-        write: true,
-        flush: false,
-        rotational: false,
-        trim: false,
-        zero: Zero::Emulate,
-        fast_zero: false,
-        extents: false,
-        fua: Fua::None,
-        multi_conn: false,
-        cache: nbdkit_filter::Cache::None,
-    };
-
     #[test]
-    fn writeback_offers_flush_and_fua_over_a_plugin_without() {
-        let offer = Offer::new(Mode::Writeback, &BARE);
-        assert!(offer.flush && offer.fast_zero && !offer.trim);
-        assert_eq!((offer.fua, offer.zero), (Fua::Native, Zero::Native));
-    }
-
-    #[test]
-    fn unsafe_offers_trim_over_a_plugin_without() {
-        let offer = Offer::new(Mode::Unsafe, &BARE);
-        assert!(offer.flush && offer.fast_zero && offer.trim);
-        assert_eq!((offer.fua, offer.zero), (Fua::Native, Zero::Native));
-    }
-
-    #[test]
-    fn writethrough_offers_what_the_plugin_has() {
-        let offer = Offer::new(Mode::Writethrough, &BARE);
-        assert!(!offer.flush && !offer.fast_zero && !offer.trim);
-        assert_eq!((offer.fua, offer.zero), (Fua::None, Zero::Native));
-        let rich = Capabilities {
-            flush: true,
-            trim: true,
-            fast_zero: true,
-            fua: Fua::Emulate,
-            ..BARE
-        };
-        let offer = Offer::new(Mode::Writethrough, &rich);
-        assert!(offer.flush && offer.fast_zero && offer.trim);
-        assert_eq!(offer.fua, Fua::Emulate);
-    }
-
-    #[test]
-    fn without_write_nothing_that_changes_is_offered() {
-        for mode in [Mode::Writeback, Mode::Writethrough, Mode::Unsafe] {
-            for flush in [false, true] {
-                let plugin = Capabilities {
-                    write: false,
-                    flush,
-                    ..BARE
-                };
-                let offer = Offer::new(mode, &plugin);
-                assert!(!offer.trim && !offer.fast_zero);
-                assert_eq!((offer.fua, offer.zero), (Fua::None, Zero::None));
-                assert_eq!(offer.flush, flush);
-            }
+    fn writethrough_offers_what_nbdkit_says_of_the_plugin() {
+        for fast_zero in [false, true] {
+            let plugin = Capabilities {
+                write: true,
+                zero: Zero::Emulate,
+                fast_zero,
+                fua: Fua::Emulate,
+                ..Capabilities::default()
+            };
+            let offer = offer(Mode::Writethrough, &plugin);
+            assert_eq!(offer.fast_zero, fast_zero);
+            assert_eq!(
+                (fua(offer.fua), zero(offer.zero)),
+                (Fua::Emulate, Zero::Native)
+            );
         }
+    }
+
+    #[test]
+    fn a_read_only_plugin_is_offered_without_zero_and_fua() {
+        let offer = offer(Mode::Writeback, &Capabilities::default());
+        assert_eq!((fua(offer.fua), zero(offer.zero)), (Fua::None, Zero::None));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl NextOrigin {
 }
 
 /// The engine's view of what the next layer can do.
-fn capabilities(next: &nbdkit_filter::Capabilities, parallel: bool) -> Capabilities {
+pub(crate) fn capabilities(next: &nbdkit_filter::Capabilities, parallel: bool) -> Capabilities {
     // An emulated zero writes zeros, which the engine does in larger pieces.
     let zero = next.zero == Zero::Native;
     Capabilities {

@@ -1,23 +1,19 @@
 //! What exists once the parameters are known: the cache, its thread, and the names seen.
 
-use std::env;
 use std::ffi::CStr;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use larder::cache_file::TemporaryFile;
 use larder::{Cache, SystemClock, Volume};
+use larder_frontend::report::{discarded, lost, stats_line};
+use larder_frontend::{CacheFile, Exports, Maintenance, Settings};
 use nbdkit_filter::{Error, Result, log};
 
 use crate::debug_verbose;
-use crate::identity::{Exports, SeenNames, volume_name};
-use crate::maintenance::Maintenance;
-use crate::parameters::Settings;
+use crate::identity::{SeenNames, volume_name};
 use crate::report::{self, NbdkitLog};
 
-/// Where the cache file goes when TMPDIR says nothing.
-const DEFAULT_DIRECTORY: &str = "/var/tmp";
+/// What this front end calls the origin.
+const ORIGIN: &str = "the plugin";
 
 /// The cache and what belongs to it.
 pub(crate) struct Running {
@@ -33,26 +29,21 @@ pub(crate) struct Running {
 impl Running {
     /// Makes the cache file and the cache. With `background`, [`Running::start`] will be called.
     pub(crate) fn new(mut settings: Settings, background: bool) -> Result<Self> {
-        let directory = directory();
-        let refused = |error: io::Error| {
-            let told = no_cache_file(&directory, &error);
-            Error::new(error.raw_os_error().unwrap_or(0), told)
-        };
-        let file = TemporaryFile::create_in(&directory).map_err(refused)?;
-        let file_system_block_bytes = file.file_system_block_size().map_err(refused)?;
+        let made = CacheFile::create()
+            .map_err(|error| Error::new(error.errno(), format!("cache: {error}")))?;
         settings
-            .fit_file_system(file_system_block_bytes)
+            .fit_file_system(made.file_system_block_bytes)
             .map_err(|error| Error::invalid(error.to_string()))?;
         let mut config = settings.config;
         config.background = background;
         log::debug(&format!(
             "cache: cache file in {}, block size {}, mode {:?}, background {background}",
-            directory.display(),
+            made.directory.display(),
             config.block_bytes,
             config.mode
         ));
         let clock = Arc::new(SystemClock::default());
-        let cache = Cache::new(config, Box::new(file), clock, Arc::new(NbdkitLog))
+        let cache = Cache::new(config, Box::new(made.file), clock, Arc::new(NbdkitLog))
             .map_err(|error| Error::new(error.errno(), format!("cache: {error}")))?;
         Ok(Self {
             cache,
@@ -84,44 +75,17 @@ impl Running {
 
     /// Ends background work and tells what there is to tell. Every connection is gone.
     pub(crate) fn end(&self) {
-        self.maintenance.stop(&self.cache);
+        self.maintenance.stop(&self.cache, &NbdkitLog);
         if debug_verbose() {
-            log::debug(&report::stats_line(&self.cache.stats()));
+            let stats = stats_line(&self.cache.stats());
+            log::debug(&format!("cache: {stats}"));
         }
-        for message in report::farewell(self.cache.config().mode, &self.cache.leftovers()) {
-            log::error(&message);
+        let (mode, leftovers) = (self.cache.config().mode, self.cache.leftovers());
+        if let Some(message) = discarded(mode, &leftovers, ORIGIN) {
+            report::warning(&message);
         }
-    }
-}
-
-/// One line with the directory, the reason and what to do.
-fn no_cache_file(directory: &Path, error: &io::Error) -> String {
-    let directory = report::one_line(&directory.display().to_string());
-    let reason = report::reason(error);
-    format!(
-        "cache: cannot make the cache file in {directory}: {reason}; \
-         TMPDIR must be a directory that can be written"
-    )
-}
-
-/// An empty TMPDIR is no directory and counts as none given.
-fn directory() -> PathBuf {
-    env::var_os("TMPDIR")
-        .filter(|directory| !directory.is_empty())
-        .map_or_else(|| PathBuf::from(DEFAULT_DIRECTORY), PathBuf::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_directory_is_told_with_path_and_reason() {
-        let error = io::Error::from_raw_os_error(2);
-        assert_eq!(
-            no_cache_file(Path::new("/no/such"), &error),
-            "cache: cannot make the cache file in /no/such: No such file or directory; \
-             TMPDIR must be a directory that can be written"
-        );
+        for message in lost(mode, &leftovers, ORIGIN) {
+            log::error(&format!("cache: {message}"));
+        }
     }
 }

@@ -6,106 +6,11 @@
 //! plugin accepts any parameter. Names elsewhere are left alone unless they are one slip away from
 //! one of ours; `cachemode` (nocache), `cow-on-cache` (cow) and the like go on down.
 
-/// The parameters this filter has.
-pub(crate) const NAMES: [&str; 8] = [
-    "cache",
-    "cache-min-block-size",
-    "cache-max-size",
-    "cache-high-threshold",
-    "cache-low-threshold",
-    "cache-on-read",
-    "cache-exports",
-    "cache-dirty-age",
-];
+use larder_frontend::spelling::{NAMES, PREFIX, meant, normal};
 
-/// Words that tell what somebody meant when the letters do not.
-const HINTS: [(&str, &str); 10] = [
-    ("mode", "cache"),
-    ("write", "cache"),
-    ("unsafe", "cache"),
-    ("block", "cache-min-block-size"),
-    ("high", "cache-high-threshold"),
-    ("low", "cache-low-threshold"),
-    ("size", "cache-max-size"),
-    ("read", "cache-on-read"),
-    ("export", "cache-exports"),
-    ("age", "cache-dirty-age"),
-];
-
-/// Slips that are forgiven in a name that begins like one of ours.
-const FAR: usize = 3;
-/// Slips that are forgiven in a name that begins like nobody's.
-const NEAR: usize = 2;
-
-/// Whose a parameter is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Ours, by this name.
-    Ours(&'static str),
-    /// Ours, but there is none of that name; the nearest that there is.
-    Misspelt(Option<&'static str>),
-    /// For the next filter or the plugin.
-    Next,
-}
-
-/// Whose the parameter `key` is.
-pub(crate) fn owner(key: &str) -> Owner {
-    if let Some(name) = NAMES.into_iter().find(|name| *name == key) {
-        return Owner::Ours(name);
-    }
-    let key = key.to_ascii_lowercase().replace(['_', '.'], "-");
-    let (short, long) = NAMES.split_at(1);
-    let (nearest, slips) = nearest(&key, long);
-    if key.starts_with("cache-") {
-        return Owner::Misspelt((slips <= FAR).then_some(nearest).or_else(|| hinted(&key)));
-    }
-    if slips <= NEAR {
-        return Owner::Misspelt(Some(nearest));
-    }
-    // So short a name has many honest neighbours; only a slip that adds nothing counts.
-    let (nearest, slips) = self::nearest(&key, short);
-    if slips <= 1 && key.len() <= nearest.len() {
-        return Owner::Misspelt(Some(nearest));
-    }
-    Owner::Next
-}
-
-fn hinted(key: &str) -> Option<&'static str> {
-    HINTS
-        .into_iter()
-        .find_map(|(word, name)| key.contains(word).then_some(name))
-}
-
-fn nearest(key: &str, names: &[&'static str]) -> (&'static str, usize) {
-    let mut best = ("", usize::MAX);
-    for &name in names {
-        let slips = slips(key.as_bytes(), name.as_bytes());
-        if slips < best.1 {
-            best = (name, slips);
-        }
-    }
-    best
-}
-
-/// The least number of slips (a letter missing, added or wrong, or two swapped) between two names.
-fn slips(typed: &[u8], meant: &[u8]) -> usize {
-    let mut two_above = vec![0; meant.len() + 1];
-    let mut above: Vec<usize> = (0..=meant.len()).collect();
-    for (row, letter) in typed.iter().enumerate() {
-        let mut current = vec![row + 1; meant.len() + 1];
-        for (column, wanted) in meant.iter().enumerate() {
-            let replaced = above[column] + usize::from(letter != wanted);
-            let mut least = replaced.min(above[column + 1] + 1).min(current[column] + 1);
-            let swapped =
-                row > 0 && column > 0 && typed[row - 1] == *wanted && meant[column - 1] == *letter;
-            if swapped {
-                least = least.min(two_above[column - 1] + 1);
-            }
-            current[column + 1] = least;
-        }
-        two_above = std::mem::replace(&mut above, current);
-    }
-    above[meant.len()]
+/// Whether the parameter `key` is for the next filter or the plugin.
+pub(crate) fn is_for_next(key: &str) -> bool {
+    !NAMES.contains(&key) && !normal(key).starts_with(PREFIX) && meant(key).is_none()
 }
 
 #[cfg(test)]
@@ -115,45 +20,27 @@ mod tests {
     #[test]
     fn each_name_is_ours() {
         for name in NAMES {
-            assert_eq!(owner(name), Owner::Ours(name));
+            assert!(!is_for_next(name), "{name}");
         }
     }
 
     #[test]
-    fn slips_in_our_names_find_the_name() {
-        for (typed, meant) in [
-            ("cache-max-sise", "cache-max-size"),
-            ("cache_max_size", "cache-max-size"),
-            ("cache.max.size", "cache-max-size"),
-            ("Cache-Max-Size", "cache-max-size"),
-            ("cache-maxsize", "cache-max-size"),
-            ("cache-size", "cache-max-size"),
-            ("cachemax-size", "cache-max-size"),
-            ("cahce-max-size", "cache-max-size"),
-            ("ache-max-size", "cache-max-size"),
-            ("cache-min-blocksize", "cache-min-block-size"),
-            ("cache-block-size", "cache-min-block-size"),
-            ("cache-hi-threshold", "cache-high-threshold"),
-            ("cache-high", "cache-high-threshold"),
-            ("cache-low-treshold", "cache-low-threshold"),
-            ("cache-on-reads", "cache-on-read"),
-            ("cache-read", "cache-on-read"),
-            ("cache-export", "cache-exports"),
-            ("cache-dirtyage", "cache-dirty-age"),
-            ("cache_mode", "cache"),
-            ("cache-writethrough", "cache"),
-            ("cahce", "cache"),
-            ("cach", "cache"),
-            ("CACHE", "cache"),
+    fn slips_in_our_names_are_ours() {
+        for typed in [
+            "cahce-max-size",
+            "cache_max_size",
+            "cachemax-size",
+            "cahce",
+            "CACHE",
         ] {
-            assert_eq!(owner(typed), Owner::Misspelt(Some(meant)), "{typed}");
+            assert!(!is_for_next(typed), "{typed}");
         }
     }
 
     #[test]
     fn an_unknown_name_under_our_prefix_is_nobodys() {
         for typed in ["cache-foo", "cache_", "cache-compression", "cache-é"] {
-            assert_eq!(owner(typed), Owner::Misspelt(None), "{typed}");
+            assert!(!is_for_next(typed), "{typed}");
         }
     }
 
@@ -186,17 +73,7 @@ mod tests {
             "retry-delay",
             "origin-cache-max-size",
         ] {
-            assert_eq!(owner(theirs), Owner::Next, "{theirs}");
+            assert!(is_for_next(theirs), "{theirs}");
         }
-    }
-
-    #[test]
-    fn slips_are_counted_both_ways() {
-        assert_eq!(slips(b"", b"cache"), 5);
-        assert_eq!(slips(b"cache", b""), 5);
-        assert_eq!(slips(b"cache", b"cache"), 0);
-        assert_eq!(slips(b"cahce", b"cache"), 1);
-        assert_eq!(slips(b"sache", b"cache"), 1);
-        assert_eq!(slips(b"cachee", b"cache"), 1);
     }
 }

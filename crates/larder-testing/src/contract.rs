@@ -12,6 +12,15 @@ use crate::violation::Violations;
 
 thread_local! {
     static SERVED: Cell<Option<u64>> = const { Cell::new(None) };
+    static MAY_ASK: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Runs `request`, during which this thread must not call an origin.
+pub fn without_origin<T>(request: impl FnOnce() -> T) -> T {
+    let before = MAY_ASK.replace(false);
+    let result = request();
+    MAY_ASK.set(before);
+    result
 }
 
 /// Runs `request` as that of the client whose origin connection has that number, so that a
@@ -78,6 +87,10 @@ impl Contract {
     pub fn begin(&self, terms: &Terms, call: &Call) -> InFlight<'_> {
         if let Some(breach) = allowed(&terms.capabilities, call).or_else(|| fits(terms, call)) {
             self.violations.record(format!("{breach}: {call:?}"));
+        }
+        if !MAY_ASK.get() {
+            self.violations
+                .record(format!("called by a request that was not to ask: {call:?}"));
         }
         if !terms.capabilities.parallel
             && SERVED.get().is_some_and(|served| served != call.connection)

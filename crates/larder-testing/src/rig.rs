@@ -6,11 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larder::{Cache, Config, Connection, Error, Volume};
+use larder::{Cache, CacheState, Config, Connection, Error, Volume};
 
 use crate::cache_file::CacheFileDouble;
 use crate::clock::ManualClock;
-use crate::contract::serving;
+use crate::contract::{serving, without_origin};
 use crate::holds::{DEADLINE, Hold, Holds};
 use crate::log::MemoryLog;
 use crate::origin::{OriginConnection, OriginDouble, OriginSettings};
@@ -56,6 +56,29 @@ impl Client {
     /// Writes without FUA.
     pub fn put(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.serve(|connection| connection.write(offset, data, false))
+    }
+
+    /// The same as [`Client::get`], if the cache has it; it must not ask the origin.
+    pub fn try_get(&self, offset: u64, length: usize) -> Result<Option<Vec<u8>>, Error> {
+        let mut bytes = vec![0x77; length];
+        let read = self.serve(|one| without_origin(|| one.try_read(offset, &mut bytes)))?;
+        Ok(read.then_some(bytes))
+    }
+
+    /// The same as [`Client::put`], if the cache takes it; it must not ask the origin.
+    pub fn try_put(&self, offset: u64, data: &[u8]) -> Result<bool, Error> {
+        self.serve(|one| without_origin(|| one.try_write(offset, data, false)))
+    }
+
+    /// What the cache holds: lengths and states. It must not ask the origin.
+    pub fn status(&self, offset: u64, length: u64) -> Vec<(u64, CacheState)> {
+        let status =
+            self.serve(|one| without_origin(|| one.cache_status(offset, length, usize::MAX)));
+        let extents = status.expect("a range within the volume");
+        extents
+            .iter()
+            .map(|extent| (extent.length, extent.state))
+            .collect()
     }
 
     /// Flushes.

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::origin::{Extent, ZeroOptions};
 use crate::present::Target;
+use crate::status::{self, CacheExtent};
 use crate::{Error, ErrorKind};
 use crate::{extents, flush, read, room, trim, unwritten, write, zero};
 
@@ -48,6 +49,11 @@ impl Connection {
         self.client.multi_conn()
     }
 
+    /// Whether changes are accepted.
+    pub fn can_write(&self) -> bool {
+        self.client.attached.capabilities.write
+    }
+
     /// Fills `buffer` from byte `offset`.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let length = buffer.len() as u64;
@@ -56,11 +62,42 @@ impl Connection {
         })
     }
 
+    /// Fills `buffer` from byte `offset` if the cache holds all of it, without asking the origin and
+    /// waiting for nothing but the cache file. `Ok(false)` if not: then the buffer holds anything, nothing
+    /// was counted, and [`Connection::read`] is the way. It may be false without need, as it is before
+    /// the connection's first request of another kind. Without [`crate::Config::background`], maintenance is
+    /// done here as in every request.
+    pub fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        let length = buffer.len() as u64;
+        self.at_once("read", offset, length, || {
+            Ok(read::try_read(
+                &self.client,
+                length,
+                Target::new(offset, buffer),
+            ))
+        })
+    }
+
     /// Writes `data` at byte `offset`; with `fua` it is durable on the origin on return (unsafe
     /// mode ignores it).
     pub fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
         self.change("write", offset, data.len() as u64, || {
             write::write(&self.client, offset, data, fua)
+        })
+    }
+
+    /// Does what [`Connection::write`] does if the cache can take all of it at once: without asking the origin,
+    /// and without waiting for room, a fetch, a range or a pass. `Ok(false)` if not: then nothing was
+    /// written, and [`Connection::write`] is the way. It may be false without need, as it is before the
+    /// connection's first request of another kind. In one rare case it does wait: if another request or the cache file
+    /// spoils a write that has begun, the rest of it is written as [`Connection::write`] would, so
+    /// that no part of a write is ever written twice. Without [`crate::Config::background`], maintenance
+    /// is done here as in every request.
+    pub fn try_write(&self, offset: u64, data: &[u8], fua: bool) -> Result<bool, Error> {
+        let length = data.len() as u64;
+        self.check_change("write", offset, length)?;
+        self.at_once("write", offset, length, || {
+            write::try_write(&self.client, offset, data, fua)
         })
     }
 
@@ -100,6 +137,21 @@ impl Connection {
         })
     }
 
+    /// What the cache holds of the range from `offset`, without asking the origin: neighbours of one state
+    /// are one extent, there are at most `most` of them (at least one), and they cover at least the
+    /// beginning of the range, never more than it; none for an empty range. Each byte's state is one that it
+    /// had during the call.
+    pub fn cache_status(
+        &self,
+        offset: u64,
+        length: u64,
+        most: usize,
+    ) -> Result<Vec<CacheExtent>, Error> {
+        self.request("cache status", offset, length, || {
+            Ok(status::status(&self.client.volume, offset, length, most))
+        })
+    }
+
     /// Leaves the volume. In writeback mode the last writable connection in use writes everything
     /// back first; what could not be written stays dirty, is logged by range, and is the error.
     /// The origin is not used any more after the return, whatever the result. A second call
@@ -128,7 +180,12 @@ impl Connection {
         length: u64,
         action: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        if !self.client.attached.capabilities.write {
+        self.check_change(what, offset, length)?;
+        self.request(what, offset, length, action)
+    }
+
+    fn check_change(&self, what: &str, offset: u64, length: u64) -> Result<(), Error> {
+        if !self.can_write() {
             return Err(Error::new(
                 ErrorKind::ReadOnly,
                 format!("{what} at {offset}: the origin is read-only on this connection"),
@@ -140,7 +197,7 @@ impl Connection {
                 format!("{what} of no bytes at {offset}"),
             ));
         }
-        self.request(what, offset, length, action)
+        Ok(())
     }
 
     fn request<R>(
@@ -150,19 +207,7 @@ impl Connection {
         length: u64,
         action: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let size = self.size;
-        if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(Error::new(
-                ErrorKind::OutOfRange,
-                format!("{what} of {length} bytes at {offset}: past the end at {size}"),
-            ));
-        }
-        if self.has_left.load(Ordering::Relaxed) {
-            return Err(Error::new(
-                ErrorKind::Origin,
-                format!("{what}: the connection has ended"),
-            ));
-        }
+        self.check(what, offset, length)?;
         if !self
             .client
             .volume
@@ -176,6 +221,42 @@ impl Connection {
                 ),
             ));
         }
+        self.run(what, action)
+    }
+
+    /// A request that does not wait. The first one may have to, for others who join.
+    fn at_once(
+        &self,
+        what: &str,
+        offset: u64,
+        length: u64,
+        action: impl FnOnce() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
+        self.check(what, offset, length)?;
+        if !self.client.attached.is_active() {
+            return Ok(false);
+        }
+        self.run(what, action)
+    }
+
+    fn check(&self, what: &str, offset: u64, length: u64) -> Result<(), Error> {
+        let size = self.size;
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(Error::new(
+                ErrorKind::OutOfRange,
+                format!("{what} of {length} bytes at {offset}: past the end at {size}"),
+            ));
+        }
+        if self.has_left.load(Ordering::Relaxed) {
+            return Err(Error::new(
+                ErrorKind::Origin,
+                format!("{what}: the connection has ended"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn run<R>(&self, what: &str, action: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let result = self.catching(what, action);
         if !self.client.store().config.background && !self.client.volume.is_poisoned() {
             self.catching("reclaim", || {

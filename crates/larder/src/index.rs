@@ -258,6 +258,38 @@ impl Index {
         found
     }
 
+    /// The lowest `most` blocks of those that [`Index::known_within`] gives.
+    pub(crate) fn lowest_known_within(
+        &self,
+        first: BlockNumber,
+        end: BlockNumber,
+        directory: &Directory,
+        most: usize,
+    ) -> Vec<BlockNumber> {
+        let mut found = Vec::new();
+        if end.0 - first.0 <= FEW_BLOCKS {
+            found = self.known_within(first, end, directory);
+        } else {
+            let range = first..end;
+            for shard in &self.shards {
+                let shard = sync::lock(shard);
+                let known = shard.known(directory);
+                found.extend(known.filter(|number| range.contains(number)));
+                drop(shard);
+                // A block is in one shard only, though perhaps twice.
+                if found.len() > 2 * most {
+                    found.sort_unstable();
+                    found.dedup();
+                    found.truncate(most);
+                }
+            }
+            found.sort_unstable();
+            found.dedup();
+        }
+        found.truncate(most);
+        found
+    }
+
     /// Whether no block is resident or pinned.
     pub(crate) fn is_empty(&self) -> bool {
         self.shards.iter().all(|shard| {

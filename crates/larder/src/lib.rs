@@ -15,6 +15,7 @@ pub mod log;
 pub mod origin;
 pub mod planted;
 pub mod stats;
+pub mod status;
 pub mod volume;
 
 mod attached;
@@ -57,4 +58,5 @@ pub use error::{Error, ErrorKind};
 pub use log::Log;
 pub use origin::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
 pub use stats::StatsSnapshot;
+pub use status::{CacheExtent, CacheState};
 pub use volume::Volume;

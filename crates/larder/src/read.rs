@@ -8,8 +8,8 @@
 use crate::Error;
 use crate::client::Client;
 use crate::pass_through::{self, Missing};
-use crate::present::{Target, copy_present};
-use crate::sector::Piece;
+use crate::present::{Target, copy_latched, copy_present};
+use crate::sector::{Mask, Piece};
 use crate::{fetch, room};
 
 /// The bytes of a read that are worked on at once, unless one block is larger.
@@ -23,7 +23,12 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
     let mut at = target.offset();
     while at < end {
         let stop = end.min((at / window + 1).saturating_mul(window));
-        let mut todo: Vec<Piece> = geometry.pieces(at, stop - at).collect();
+        client.check_poison()?;
+        // What is hit at once is not even listed.
+        let mut todo: Vec<Piece> = geometry
+            .pieces(at, stop - at)
+            .skip_while(|piece| read_unlocked(client, piece, &mut target))
+            .collect();
         while !todo.is_empty() {
             client.check_poison()?;
             todo = read_round(client, todo, &mut target)?;
@@ -50,8 +55,7 @@ fn read_round(
         let pin = client.volume.pin(piece.number);
         let sectors = copy_present(client, &pin, &piece, target)?;
         if sectors.is_empty() {
-            store.stats.hits.add(1);
-            store.trace(|| format!("read block {}: hit", piece.number.0));
+            count_hit(client, &piece);
         } else {
             missing.push(Missing {
                 pin,
@@ -77,9 +81,69 @@ fn read_round(
     read_stored(client, missing, target)
 }
 
+/// Reads `length` bytes into `target` if all of them are here. False if not, or if somebody is just
+/// taking them away; then nothing is counted.
+pub(crate) fn try_read(client: &Client, length: u64, mut target: Target<'_>) -> bool {
+    let geometry = client.volume.geometry();
+    let pieces = || geometry.pieces(target.offset(), length);
+    // Nothing is read in vain, nor counts as used twice, where a later block is missing.
+    if pieces().nth(1).is_some() && !pieces().all(|piece| is_present(client, &piece)) {
+        return false;
+    }
+    let (first, mut hits) = (target.offset(), 0);
+    for piece in geometry.pieces(first, length) {
+        if !copy_unlocked(client, &piece, &mut target)
+            && !copy_if_present(client, &piece, &mut target)
+        {
+            return false;
+        }
+        hits += 1;
+    }
+    let store = client.store();
+    store.stats.hits.add(hits);
+    store.trace(|| format!("read {hits} blocks at {first} at once: hit"));
+    true
+}
+
+/// Whether a piece is all here. Only a hint: nothing keeps it so.
+fn is_present(client: &Client, piece: &Piece) -> bool {
+    let volume = &client.volume;
+    let geometry = volume.geometry();
+    let directory = &volume.store().directory;
+    let state = volume
+        .index()
+        .peek(piece.number, geometry.full(), directory);
+    let absent = geometry.touched(piece) - state.valid;
+    absent.is_empty() || (absent - volume.zero_mask(piece.number)).is_empty()
+}
+
+fn copy_if_present(client: &Client, piece: &Piece, target: &mut Target<'_>) -> bool {
+    if !is_present(client, piece) {
+        return false;
+    }
+    let pin = client.volume.pin(piece.number);
+    let state = pin.latch_shared();
+    // What the cache file does not give back is for a read that may ask the origin.
+    copy_latched(&client.volume, &state, piece, target).is_ok_and(Mask::is_empty)
+}
+
+fn count_hit(client: &Client, piece: &Piece) {
+    let store = client.store();
+    store.stats.hits.add(1);
+    store.trace(|| format!("read block {}: hit", piece.number.0));
+}
+
+fn read_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> bool {
+    let is_hit = copy_unlocked(client, piece, target);
+    if is_hit {
+        count_hit(client, piece);
+    }
+    is_hit
+}
+
 /// The short way to a hit: what the slot held under the shard's lock is read without any lock or
 /// pin, and counts if nobody wrote to the slot meanwhile. False if the long way is needed.
-fn read_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> bool {
+fn copy_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> bool {
     let volume = &client.volume;
     let geometry = volume.geometry();
     let store = volume.store();
@@ -99,8 +163,6 @@ fn read_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> boo
         return false;
     }
     store.touched(slot);
-    store.stats.hits.add(1);
-    store.trace(|| format!("read block {}: hit", piece.number.0));
     true
 }
 

@@ -22,6 +22,9 @@ use crate::writeback::{self, Scope};
 /// The most dirty victims that one pass takes.
 const MAX_VICTIMS: u64 = 4096;
 
+/// The most dirty victims that are passed over where nobody wants to wait.
+const FEW_VICTIMS: u64 = 16;
+
 /// No room could be made.
 #[derive(Debug)]
 pub(crate) struct NoRoom(Option<Error>);
@@ -53,6 +56,16 @@ impl<'s> Reservation<'s> {
         self.slots.len()
     }
 
+    /// Puts the lowest slot last, so that neighbours get neighbouring slots in order, and sees to it
+    /// that there is room for others.
+    fn get_ready(&mut self) {
+        self.slots.sort_unstable_by(|a, b| b.cmp(a));
+        let store = self.store;
+        if !self.slots.is_empty() && store.config.background && store.slots.usage().is_high() {
+            store.maintenance.wake();
+        }
+    }
+
     /// The lowest slot that is left.
     pub(crate) fn take(&mut self) -> Option<SlotNumber> {
         self.slots.pop()
@@ -79,12 +92,22 @@ pub(crate) fn reserve(client: &Client, wanted: usize) -> Result<Reservation<'_>,
             None => break,
         }
     }
-    // Lowest last, so that neighbours get neighbouring slots in order.
-    reservation.slots.sort_unstable_by(|a, b| b.cmp(a));
-    if store.config.background && store.slots.usage().is_high() {
-        store.maintenance.wake();
-    }
+    reservation.get_ready();
     Ok(reservation)
+}
+
+/// Sets aside so many slots, if that costs no origin I/O and no waiting.
+pub(crate) fn try_reserve(store: &Store, wanted: usize) -> Option<Reservation<'_>> {
+    let mut reservation = Reservation::empty(store);
+    while reservation.slots.len() < wanted {
+        let mut victims = DirtyVictims::new(store);
+        let slot = store
+            .take_free()
+            .or_else(|| victims.next_clean(FEW_VICTIMS))?;
+        reservation.slots.push(slot);
+    }
+    reservation.get_ready();
+    Some(reservation)
 }
 
 /// A slot that costs no origin I/O and no waiting.

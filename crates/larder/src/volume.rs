@@ -185,6 +185,26 @@ impl Volume {
         })
     }
 
+    /// The lowest of what [`Volume::unsettled_now`] gives, within some bytes: at most `most` blocks and `most`
+    /// ranges.
+    pub(crate) fn unsettled_within(
+        &self,
+        start: u64,
+        end: u64,
+        most: usize,
+    ) -> (Vec<BlockNumber>, Vec<(u64, u64)>) {
+        let geometry = self.geometry();
+        let blocks = geometry.block_of(start)..=geometry.block_of(end - 1);
+        self.with_dirty(|dirty| {
+            let zeros = sync::read(&self.zeros);
+            let ranges = zeros.overlapping(start, end).take(most);
+            (
+                dirty.within(blocks).take(most).collect(),
+                ranges.map(|range| (range.start, range.end)).collect(),
+            )
+        })
+    }
+
     /// Since when the oldest dirty data has been waiting.
     pub(crate) fn oldest_dirty(&self) -> Option<Duration> {
         let data = self.with_dirty(|dirty| dirty.oldest());

@@ -39,6 +39,67 @@ pub(crate) fn write_cached(client: &Client, offset: u64, data: &[u8]) -> Result<
     Ok(())
 }
 
+/// Writes of more blocks than this are not tried at once.
+const MANY_BLOCKS: u64 = 256;
+
+/// Does the same if the cache can take all of it at once. False if not; then nothing was written.
+///
+/// All blocks are pinned first and looked at, and slots set aside for those that have none: from
+/// then on a slot cannot go away. What can is an edge sector, trimmed or given up by somebody else, and the cache file may
+/// refuse. Then the rest is written the long way rather than all of it once more: somebody else may have
+/// overwritten what was stored already.
+pub(crate) fn try_write(
+    client: &Client,
+    offset: u64,
+    data: &[u8],
+    fua: bool,
+) -> Result<bool, Error> {
+    let volume = &client.volume;
+    let mode = client.store().config.mode;
+    let goes_through = mode == Mode::Writethrough || (mode == Mode::Writeback && fua);
+    if goes_through || volume.zero_ranges() > 2 * MAX_ZERO_RANGES {
+        return Ok(false);
+    }
+    let geometry = volume.geometry();
+    let end = offset + data.len() as u64;
+    if geometry.block_of(end - 1).0 - geometry.block_of(offset).0 >= MANY_BLOCKS {
+        return Ok(false);
+    }
+    let pieces = geometry.pieces(offset, data.len() as u64);
+    let pinned: Vec<(Pin<'_>, Piece)> = pieces
+        .map(|piece| (volume.pin(piece.number), piece))
+        .collect();
+    let mut wanted = 0;
+    for (pin, piece) in &pinned {
+        let state = pin.latch_shared();
+        let edges = geometry.touched(piece) - geometry.whole(piece, volume.size());
+        if !(edges - state.valid - volume.zero_mask(piece.number)).is_empty() {
+            return Ok(false);
+        }
+        wanted += usize::from(state.slot.is_none());
+    }
+    let Some(mut reservation) = room::try_reserve(client.store(), wanted) else {
+        return Ok(false);
+    };
+    client.check_poison()?;
+    let mut done = 0;
+    for (pin, piece) in &pinned {
+        let part = &data[done..done + (piece.end - piece.start) as usize];
+        match store_piece(client, pin, piece, part, &mut reservation, Edges::Present)? {
+            Stored::Yes => count_write(client, piece),
+            Stored::NeedsSlot | Stored::NeedsOrigin if done == 0 => return Ok(false),
+            Stored::NeedsSlot | Stored::NeedsOrigin | Stored::Refused => break,
+        }
+        done += part.len();
+    }
+    drop(pinned);
+    drop(reservation);
+    if done < data.len() {
+        write_cached(client, offset + done as u64, &data[done..])?;
+    }
+    Ok(true)
+}
+
 /// Writes cut ranges of zeros apart. Long before their number hurts, they are written back. False
 /// if that does not help and their number does hurt.
 fn relieve_zeros(client: &Client) -> Result<bool, Error> {
@@ -66,8 +127,19 @@ enum Stored {
     Yes,
     /// The block has no slot, and there was none in reserve.
     NeedsSlot,
+    /// An edge sector is absent, and the origin was not to be asked.
+    NeedsOrigin,
     /// The cache file refused.
     Refused,
+}
+
+/// What is done about absent edge sectors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edges {
+    /// They are read from the origin.
+    Fetched,
+    /// There should be none.
+    Present,
 }
 
 fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error> {
@@ -86,19 +158,12 @@ fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error>
             };
         }
         let pin = volume.pin(piece.number);
-        match store_piece(client, &pin, piece, data, &mut reservation)? {
+        match store_piece(client, &pin, piece, data, &mut reservation, Edges::Fetched)? {
             Stored::Yes => {
-                store.stats.writes.add(1);
-                store.trace(|| {
-                    format!(
-                        "write block {}: stored {} bytes",
-                        piece.number.0,
-                        data.len()
-                    )
-                });
+                count_write(client, piece);
                 return Ok(());
             }
-            Stored::NeedsSlot => {}
+            Stored::NeedsSlot | Stored::NeedsOrigin => {}
             Stored::Refused => {
                 drop(pin);
                 drop(reservation);
@@ -106,6 +171,15 @@ fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error>
             }
         }
     }
+}
+
+fn count_write(client: &Client, piece: &Piece) {
+    let store = client.store();
+    store.stats.writes.add(1);
+    store.trace(|| {
+        let bytes = piece.end - piece.start;
+        format!("write block {}: stored {bytes} bytes", piece.number.0)
+    });
 }
 
 /// No room could be made: the write goes to the origin, durably, since nobody will remember it.
@@ -121,6 +195,7 @@ fn store_piece(
     piece: &Piece,
     data: &[u8],
     reservation: &mut Reservation<'_>,
+    edges_are: Edges,
 ) -> Result<Stored, Error> {
     let volume = &client.volume;
     let geometry = volume.geometry();
@@ -132,6 +207,9 @@ fn store_piece(
         let present = state.valid | volume.zero_mask(piece.number);
         let absent = edges - present;
         if !(absent - fetched.usable(&state)).is_empty() {
+            if edges_are == Edges::Present {
+                return Ok(Stored::NeedsOrigin);
+            }
             fetched.open(&mut state, absent);
             drop(state);
             fetched.read(client)?;

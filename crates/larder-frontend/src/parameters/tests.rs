@@ -1,48 +1,13 @@
 //! Each parameter, right and wrong in every way, without nbdkit.
 
 use super::*;
-
-/// Parses as nbdkit does, as far as these tests go.
-struct LikeNbdkit;
-
-impl Parser for LikeNbdkit {
-    fn size(&self, text: &str) -> Option<u64> {
-        let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-        let factor = match &text[digits.len()..] {
-            "" | "b" | "B" => 1,
-            "k" | "K" => 1 << 10,
-            "m" | "M" => 1 << 20,
-            "g" | "G" => 1 << 30,
-            "e" | "E" => 1 << 60,
-            _ => return None,
-        };
-        let bytes = digits.parse::<u64>().ok()?.checked_mul(factor)?;
-        i64::try_from(bytes).is_ok().then_some(bytes)
-    }
-
-    fn unsigned(&self, _name: &str, text: &str) -> Option<u32> {
-        match text.strip_prefix("0x") {
-            Some(hex) => u32::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        }
-    }
-
-    fn boolean(&self, text: &str) -> Option<bool> {
-        match text {
-            "true" | "on" | "1" => Some(true),
-            "false" | "off" | "0" => Some(false),
-            _ => None,
-        }
-    }
-}
+use crate::PlainParser;
 
 fn given(parameters: &[(&str, &str)]) -> Result<Settings, String> {
     let mut all = Parameters::default();
     for (key, value) in parameters {
-        let taken = all
-            .set(key, OsStr::new(value), &LikeNbdkit)
+        all.set(key, OsStr::new(value), &PlainParser)
             .map_err(|error| error.to_string())?;
-        assert_eq!(taken, Taken::Ours, "{key}");
     }
     all.finish().map_err(|error| error.to_string())
 }
@@ -66,6 +31,26 @@ fn defaults_are_the_original_filters() {
     assert!(!settings.config.background);
     assert_eq!(settings.exports, Exports::Separate);
     assert!(settings.warnings.is_empty());
+}
+
+#[test]
+fn a_front_end_chooses_its_defaults() {
+    let age = Duration::from_secs(30);
+    let mut parameters = Parameters::new(Defaults {
+        cache_on_read: CacheOnRead::Always,
+        dirty_age: Some(age),
+    });
+    let config = parameters.finish().unwrap().config;
+    assert_eq!(config.cache_on_read, CacheOnRead::Always);
+    assert_eq!(config.dirty_age, Some(age));
+    for (name, value) in [("cache-on-read", "false"), ("cache-dirty-age", "off")] {
+        parameters
+            .set(name, OsStr::new(value), &PlainParser)
+            .unwrap();
+    }
+    let config = parameters.finish().unwrap().config;
+    assert_eq!(config.cache_on_read, CacheOnRead::Never);
+    assert_eq!(config.dirty_age, None);
 }
 
 #[test]
@@ -250,11 +235,11 @@ fn cache_on_read_is_a_boolean_or_a_path() {
 fn a_path_need_not_be_utf8_but_words_must() {
     let mut parameters = Parameters::default();
     let path = OsStr::from_bytes(b"/run/\xff");
-    parameters.set("cache-on-read", path, &LikeNbdkit).unwrap();
+    parameters.set("cache-on-read", path, &PlainParser).unwrap();
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.cache_on_read, CacheOnRead::WhileExists(path.into()));
     for name in spelling::NAMES {
-        let refused = parameters.set(name, OsStr::from_bytes(b"\xff"), &LikeNbdkit);
+        let refused = parameters.set(name, OsStr::from_bytes(b"\xff"), &PlainParser);
         assert!(refused.is_err(), "{name}");
     }
 }
@@ -314,13 +299,6 @@ fn a_slip_in_a_name_is_told_the_name() {
     for name in spelling::NAMES {
         assert!(told.contains(name), "{told}");
     }
-}
-
-#[test]
-fn what_is_not_ours_is_passed_on_untouched() {
-    let mut parameters = Parameters::default();
-    let taken = parameters.set("cachemode", OsStr::new("none"), &LikeNbdkit);
-    assert_eq!(taken, Ok(Taken::Next));
 }
 
 #[test]

@@ -1,27 +1,26 @@
 //! The thread that reclaims and writes back by age while requests are served.
 //!
-//! There is one if the thread model is parallel, from `after_fork` (threads do not survive a fork)
-//! to `cleanup`.
+//! Threads do not survive a fork: a front end that forks starts it afterwards.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use larder::Cache;
+use larder::{Cache, Log};
 
 /// How long one wait for work lasts at most. Work and the end cut it short.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The thread, while there is one.
+/// The thread, while there is one. For a cache with `Config::background`.
 #[derive(Debug, Default)]
-pub(crate) struct Maintenance {
+pub struct Maintenance {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Maintenance {
     /// Starts the thread.
-    pub(crate) fn start(&self, cache: &Arc<Cache>) -> io::Result<()> {
+    pub fn start(&self, cache: &Arc<Cache>) -> io::Result<()> {
         let cache = Arc::clone(cache);
         let thread = thread::Builder::new()
             .name("larder-maintain".to_owned())
@@ -31,16 +30,16 @@ impl Maintenance {
     }
 
     /// Ends the thread, if it was started, and waits for it.
-    pub(crate) fn stop(&self, cache: &Cache) {
+    pub fn stop(&self, cache: &Cache, log: &dyn Log) {
         cache.stop();
         let thread = self.slot().take();
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
             // Its message went to standard error; requests have done its work since.
-            nbdkit_filter::log::error("cache: background work ended early");
+            log.error("background work ended early");
         }
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+    fn slot(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@
 //! once all are known ([`Parameters::finish`]) and, for the block, once the cache file's file
 //! system is known ([`Settings::fit_file_system`]). One given twice counts as given last, as
 //! nbdkit's filters do. Sizes, numbers and booleans are parsed by a [`Parser`], which is nbdkit's
-//! own where this runs: what may be typed stays the same.
+//! own in a filter: what may be typed is the same everywhere.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -15,25 +15,12 @@ use std::time::Duration;
 use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
 use larder::{CacheOnRead, Config, Mode};
 
-use crate::identity::Exports;
 use crate::report::one_line;
-use crate::spelling::{self, Owner};
-
-/// Parses what users type. None is a refusal, whose reason the parser may have told already.
-pub(crate) trait Parser {
-    /// A size in bytes, such as `64K`. Never negative.
-    fn size(&self, text: &str) -> Option<u64>;
-
-    /// A number without sign or unit.
-    fn unsigned(&self, name: &str, text: &str) -> Option<u32>;
-
-    /// A yes or a no.
-    fn boolean(&self, text: &str) -> Option<bool>;
-}
+use crate::{Exports, Parser, spelling};
 
 /// A parameter that cannot be: what was typed, and what would be right.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ParameterError {
+pub struct ParameterError {
     typed: String,
     advice: String,
 }
@@ -55,13 +42,13 @@ impl fmt::Display for ParameterError {
 
 impl std::error::Error for ParameterError {}
 
-/// What became of one parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It is ours.
-    Ours,
-    /// It is for the next filter or the plugin.
-    Next,
+/// What holds where nothing is said, as far as front ends differ.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// Whether misses are stored.
+    pub cache_on_read: CacheOnRead,
+    /// When dirty data is written back without a flush.
+    pub dirty_age: Option<Duration>,
 }
 
 /// A value together with the way it was typed, for messages.
@@ -73,7 +60,7 @@ struct Typed<T> {
 
 /// The parameters given so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Parameters {
+pub struct Parameters {
     mode: Mode,
     min_block_bytes: Option<Typed<u64>>,
     max_size_bytes: Option<Typed<u64>>,
@@ -85,18 +72,22 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// Takes `key=value` if it is ours.
-    pub(crate) fn set(
+    /// No parameter given yet.
+    pub fn new(defaults: Defaults) -> Self {
+        Self {
+            cache_on_read: defaults.cache_on_read,
+            dirty_age: defaults.dirty_age,
+            ..Self::default()
+        }
+    }
+
+    /// Takes `name=value`. A name that is none of [`spelling::NAMES`] is an error.
+    pub fn set(
         &mut self,
-        key: &str,
+        name: &str,
         value: &OsStr,
         parser: &dyn Parser,
-    ) -> Result<Taken, ParameterError> {
-        let name = match spelling::owner(key) {
-            Owner::Ours(name) => name,
-            Owner::Misspelt(nearest) => return Err(misspelt(key, value, nearest)),
-            Owner::Next => return Ok(Taken::Next),
-        };
+    ) -> Result<(), ParameterError> {
         // What is not UTF-8 is no word and no number; only a path may be it.
         let text = value.to_str().unwrap_or("\u{fffd}");
         let refused = |advice: &str| ParameterError::new(name, value, advice);
@@ -132,16 +123,17 @@ impl Parameters {
                 self.exports = Exports::from_word(text)
                     .ok_or_else(|| refused("must be separate, shared or connection"))?;
             }
-            _ => {
+            "cache-dirty-age" => {
                 self.dirty_age = dirty_age(name, text, parser)
                     .ok_or_else(|| refused("must be off or a number of seconds, at least 1"))?;
             }
+            _ => return Err(misspelt(name, value)),
         }
-        Ok(Taken::Ours)
+        Ok(())
     }
 
     /// Checks what must hold between the parameters.
-    pub(crate) fn finish(&self) -> Result<Settings, ParameterError> {
+    pub fn finish(&self) -> Result<Settings, ParameterError> {
         let mut warnings = Vec::new();
         let mut config = Config {
             mode: self.mode,
@@ -193,22 +185,19 @@ impl Parameters {
 
 /// Parameters that agree with each other.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// For the engine. `background` is for the caller to set.
-    pub(crate) config: Config,
+    pub config: Config,
     /// How a volume is known.
-    pub(crate) exports: Exports,
+    pub exports: Exports,
     /// What a user should hear that stops nothing.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
     max_size_text: Option<OsString>,
 }
 
 impl Settings {
     /// Raises the block to the block size of the file system that the cache file is on.
-    pub(crate) fn fit_file_system(
-        &mut self,
-        file_system_block_bytes: u64,
-    ) -> Result<(), ParameterError> {
+    pub fn fit_file_system(&mut self, file_system_block_bytes: u64) -> Result<(), ParameterError> {
         let block = file_system_block_bytes
             .checked_next_power_of_two()
             .unwrap_or(MAX_BLOCK_BYTES)
@@ -228,8 +217,8 @@ fn typed<T>(value: T, text: &OsStr) -> Typed<T> {
     }
 }
 
-fn misspelt(key: &str, value: &OsStr, nearest: Option<&str>) -> ParameterError {
-    let advice = match nearest {
+fn misspelt(key: &str, value: &OsStr) -> ParameterError {
+    let advice = match spelling::meant(key) {
         Some(name) => format!("there is no such parameter; did you mean {name}?"),
         None => format!(
             "there is no such parameter; there are {}",

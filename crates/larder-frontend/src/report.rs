@@ -1,0 +1,184 @@
+//! The wording of what an operator is told. Each front end puts its own name before it.
+
+use std::fmt::Write;
+use std::io;
+
+use larder::{Leftover, Mode, StatsSnapshot};
+
+/// Ranges that one message names; a log line has its limits.
+const RANGES_PER_MESSAGE: usize = 32;
+
+/// The text, changed only where it would break a log's line.
+pub fn one_line(text: &str) -> String {
+    if text.contains(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What the system says of an error, without the number that Rust adds.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// All figures in one line of `key=value`.
+pub fn stats_line(stats: &StatsSnapshot) -> String {
+    // Taken apart so that a new figure cannot be forgotten here.
+    let StatsSnapshot {
+        hits,
+        misses,
+        pass_through_reads,
+        no_room_reads,
+        writes,
+        no_room_writes,
+        origin_read_bytes,
+        origin_write_bytes,
+        dirty_bytes,
+        oldest_dirty_ms,
+        reclaimed,
+        reclaim_writebacks,
+        writeback_errors,
+        room_waits,
+        fetch_waits,
+        slots_used,
+    } = stats;
+    format!(
+        "stats: hits={hits} misses={misses} pass_through_reads={pass_through_reads} \
+         no_room_reads={no_room_reads} writes={writes} no_room_writes={no_room_writes} \
+         origin_read_bytes={origin_read_bytes} origin_write_bytes={origin_write_bytes} \
+         dirty_bytes={dirty_bytes} oldest_dirty_ms={oldest_dirty_ms} reclaimed={reclaimed} \
+         reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
+         room_waits={room_waits} fetch_waits={fetch_waits} slots_used={slots_used}"
+    )
+}
+
+/// The warning at the end about data that unsafe mode kept from the origin, which the front end calls
+/// `origin`. None where there is none.
+pub fn discarded(mode: Mode, leftovers: &[Leftover], origin: &str) -> Option<String> {
+    let bytes: u64 = leftovers
+        .iter()
+        .flat_map(|leftover| &leftover.ranges)
+        .map(|(_, length)| length)
+        .sum();
+    (mode == Mode::Unsafe && bytes > 0).then(|| {
+        format!(
+            "{bytes} bytes that were not written to {origin} are discarded, as cache=unsafe says"
+        )
+    })
+}
+
+/// The errors at the end that name every range that did not reach the origin, which the front end
+/// calls `origin`, though it should have.
+pub fn lost(mode: Mode, leftovers: &[Leftover], origin: &str) -> Vec<String> {
+    match mode {
+        Mode::Unsafe => Vec::new(),
+        Mode::Writeback | Mode::Writethrough => leftovers
+            .iter()
+            .flat_map(|leftover| lost_of_volume(leftover, origin))
+            .collect(),
+    }
+}
+
+/// The messages that name what a volume lost.
+fn lost_of_volume(leftover: &Leftover, origin: &str) -> Vec<String> {
+    leftover
+        .ranges
+        .chunks(RANGES_PER_MESSAGE)
+        .map(|ranges| {
+            let mut message = format!(
+                "lost, never written to {origin}, export \"{}\":",
+                leftover.volume.escape_debug()
+            );
+            for (index, (offset, length)) in ranges.iter().enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                // Writing into a string does not fail.
+                let _ = write!(message, "{comma} {length} bytes at {offset}");
+            }
+            message
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leftover(volume: &str, ranges: &[(u64, u64)]) -> Leftover {
+        Leftover {
+            volume: volume.to_owned(),
+            ranges: ranges.to_vec(),
+        }
+    }
+
+    #[test]
+    fn every_figure_is_a_pair() {
+        let stats = StatsSnapshot {
+            hits: 7,
+            slots_used: 9,
+            ..StatsSnapshot::default()
+        };
+        let line = stats_line(&stats);
+        let pairs = line.strip_prefix("stats: ").expect("the prefix");
+        assert_eq!(pairs.split(' ').count(), 16);
+        assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
+        assert!(pairs.starts_with("hits=7 ") && pairs.ends_with(" slots_used=9"));
+    }
+
+    #[test]
+    fn what_was_lost_is_named_by_range() {
+        let said = lost(
+            Mode::Writeback,
+            &[leftover("a", &[(0, 512), (4096, 8192)])],
+            "the plugin",
+        );
+        assert_eq!(
+            said,
+            ["lost, never written to the plugin, export \"a\": \
+              512 bytes at 0, 8192 bytes at 4096"]
+        );
+    }
+
+    #[test]
+    fn many_ranges_make_several_messages_and_none_is_left_out() {
+        let ranges: Vec<(u64, u64)> = (0..100).map(|index| (index * 1024, 512)).collect();
+        let said = lost(Mode::Writeback, &[leftover("", &ranges)], "the origin");
+        assert_eq!(said.len(), 4);
+        let named: usize = said.iter().map(|line| line.matches(" at ").count()).sum();
+        assert_eq!(named, 100);
+    }
+
+    #[test]
+    fn unsafe_mode_tells_only_how_much() {
+        let leftovers = [leftover("a", &[(0, 512)]), leftover("b", &[(0, 1024)])];
+        assert!(lost(Mode::Unsafe, &leftovers, "the origin").is_empty());
+        assert_eq!(
+            discarded(Mode::Unsafe, &leftovers, "the plugin").as_deref(),
+            Some(
+                "1536 bytes that were not written to the plugin are discarded, \
+                 as cache=unsafe says"
+            )
+        );
+        assert_eq!(discarded(Mode::Writeback, &leftovers, "the origin"), None);
+    }
+
+    #[test]
+    fn a_reason_is_the_systems_own_words() {
+        let error = io::Error::from_raw_os_error(2);
+        assert_eq!(reason(&error), "No such file or directory");
+        assert_eq!(reason(&io::Error::other("why")), "why");
+    }
+
+    #[test]
+    fn nothing_lost_is_nothing_said() {
+        assert!(lost(Mode::Writeback, &[], "the origin").is_empty());
+        assert_eq!(
+            discarded(Mode::Unsafe, &[leftover("a", &[])], "the origin"),
+            None
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! The names of the parameters, and what a name that is nearly one of them meant.
+
+/// The parameters of the cache.
+pub const NAMES: [&str; 8] = [
+    "cache",
+    "cache-min-block-size",
+    "cache-max-size",
+    "cache-high-threshold",
+    "cache-low-threshold",
+    "cache-on-read",
+    "cache-exports",
+    "cache-dirty-age",
+];
+
+/// What every name but the shortest begins with.
+pub const PREFIX: &str = "cache-";
+
+/// Words that tell what somebody meant when the letters do not.
+const HINTS: [(&str, &str); 10] = [
+    ("mode", "cache"),
+    ("write", "cache"),
+    ("unsafe", "cache"),
+    ("block", "cache-min-block-size"),
+    ("high", "cache-high-threshold"),
+    ("low", "cache-low-threshold"),
+    ("size", "cache-max-size"),
+    ("read", "cache-on-read"),
+    ("export", "cache-exports"),
+    ("age", "cache-dirty-age"),
+];
+
+/// Slips that are forgiven in a name that begins like one of ours.
+const FAR: usize = 3;
+/// Slips that are forgiven in a name that begins like nobody's.
+const NEAR: usize = 2;
+
+/// The name with the letters and signs that the parameters use, as far as that is a matter of case.
+pub fn normal(key: &str) -> String {
+    key.to_ascii_lowercase().replace(['_', '.'], "-")
+}
+
+/// The parameter that somebody meant who typed `key`, which is none.
+pub fn meant(key: &str) -> Option<&'static str> {
+    let key = normal(key);
+    let (short, long) = NAMES.split_at(1);
+    let (nearest, slips) = nearest(&key, long);
+    if key.starts_with(PREFIX) {
+        return (slips <= FAR).then_some(nearest).or_else(|| hinted(&key));
+    }
+    if slips <= NEAR {
+        return Some(nearest);
+    }
+    // So short a name has many honest neighbours; only a slip that adds nothing counts.
+    let (nearest, slips) = self::nearest(&key, short);
+    (slips <= 1 && key.len() <= nearest.len()).then_some(nearest)
+}
+
+fn hinted(key: &str) -> Option<&'static str> {
+    HINTS
+        .into_iter()
+        .find_map(|(word, name)| key.contains(word).then_some(name))
+}
+
+fn nearest(key: &str, names: &[&'static str]) -> (&'static str, usize) {
+    let mut best = ("", usize::MAX);
+    for &name in names {
+        let slips = slips(key.as_bytes(), name.as_bytes());
+        if slips < best.1 {
+            best = (name, slips);
+        }
+    }
+    best
+}
+
+/// The least number of slips (a letter missing, added or wrong, or two swapped) between two names.
+fn slips(typed: &[u8], meant: &[u8]) -> usize {
+    let mut two_above = vec![0; meant.len() + 1];
+    let mut above: Vec<usize> = (0..=meant.len()).collect();
+    for (row, letter) in typed.iter().enumerate() {
+        let mut current = vec![row + 1; meant.len() + 1];
+        for (column, wanted) in meant.iter().enumerate() {
+            let replaced = above[column] + usize::from(letter != wanted);
+            let mut least = replaced.min(above[column + 1] + 1).min(current[column] + 1);
+            let swapped =
+                row > 0 && column > 0 && typed[row - 1] == *wanted && meant[column - 1] == *letter;
+            if swapped {
+                least = least.min(two_above[column - 1] + 1);
+            }
+            current[column + 1] = least;
+        }
+        two_above = std::mem::replace(&mut above, current);
+    }
+    above[meant.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_in_our_names_find_the_name() {
+        for (typed, meant) in [
+            ("cache-max-sise", "cache-max-size"),
+            ("cache_max_size", "cache-max-size"),
+            ("cache.max.size", "cache-max-size"),
+            ("Cache-Max-Size", "cache-max-size"),
+            ("cache-maxsize", "cache-max-size"),
+            ("cache-size", "cache-max-size"),
+            ("cachemax-size", "cache-max-size"),
+            ("cahce-max-size", "cache-max-size"),
+            ("ache-max-size", "cache-max-size"),
+            ("cache-min-blocksize", "cache-min-block-size"),
+            ("cache-block-size", "cache-min-block-size"),
+            ("cache-hi-threshold", "cache-high-threshold"),
+            ("cache-high", "cache-high-threshold"),
+            ("cache-low-treshold", "cache-low-threshold"),
+            ("cache-on-reads", "cache-on-read"),
+            ("cache-read", "cache-on-read"),
+            ("cache-export", "cache-exports"),
+            ("cache-dirtyage", "cache-dirty-age"),
+            ("cache_mode", "cache"),
+            ("cache-writethrough", "cache"),
+            ("cahce", "cache"),
+            ("cach", "cache"),
+            ("CACHE", "cache"),
+        ] {
+            assert_eq!(super::meant(typed), Some(meant), "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_name_like_none_of_ours_meant_none() {
+        for typed in [
+            "cache-foo",
+            "cache_",
+            "cache-compression",
+            "cache-é",
+            "file",
+            "",
+        ] {
+            assert_eq!(meant(typed), None, "{typed}");
+        }
+    }
+
+    #[test]
+    fn slips_are_counted_both_ways() {
+        assert_eq!(slips(b"", b"cache"), 5);
+        assert_eq!(slips(b"cache", b""), 5);
+        assert_eq!(slips(b"cache", b"cache"), 0);
+        assert_eq!(slips(b"cahce", b"cache"), 1);
+        assert_eq!(slips(b"sache", b"cache"), 1);
+        assert_eq!(slips(b"cachee", b"cache"), 1);
+    }
+}
