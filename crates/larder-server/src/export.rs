@@ -14,16 +14,6 @@ pub(crate) mod larder_frontend_stub {
         pub fast_zero: bool,
     }
 }
-pub(crate) enum CacheState {
-    Absent,
-    Clean,
-    Dirty,
-}
-pub(crate) struct CacheExtent {
-    pub length: u64,
-    pub state: CacheState,
-}
-
 pub(crate) struct Export {
     pub volume: Arc<Volume>,
     pub origin: Arc<dyn Origin>,
@@ -33,20 +23,6 @@ impl Deref for ClientConnection {
     type Target = Connection;
     fn deref(&self) -> &Connection {
         &self.0
-    }
-}
-impl ClientConnection {
-    pub(crate) fn try_read(&self, offset: u64, b: &mut [u8]) -> Result<bool, Error> {
-        self.0.read(offset, b).map(|()| true)
-    }
-    pub(crate) fn try_write(&self, offset: u64, b: &[u8], fua: bool) -> Result<bool, Error> {
-        self.0.write(offset, b, fua).map(|()| true)
-    }
-    pub(crate) fn cache_status(&self, _: u64, length: u64) -> Result<Vec<CacheExtent>, Error> {
-        Ok(vec![CacheExtent {
-            length,
-            state: CacheState::Absent,
-        }])
     }
 }
 impl Export {

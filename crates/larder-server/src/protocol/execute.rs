@@ -1,7 +1,6 @@
 //! Doing what a request asks for, whatever it has to wait for.
 
-use crate::export::CacheState;
-use larder::{ErrorKind, Extent, ZeroOptions};
+use larder::{CacheState, ErrorKind, Extent, ZeroOptions};
 use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFormat, StatusFlags};
 
 use super::contexts::{CACHED, Context, DIRTY};
@@ -90,7 +89,8 @@ impl Session<'_> {
 
     fn cache_status(&self, request: &Request, one: bool) -> Result<Vec<Descriptor>, larder::Error> {
         let (offset, length) = (request.offset, request.length_bytes);
-        let extents = self.client.cache_status(offset, length)?;
+        let most = if one { 1 } else { MAX_EXTENTS };
+        let extents = self.client.cache_status(offset, length, most)?;
         let runs = extents.iter().map(|extent| {
             let status = match extent.state {
                 CacheState::Absent => 0,
