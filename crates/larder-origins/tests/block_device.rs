@@ -84,6 +84,34 @@ fn a_device_zeroes_and_discards_by_its_own_commands() {
 }
 
 #[test]
+fn fua_is_in_the_device_on_return() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.path("image");
+    std::fs::write(&image, vec![9; 1 << 20]).unwrap();
+    let device = LoopDevice::over(&image, &[]);
+    let source = common::open(device.path(), false).unwrap();
+    let origin = source.connect().unwrap();
+    origin.write(70_000, b"durable", true).unwrap();
+    assert_eq!(&std::fs::read(&image).unwrap()[70_000..70_007], b"durable");
+    let options = ZeroOptions {
+        may_trim: false,
+        fua: true,
+        fast: false,
+    };
+    // Less than what the device zeroes by itself, and more.
+    for (offset, length) in [(70_000, 7), (100_001, 50_000)] {
+        origin.zero(offset as u64, length as u64, options).unwrap();
+        let after = std::fs::read(&image).unwrap();
+        assert!(after[offset..offset + length].iter().all(|&byte| byte == 0));
+        assert_eq!((after[offset - 1], after[offset + length]), (9, 9));
+    }
+    // The write is not the trim's, and is made durable with it.
+    origin.write(0, b"before", false).unwrap();
+    origin.trim(200_000, 100_000, true).unwrap();
+    assert_eq!(&std::fs::read(&image).unwrap()[..6], b"before");
+}
+
+#[test]
 fn a_device_that_can_only_be_read_is_served_read_only() {
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 1 << 20);

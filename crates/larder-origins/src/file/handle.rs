@@ -120,3 +120,97 @@ impl Origin for Handle {
         Ok(extents)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::Kind;
+    use super::*;
+
+    fn handle(kind: Kind) -> Handle {
+        let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let file = File::from(fd);
+        file.write_all_at(&[9; 10_000], 0).unwrap();
+        let disk = Disk::new(file, kind, 10_000, "test".into(), true);
+        Handle::new(Arc::new(disk)).unwrap()
+    }
+
+    fn content(handle: &Handle) -> Vec<u8> {
+        let mut bytes = vec![0xAA; 10_000];
+        handle.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_kernel_without_durable_writes_gets_a_write_and_a_flush() {
+        let handle = handle(Kind::File);
+        handle.disk.durable_write.remember();
+        handle.write(5000, b"durable", true).unwrap();
+        assert_eq!(&content(&handle)[4999..5008], b"\x09durable\x09");
+    }
+
+    #[test]
+    fn a_file_system_that_lacks_everything_gets_zeros_and_keeps_what_is_trimmed() {
+        let handle = handle(Kind::File);
+        handle.disk.punch.remember();
+        handle.disk.zero_range.remember();
+        let fast = ZeroOptions {
+            may_trim: true,
+            fua: false,
+            fast: true,
+        };
+        let refused = handle.zero(100, 9000, fast).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::NOTSUP.raw_os_error()));
+        handle.trim(100, 9000, true).unwrap();
+        assert_eq!(content(&handle), [9; 10_000]);
+        let slow = ZeroOptions {
+            fast: false,
+            ..fast
+        };
+        handle.zero(100, 9000, slow).unwrap();
+        let expected = [vec![9; 100], vec![0; 9000], vec![9; 900]].concat();
+        assert_eq!(content(&handle), expected);
+        let next = Handle::new(Arc::clone(&handle.disk))
+            .unwrap()
+            .capabilities();
+        assert!(!next.zero && !next.fast_zero && !next.trim && next.write);
+        assert!(handle.capabilities().zero);
+    }
+
+    #[test]
+    fn units_of_a_device_are_zeroed_and_the_rest_is_written() {
+        // memfd does not zero without a hole, and stands for a device that does not.
+        let handle = handle(Kind::Device {
+            granularity_bytes: 4096,
+        });
+        let mut options = ZeroOptions::default();
+        for (offset, length) in [(1, 9999), (4095, 4098), (10, 20), (4096, 4096)] {
+            for may_trim in [false, true] {
+                handle.write(0, &[9; 10_000], false).unwrap();
+                options.may_trim = may_trim;
+                handle.zero(offset, length, options).unwrap();
+                let (offset, length) = (offset as usize, length as usize);
+                let mut expected = vec![9; 10_000];
+                expected[offset..offset + length].fill(0);
+                assert_eq!(content(&handle), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fast_zero_of_less_than_a_unit_changes_nothing() {
+        let handle = handle(Kind::Device {
+            granularity_bytes: 4096,
+        });
+        let fast = ZeroOptions {
+            may_trim: true,
+            fua: false,
+            fast: true,
+        };
+        let refused = handle.zero(1, 4096, fast).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::NOTSUP.raw_os_error()));
+        assert_eq!(content(&handle), [9; 10_000]);
+        // No such command: a trim is advice.
+        handle.trim(0, 8192, false).unwrap();
+        assert_eq!(content(&handle), [9; 10_000]);
+    }
+}

@@ -8,13 +8,13 @@ use super::run;
 
 /// A loop device that is detached when the test ends.
 #[derive(Debug)]
-pub struct LoopDevice {
+pub(crate) struct LoopDevice {
     path: PathBuf,
 }
 
 impl LoopDevice {
     /// A device of the file's size, with these options of losetup.
-    pub fn over(file: &Path, options: &[&str]) -> Self {
+    pub(crate) fn over(file: &Path, options: &[&str]) -> Self {
         let fixed = ["--find", "--show"];
         let mut arguments: Vec<&OsStr> = fixed.iter().chain(options).map(OsStr::new).collect();
         arguments.push(file.as_os_str());
@@ -24,7 +24,7 @@ impl LoopDevice {
     }
 
     /// Where the device is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -5,9 +5,9 @@
     reason = "each test program uses a part of it, and none uses all"
 )]
 
-pub mod loop_device;
-pub mod model;
-pub mod scratch;
+pub(crate) mod loop_device;
+pub(crate) mod model;
+pub(crate) mod scratch;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -19,7 +19,10 @@ use larder_origins::{Address, OpenError, Options, Source};
 use larder_testing::MemoryLog;
 
 /// Opens an origin as the command line would.
-pub fn open(origin: impl AsRef<OsStr>, read_only: bool) -> Result<Box<dyn Source>, OpenError> {
+pub(crate) fn open(
+    origin: impl AsRef<OsStr>,
+    read_only: bool,
+) -> Result<Box<dyn Source>, OpenError> {
     let options = Options {
         read_only,
         timeout: Duration::from_secs(30),
@@ -30,14 +33,14 @@ pub fn open(origin: impl AsRef<OsStr>, read_only: bool) -> Result<Box<dyn Source
 }
 
 /// The line that refuses the origin.
-pub fn refusal(origin: impl AsRef<OsStr>, read_only: bool) -> String {
+pub(crate) fn refusal(origin: impl AsRef<OsStr>, read_only: bool) -> String {
     let error = open(origin, read_only).unwrap_err().to_string();
     assert!(!error.contains('\n'), "{error}");
     error
 }
 
 /// What a tool prints. A tool that is missing is named with its Debian package.
-pub fn run(package: &str, program: &str, arguments: &[&OsStr]) -> String {
+pub(crate) fn run(package: &str, program: &str, arguments: &[&OsStr]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -52,7 +55,7 @@ pub fn run(package: &str, program: &str, arguments: &[&OsStr]) -> String {
 }
 
 /// Bytes that the file takes on disk.
-pub fn allocated_bytes(path: &Path) -> u64 {
+pub(crate) fn allocated_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(path).unwrap().blocks() * 512
 }

@@ -25,7 +25,7 @@ struct Piece {
 
 /// Runs the requests that `seed` names against the source, which holds `before`; returns what it
 /// has to hold after the last flush. All of it was read back through a new handle.
-pub fn run(source: &dyn Source, before: &[u8], seed: u64) -> Vec<Option<u8>> {
+pub(crate) fn run(source: &dyn Source, before: &[u8], seed: u64) -> Vec<Option<u8>> {
     println!("seed {seed}");
     let mut shares: Vec<Vec<Piece>> = (0..THREADS).map(|_| Vec::new()).collect();
     for (number, bytes) in before.chunks(PIECE_BYTES).enumerate() {
@@ -56,7 +56,7 @@ pub fn run(source: &dyn Source, before: &[u8], seed: u64) -> Vec<Option<u8>> {
 }
 
 /// Panics at the first byte that is wrong.
-pub fn compare(offset: u64, bytes: &[u8], model: &[Option<u8>]) {
+pub(crate) fn compare(offset: u64, bytes: &[u8], model: &[Option<u8>]) {
     assert_eq!(bytes.len(), model.len());
     for (index, (&byte, &expected)) in bytes.iter().zip(model).enumerate() {
         if let Some(expected) = expected {

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The directory.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
     /// A new directory on the file system that programs are built on.
-    pub fn on_disk() -> Self {
+    pub(crate) fn on_disk() -> Self {
         Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
     }
 
     /// A new directory on tmpfs.
-    pub fn on_tmpfs() -> Self {
+    pub(crate) fn on_tmpfs() -> Self {
         Self::below(Path::new("/dev/shm"))
     }
 
@@ -30,12 +30,12 @@ impl Scratch {
     }
 
     /// A path in the directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// A new sparse file of that size.
-    pub fn file(&self, name: &str, size_bytes: u64) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, size_bytes: u64) -> PathBuf {
         let path = self.path(name);
         File::create_new(&path)
             .unwrap()
