@@ -14,21 +14,21 @@ use rustix::io::Errno;
 use super::opening::reason;
 use crate::OpenError;
 
-/// How long a lock of somebody else is waited for. udev takes one for a moment when it looks at a
-/// device that has just appeared or was just closed by a writer.
+/// How long somebody else's lock of a device is waited for. udev takes one for a moment when it looks
+/// at a device that has just appeared or was just closed by a writer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Locks the file: for us alone if `write` is true.
-pub(super) fn lock(file: &File, write: bool, name: &str) -> Result<(), OpenError> {
+/// Locks a file, or a device if `is_device` is true: for us alone if `write` is true.
+pub(super) fn lock(file: &File, is_device: bool, write: bool, name: &str) -> Result<(), OpenError> {
     let operation = if write {
         FlockOperation::NonBlockingLockExclusive
     } else {
         FlockOperation::NonBlockingLockShared
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + if is_device { PATIENCE } else { Duration::ZERO };
     loop {
         match rustix::fs::flock(file, operation) {
             Ok(()) => return Ok(()),

@@ -30,8 +30,9 @@ pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
         )));
     }
     let file = open_found(&found, write, &name)?;
-    lock::lock(&file, write, &name)?;
-    let kind = if file_type == FileType::BlockDevice {
+    let is_device = file_type == FileType::BlockDevice;
+    lock::lock(&file, is_device, write, &name)?;
+    let kind = if is_device {
         if write {
             refuse_device(&file, &name)?;
         }
