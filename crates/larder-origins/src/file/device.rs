@@ -46,8 +46,9 @@ pub(super) fn is_in_use(device: &File) -> bool {
 /// What a zeroed or discarded part of a device is made of.
 ///
 /// The kernel demands whole logical blocks. Whole pages besides: it drops the page cache of the
-/// range first, and a write to other bytes of a page could read that page back from the device
-/// before the zeros are there, so that the page would show the old bytes from then on.
+/// range first, and not every kernel keeps writes out until the device is done. A write to other
+/// bytes of a page could read that page back before the zeros are there, so that it would show the
+/// old bytes from then on.
 pub(super) fn granularity_bytes(device: &File) -> io::Result<u64> {
     let logical_block_bytes = rustix::fs::ioctl_blksszget(device)?;
     let page_bytes = rustix::param::page_size() as u64;

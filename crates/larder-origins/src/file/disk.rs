@@ -21,6 +21,13 @@ pub(super) enum Kind {
     Memory,
 }
 
+impl Kind {
+    /// Whether a zero that would have to be written is refused before it changes anything.
+    pub(super) fn zeroes_fast(self) -> bool {
+        !matches!(self, Self::Device { .. })
+    }
+}
+
 /// An operation that a file system or device may lack.
 #[derive(Debug, Default)]
 pub(super) struct Lack(AtomicBool);
@@ -97,7 +104,7 @@ impl Disk {
             fua: Fua::Native,
             trim: self.write && trim,
             zero: self.write && zero,
-            fast_zero: self.write && zero,
+            fast_zero: self.write && zero && self.kind.zeroes_fast(),
             extents: self.extents,
             // fdatasync writes back the whole file, whoever wrote.
             multi_conn: true,

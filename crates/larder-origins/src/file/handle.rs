@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_zero_of_less_than_a_unit_changes_nothing() {
+    fn what_a_device_refuses_changes_nothing() {
         let handle = handle(Kind::Device {
             granularity_bytes: 4096,
         });
@@ -206,9 +206,11 @@ mod tests {
             fua: false,
             fast: true,
         };
-        let refused = handle.zero(1, 4096, fast).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(Errno::NOTSUP.raw_os_error()));
-        assert_eq!(content(&handle), [9; 10_000]);
+        for (offset, length) in [(1, 4096), (0, 8192)] {
+            let refused = handle.zero(offset, length, fast).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(Errno::NOTSUP.raw_os_error()));
+            assert_eq!(content(&handle), [9; 10_000]);
+        }
         // No such command: a trim is advice.
         handle.trim(0, 8192, false).unwrap();
         assert_eq!(content(&handle), [9; 10_000]);

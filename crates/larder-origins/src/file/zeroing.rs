@@ -7,8 +7,11 @@
 //! | memory | punch a hole | punch a hole |
 //!
 //! What is not supported is remembered. Where nothing is left, zeros are written, unless it has to
-//! be fast; a device that cannot zero a range has them written by the kernel, which is not fast
-//! either. A request that fails with ENOTSUP has changed nothing.
+//! be fast. A request that fails with ENOTSUP has changed nothing.
+//!
+//! Nothing is fast on a device: where it lacks a command, the kernel writes the zeros itself, and
+//! before it finds that it may not, it has dropped what was written to the range and not yet synced
+//! (`blkdev_fallocate` of block/fops.c). That is right only if zeros take its place in any case.
 
 use std::io;
 use std::ops::Range;
@@ -28,7 +31,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// What became of an attempt.
 enum Attempt {
     Done,
-    /// Nothing was changed; another way has to be found.
+    /// Another way has to be found.
     Refused,
 }
 
@@ -40,12 +43,13 @@ impl Handle {
         length: u64,
         options: ZeroOptions,
     ) -> io::Result<()> {
+        if options.fast && !self.disk.kind.zeroes_fast() {
+            return Err(Errno::NOTSUP.into());
+        }
         let range = offset..offset + length;
         let whole = self.whole_units(&range);
         if !whole.is_empty() {
             self.zero_whole_units(&whole, options)?;
-        } else if !range.is_empty() && options.fast {
-            return Err(Errno::NOTSUP.into());
         }
         self.write_zeros(range.start..whole.start)?;
         self.write_zeros(whole.end..range.end)
@@ -72,9 +76,7 @@ impl Handle {
     fn zero_whole_units(&self, range: &Range<u64>, options: ZeroOptions) -> io::Result<()> {
         let (by_hole, by_zeroing) = match self.disk.kind {
             Kind::Memory => (true, false),
-            Kind::File => (options.may_trim, true),
-            // The kernel writes zeros where the device cannot, and does not say so.
-            Kind::Device { .. } => (options.may_trim, !options.fast),
+            Kind::File | Kind::Device { .. } => (options.may_trim, true),
         };
         if by_hole && let Attempt::Done = self.punch(range)? {
             return Ok(());
