@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, Source};
+use crate::{Address, Source, file, memory};
 
 /// How origins are opened and used.
 #[derive(Clone)]
@@ -49,10 +49,9 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// Opens an origin.
-pub fn open(address: &Address, _options: &Options) -> Result<Box<dyn Source>, OpenError> {
+pub fn open(address: &Address, options: &Options) -> Result<Box<dyn Source>, OpenError> {
     match address {
-        Address::Memory(_) | Address::File(_) => {
-            Err(OpenError::new(format!("{address}: not supported")))
-        }
+        Address::Memory(bytes) => memory::open(*bytes, options),
+        Address::File(path) => file::open(path, options),
     }
 }

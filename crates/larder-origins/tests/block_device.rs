@@ -1,0 +1,190 @@
+//! Block devices, as loop devices. Needs root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use common::loop_device::LoopDevice;
+use common::refusal;
+use common::scratch::Scratch;
+use larder::ZeroOptions;
+use larder_testing::random::content;
+use rustix::fs::{Mode, OFlags};
+
+const SECTOR_SIZES: [&str; 2] = ["--sector-size=512", "--sector-size=4096"];
+
+/// Whole sectors, but not whole pages where sectors are smaller.
+fn size_bytes(sector_size: &str) -> usize {
+    match sector_size {
+        "--sector-size=512" => (3 << 20) + 3 * 512,
+        _ => (3 << 20) + 4096,
+    }
+}
+
+#[test]
+fn random_requests_match_a_byte_array() {
+    for scratch in [Scratch::on_disk(), Scratch::on_tmpfs()] {
+        for (seed, sector_size) in (0..).zip(SECTOR_SIZES) {
+            let image = scratch.path(&format!("image-{seed}"));
+            let before = content(seed, 0, size_bytes(sector_size));
+            std::fs::write(&image, &before).unwrap();
+            let device = LoopDevice::over(&image, &[sector_size]);
+            let source = common::open(device.path(), false).unwrap();
+            assert_eq!(source.connect().unwrap().size(), before.len() as u64);
+            let model = common::model::run(&*source, &before, seed);
+            // What was flushed is in the device, not only in its cache.
+            let after = std::fs::read(&image).unwrap();
+            common::model::compare(0, &after, &model);
+        }
+    }
+}
+
+#[test]
+fn a_device_zeroes_and_discards_by_its_own_commands() {
+    for sector_size in SECTOR_SIZES {
+        let scratch = Scratch::on_disk();
+        let image = scratch.path("image");
+        std::fs::write(&image, vec![9; 4 << 20]).unwrap();
+        let device = LoopDevice::over(&image, &[sector_size]);
+        let source = common::open(device.path(), false).unwrap();
+        let origin = source.connect().unwrap();
+        origin.flush().unwrap();
+        let full = common::allocated_bytes(&image);
+        let hole = ZeroOptions {
+            may_trim: true,
+            fua: true,
+            fast: false,
+        };
+        origin.zero(0, 1 << 20, hole).unwrap();
+        assert_eq!(common::allocated_bytes(&image), full - (1 << 20));
+        // One byte short of a page at both ends.
+        origin
+            .trim((2 << 20) - 4095, (1 << 20) + 2 * 4095, true)
+            .unwrap();
+        assert_eq!(common::allocated_bytes(&image), full - (2 << 20));
+        let mut bytes = vec![0; (1 << 20) + 2 * 4096];
+        origin.read((2 << 20) - 4096, &mut bytes).unwrap();
+        assert!(bytes[..4096].iter().all(|&byte| byte == 9));
+        assert!(bytes[4096 + (1 << 20)..].iter().all(|&byte| byte == 9));
+        let fast = ZeroOptions { fast: true, ..hole };
+        let error = origin.zero(0, 1 << 20, fast).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(95));
+        let can = origin.capabilities();
+        assert!(can.trim && can.zero && !can.fast_zero && !can.extents && can.multi_conn);
+        let found = origin.extents(0, 4 << 20, false).unwrap();
+        assert!(found.len() == 1 && !found[0].hole && found[0].length == 4 << 20);
+        assert_eq!(origin.limits().minimum, 1);
+    }
+}
+
+#[test]
+fn fua_is_in_the_device_on_return() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.path("image");
+    std::fs::write(&image, vec![9; 1 << 20]).unwrap();
+    let device = LoopDevice::over(&image, &[]);
+    let source = common::open(device.path(), false).unwrap();
+    let origin = source.connect().unwrap();
+    origin.write(70_000, b"durable", true).unwrap();
+    assert_eq!(&std::fs::read(&image).unwrap()[70_000..70_007], b"durable");
+    let options = ZeroOptions {
+        may_trim: false,
+        fua: true,
+        fast: false,
+    };
+    // Less than what the device zeroes by itself, and more.
+    for (offset, length) in [(70_000, 7), (100_001, 50_000)] {
+        origin.zero(offset as u64, length as u64, options).unwrap();
+        let after = std::fs::read(&image).unwrap();
+        assert!(after[offset..offset + length].iter().all(|&byte| byte == 0));
+        assert_eq!((after[offset - 1], after[offset + length]), (9, 9));
+    }
+    // The write is not the trim's, and is made durable with it.
+    origin.write(0, b"before", false).unwrap();
+    origin.trim(200_000, 100_000, true).unwrap();
+    assert_eq!(&std::fs::read(&image).unwrap()[..6], b"before");
+}
+
+#[test]
+fn a_device_that_can_only_be_read_is_served_read_only() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 1 << 20);
+    let device = LoopDevice::over(&image, &["--read-only"]);
+    let error = refusal(device.path(), false);
+    assert!(error.contains("--read-only"), "{error}");
+    let source = common::open(device.path(), true).unwrap();
+    let origin = source.connect().unwrap();
+    assert_eq!(
+        (origin.size(), origin.capabilities().write),
+        (1 << 20, false)
+    );
+    origin.flush().unwrap();
+}
+
+#[test]
+fn a_device_that_the_machine_uses_is_not_written_to() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 1 << 20);
+    let device = LoopDevice::over(&image, &[]);
+    // Held as a mounted file system holds it.
+    let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    let holder = rustix::fs::open(device.path(), flags, Mode::empty()).unwrap();
+    let error = refusal(device.path(), false);
+    assert!(error.contains("in use by this machine"), "{error}");
+    common::open(device.path(), true).unwrap();
+    drop(holder);
+    common::open(device.path(), false).unwrap();
+}
+
+/// A small tmpfs that is unmounted when the test ends.
+struct SmallFileSystem {
+    path: PathBuf,
+}
+
+impl SmallFileSystem {
+    fn mount(path: PathBuf) -> Self {
+        std::fs::create_dir(&path).unwrap();
+        let arguments = ["-t", "tmpfs", "-o", "size=1M", "tmpfs"].map(OsStr::new);
+        let arguments = [&arguments[..], &[path.as_os_str()]].concat();
+        common::run("mount", "mount", &arguments);
+        Self { path }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg(&self.path)
+            .status();
+    }
+}
+
+#[test]
+fn lost_writes_are_told_to_every_handle_once() {
+    let scratch = Scratch::on_disk();
+    let small = SmallFileSystem::mount(scratch.path("small"));
+    let image = small.path().join("image");
+    std::fs::File::create_new(&image)
+        .unwrap()
+        .set_len(16 << 20)
+        .unwrap();
+    let device = LoopDevice::over(&image, &[]);
+    let source = common::open(device.path(), false).unwrap();
+    let [writer, neighbour, idle] = [(); 3].map(|()| source.connect().unwrap());
+    // More than fits below the device, which only shows when it is written back.
+    writer.write(0, &vec![1; 4 << 20], false).unwrap();
+    assert!(writer.flush().unwrap_err().raw_os_error().is_some());
+    assert!(neighbour.flush().is_err());
+    assert!(idle.write(8 << 20, &[], true).is_ok());
+    assert!(idle.flush().is_err());
+    for handle in [writer, neighbour, idle, source.connect().unwrap()] {
+        handle.flush().unwrap();
+    }
+}
