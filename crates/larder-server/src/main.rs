@@ -1,3 +1,94 @@
-//! The `larder` command.
+//! The `larder` command: a caching NBD server.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `cli`, `options`, `config_file` | what may be typed, and where |
+//! | `settings` | what it means, checked before anything starts |
+//! | `serve` | the order of the start |
+//! | `life`, `signals`, `write_back` | when and how the server ends |
+//! | `listen`, `stream`, `accept`, `stopping` | sockets: where, how clients come in, how they are let go |
+//! | `export`, `exports`, `read_only` | what is served, and who keeps it when no client is there |
+//! | `storage` | the cache, and how large it may become |
+//! | `captive` | the command that the server runs for |
+//! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
+//! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
+//! | `protocol` | NBD |
 
-fn main() {}
+#![allow(dead_code, reason = "the protocol is not in yet")]
+
+use std::env;
+use std::process;
+use std::sync::Arc;
+
+mod accept;
+mod captive;
+mod cleanup;
+mod cli;
+mod config_file;
+mod console;
+mod export;
+mod exports;
+mod life;
+mod listen;
+mod live_line;
+mod options;
+mod pidfile;
+mod protocol;
+mod rate_limit;
+mod read_only;
+mod serve;
+mod settings;
+mod signals;
+mod stopping;
+mod storage;
+mod stream;
+mod unwritten;
+mod uri;
+mod write_back;
+
+#[cfg(test)]
+mod testing;
+
+use cli::Asked;
+use console::Console;
+use options::Options;
+use settings::Settings;
+
+fn main() {
+    let code = match cli::parse(env::args_os()) {
+        Ok(Asked::Told) => 0,
+        Ok(Asked::Serve(options)) => serve(*options),
+        Err(message) => refuse(&message),
+    };
+    // Whoever is left, such as a thread that watches for signals, ends with the process.
+    process::exit(code);
+}
+
+fn serve(options: Options) -> i32 {
+    let settings = match settings(options) {
+        Ok(settings) => settings,
+        Err(message) => return refuse(&message),
+    };
+    let console = Arc::new(Console::new(settings.verbose));
+    match serve::serve(&settings, &console) {
+        Ok(code) => code.into(),
+        Err(message) => refuse(&message),
+    }
+}
+
+fn settings(options: Options) -> Result<Settings, String> {
+    let options = match &options.config {
+        Some(path) => {
+            let file = config_file::read(path)?;
+            options.over(file)
+        }
+        None => options,
+    };
+    Settings::new(&options)
+}
+
+/// One line that says why nothing is done.
+fn refuse(message: &str) -> i32 {
+    Console::new(false).say(message);
+    1
+}
