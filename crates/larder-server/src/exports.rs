@@ -1,21 +1,19 @@
 //! All exports, by name.
 
-use std::sync::Arc;
-
 use crate::export::Export;
 
 /// What can be had. Names are distinct.
 #[derive(Debug)]
-pub(crate) struct Exports(Vec<Arc<Export>>);
+pub(crate) struct Exports(Vec<Export>);
 
 impl Exports {
     /// These exports, in the order in which clients are told of them.
     pub(crate) fn new(exports: Vec<Export>) -> Self {
-        Self(exports.into_iter().map(Arc::new).collect())
+        Self(exports)
     }
 
     /// The export of that name. The empty name is the unnamed export, or the only one.
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Export>> {
+    pub(crate) fn find(&self, name: &str) -> Option<&Export> {
         match (self.0.iter().find(|export| export.name() == name), &*self.0) {
             (Some(export), _) => Some(export),
             (None, [only]) if name.is_empty() => Some(only),
@@ -24,7 +22,7 @@ impl Exports {
     }
 
     /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Export>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Export> {
         self.0.iter()
     }
 }

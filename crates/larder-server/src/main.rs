@@ -7,7 +7,8 @@
 //! | `serve` | the order of the start |
 //! | `life`, `signals`, `write_back` | when and how the server ends |
 //! | `listen`, `stream`, `accept`, `stopping` | sockets: where, how clients come in, how they are let go |
-//! | `export`, `exports`, `read_only` | what is served, and who keeps it when no client is there |
+//! | `export`, `exports`, `read_only` | what is served |
+//! | `keeper` | who writes back when no client is there |
 //! | `storage` | the cache, and how large it may become |
 //! | `captive` | the command that the server runs for |
 //! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
@@ -28,6 +29,7 @@ mod config_file;
 mod console;
 mod export;
 mod exports;
+mod keeper;
 mod life;
 mod listen;
 mod live_line;

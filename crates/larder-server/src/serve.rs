@@ -19,8 +19,9 @@ use crate::accept::{Acceptor, Messages, patience, raise_descriptor_limit};
 use crate::captive::{self, Captive, Found};
 use crate::cleanup::Cleanup;
 use crate::console::Console;
-use crate::export::{Export, Surroundings};
+use crate::export::Export;
 use crate::exports::Exports;
+use crate::keeper::Surroundings;
 use crate::life::{Event, Life, give_up};
 use crate::listen::{self, ListenAddress, Listener, Place};
 use crate::live_line::LiveLine;
@@ -173,7 +174,7 @@ fn exports(
     let mut exports = Vec::new();
     for (wanted, source) in settings.exports.iter().zip(sources) {
         let description = wanted.description.clone().unwrap_or_default();
-        let export = Export::new(wanted.name.clone(), description, source, &surroundings);
+        let export = Export::new(&wanted.name, description, source, &surroundings);
         let export = export.map_err(|error| one_line(&format!("{}: {error}", wanted.address)))?;
         exports.push(export);
     }
@@ -278,7 +279,7 @@ fn captive(
         return Ok(None);
     };
     let export = exports.find("").or_else(|| exports.iter().next());
-    let name = export.map_or("", |export| export.name());
+    let name = export.map_or("", Export::name);
     let is_tls = settings.tls.policy == TlsPolicy::Require;
     let found = Found {
         uri: &uri::uri(&Place::Unix(socket.clone()), name, is_tls),

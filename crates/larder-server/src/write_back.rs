@@ -33,7 +33,7 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
             let work = move || {
                 // Dropped at the end, whatever happens.
                 let _sender = sender;
-                if let Err(error) = export.write_back() {
+                if let Err(error) = export.keeper().write_back() {
                     console.error(&format!("export \"{}\": {error}", export.name()));
                 }
             };

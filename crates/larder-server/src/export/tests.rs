@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use larder::Mode;
+
 use super::*;
 use crate::exports::Exports;
 use crate::testing::{Disk, DiskSource, Told, cache};
@@ -31,7 +33,7 @@ impl Scene {
         ));
         let exports = names.iter().map(|name| {
             let source = Box::new(DiskSource(Arc::clone(&disk)));
-            Export::new((*name).to_owned(), String::new(), source, &surroundings).unwrap()
+            Export::new(name, String::new(), source, &surroundings).unwrap()
         });
         Self {
             exports: Exports::new(exports.collect()),
@@ -82,7 +84,13 @@ fn what_cannot_be_written_is_told_by_range_and_kept() {
     let ranges = "not written to the origin yet, and kept, export \"a\": 1024 bytes at 4096";
     assert!(told.iter().any(|message| message == ranges), "{told:?}");
     scene.disk.is_broken.store(false, Ordering::SeqCst);
-    scene.exports.find("a").unwrap().write_back().unwrap();
+    scene
+        .exports
+        .find("a")
+        .unwrap()
+        .keeper()
+        .write_back()
+        .unwrap();
     assert_eq!(scene.disk.byte(4096), 7);
 }
 
@@ -94,7 +102,13 @@ fn at_the_end_of_the_server_leaving_writes_nothing() {
     scene.is_ending.store(true, Ordering::SeqCst);
     drop(client);
     assert_eq!(scene.disk.byte(0), 0);
-    scene.exports.find("a").unwrap().write_back().unwrap();
+    scene
+        .exports
+        .find("a")
+        .unwrap()
+        .keeper()
+        .write_back()
+        .unwrap();
     assert_eq!(scene.disk.byte(0), 7);
 }
 
@@ -104,7 +118,13 @@ fn unsafe_mode_writes_nothing_back() {
     let client = scene.client();
     client.write(0, &[7; 512], false).unwrap();
     drop(client);
-    scene.exports.find("a").unwrap().write_back().unwrap();
+    scene
+        .exports
+        .find("a")
+        .unwrap()
+        .keeper()
+        .write_back()
+        .unwrap();
     assert_eq!(scene.disk.byte(0), 0);
 }
 
@@ -159,7 +179,7 @@ fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
         drop(client);
         scene.disk.is_broken.store(true, Ordering::SeqCst);
         let export = scene.exports.find("a").unwrap();
-        let cache = Arc::clone(&export.surroundings.cache);
+        let cache = Arc::clone(&export.keeper().surroundings().cache);
         write_back(&scene.exports, &cache, &console, false);
         assert_eq!(tell_leftovers(&cache, &console), is_lost);
         scene.disk.is_broken.store(false, Ordering::SeqCst);
