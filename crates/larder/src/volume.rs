@@ -276,7 +276,7 @@ impl Volume {
 
     /// Whether anything would be lost if the volume ended now. Both sets under one lock: what moves from
     /// the one to the other is in both meanwhile.
-    pub(crate) fn is_dirty(&self) -> bool {
+    pub fn is_dirty(&self) -> bool {
         self.with_dirty(|dirty| !dirty.is_empty() || self.zero_ranges() > 0)
     }
 
