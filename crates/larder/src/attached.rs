@@ -3,7 +3,7 @@
 //! Background work borrows a live writable connection. A connection that leaves is marked
 //! first, so that nobody borrows it any more, and waits in the end until every borrow has ended.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use std::io;
@@ -11,8 +11,13 @@ use std::io;
 use crate::origin::{Capabilities, Fua, Origin, RequestLimits};
 use crate::sync;
 
+/// Tells connections apart, also from those that have gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionNumber(pub u64);
+
 /// One connection to the origin, with what it said of itself.
 pub(crate) struct Attached {
+    pub number: ConnectionNumber,
     pub origin: Arc<dyn Origin>,
     pub capabilities: Capabilities,
     pub limits: RequestLimits,
@@ -26,7 +31,9 @@ pub(crate) struct Attached {
 
 impl Attached {
     pub(crate) fn new(origin: Arc<dyn Origin>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
+            number: ConnectionNumber(NEXT.fetch_add(1, Ordering::Relaxed)),
             capabilities: origin.capabilities(),
             limits: origin.limits(),
             origin,
