@@ -52,6 +52,8 @@ fn losing_before_the_flush<T: Send + 'static>(
     running.finish()
 }
 
+type Request = fn(&Connection) -> Result<(), larder::Error>;
+
 const ZEROS: ZeroOptions = ZeroOptions {
     may_trim: false,
     fua: true,
@@ -154,7 +156,7 @@ fn reclaim_and_age_write_again_what_was_lost() {
 #[test]
 fn a_durable_request_does_again_what_was_lost() {
     for fua in [Fua::None, Fua::Emulated] {
-        let requests: [fn(&Connection) -> Result<(), larder::Error>; 3] = [
+        let requests: [Request; 3] = [
             |one| one.write(512, &[5; 4096], true),
             |one| one.zero(512, 4096, ZEROS),
             |one| one.trim(512, 4096, true),

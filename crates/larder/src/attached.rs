@@ -21,6 +21,8 @@ pub(crate) struct Attached {
     pub origin: Arc<dyn Origin>,
     pub capabilities: Capabilities,
     pub limits: RequestLimits,
+    /// How often it told of a lost connection.
+    pub losses: AtomicU64,
     /// It has served a request. One that has not may be a handshake that will never end properly.
     active: AtomicBool,
     /// It writes back for the last time, and is not to be borrowed any more.
@@ -37,6 +39,7 @@ impl Attached {
             capabilities: origin.capabilities(),
             limits: origin.limits(),
             origin,
+            losses: AtomicU64::new(0),
             active: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             borrows: Mutex::new(0),

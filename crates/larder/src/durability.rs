@@ -5,12 +5,13 @@
 //! the moment its request ends; a request that succeeds first waits for all that were under way by then, and looks
 //! at the count afterwards. Nobody waits while its own request is under way, so no two wait for each other.
 //!
-//! **Lost connections.** An origin that lost its connection with unflushed writes says so once, see
-//! [`crate::Origin::flush`]. Whoever still has what was lost does its work again rather than fail, a bounded
-//! number of times.
+//! **Lost connections.** An origin that lost its connection with unflushed writes says so once on each of ours, see
+//! [`crate::Origin::flush`]; so it concerns only those who share the connection that it was told on. Whoever
+//! still has what was lost does its work again rather than fail, a bounded number of times.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 
 use crate::attached::Attached;
@@ -51,9 +52,19 @@ pub(crate) fn is_loss(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionReset
 }
 
+/// What had failed before somebody wrote what is to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failures {
+    /// On any connection, losses apart.
+    refused: u64,
+    /// On its own.
+    losses: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    failures: u64,
+    refused: u64,
+    losses: u64,
     next: u64,
     under_way: BTreeSet<u64>,
 }
@@ -68,70 +79,107 @@ pub(crate) struct Durability {
 /// A durable request under way; it has failed if it is dropped before it ends.
 struct UnderWay<'a> {
     durability: &'a Durability,
+    attached: &'a Attached,
     number: u64,
-    has_failed: bool,
+    end: End,
+}
+
+/// How a durable request ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Refused,
+    Lost,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let mut state = sync::lock(&self.durability.state);
         state.under_way.remove(&self.number);
-        state.failures += u64::from(self.has_failed);
+        match self.end {
+            End::Well => {}
+            End::Refused => state.refused += 1,
+            End::Lost => {
+                state.losses += 1;
+                self.attached.losses.fetch_add(1, Ordering::SeqCst);
+            }
+        }
         drop(state);
         self.durability.ended.notify_all();
     }
 }
 
 impl Durability {
-    /// How many durable requests have failed: to be asked before the first write of what is to be durable.
-    pub(crate) fn failures(&self) -> u64 {
-        sync::lock(&self.state).failures
+    /// To be asked before the first write of what is to be durable through that connection.
+    pub(crate) fn failures(&self, attached: &Attached) -> Failures {
+        let state = sync::lock(&self.state);
+        Failures {
+            refused: state.refused,
+            losses: attached.losses.load(Ordering::SeqCst),
+        }
+    }
+
+    /// How many durable requests have failed, on any connection and for any reason.
+    pub(crate) fn all_failures(&self) -> u64 {
+        let state = sync::lock(&self.state);
+        state.refused + state.losses
     }
 
     /// A durable request failed that was not made with [`Durability::attempt`].
     pub(crate) fn failed(&self) {
-        sync::lock(&self.state).failures += 1;
+        sync::lock(&self.state).refused += 1;
     }
 
-    /// Makes a durable request. What was written since `failures_before` was asked for is durable only if
-    /// nobody's has failed.
+    /// Makes a durable request. What was written since `before` was asked for is durable only if nothing has
+    /// failed since that would have lost it.
     pub(crate) fn attempt(
         &self,
-        failures_before: u64,
+        attached: &Attached,
+        before: Failures,
         request: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), NotDurable> {
-        let mut under_way = self.begin();
+        let mut under_way = self.begin(attached);
         let result = request();
-        under_way.has_failed = result.is_err();
+        under_way.end = match &result {
+            Ok(()) => End::Well,
+            Err(error) if is_loss(error) => End::Lost,
+            Err(_) => End::Refused,
+        };
         drop(under_way);
         match result {
-            Ok(()) if self.settled_failures() == failures_before => Ok(()),
-            Ok(()) => Err(NotDurable::OthersFailed),
+            Ok(()) => {
+                self.settle();
+                if self.failures(attached) == before {
+                    Ok(())
+                } else {
+                    Err(NotDurable::OthersFailed)
+                }
+            }
             Err(error) if is_loss(&error) => Err(NotDurable::Lost(error)),
             Err(error) => Err(NotDurable::Refused(error)),
         }
     }
 
-    fn begin(&self) -> UnderWay<'_> {
+    fn begin<'a>(&'a self, attached: &'a Attached) -> UnderWay<'a> {
         let mut state = sync::lock(&self.state);
         let number = state.next;
         state.next += 1;
         state.under_way.insert(number);
         UnderWay {
             durability: self,
+            attached,
             number,
-            has_failed: true,
+            end: End::Refused,
         }
     }
 
-    /// How many have failed, once all that are under way now have ended.
-    fn settled_failures(&self) -> u64 {
+    /// Waits until all that are under way now have ended.
+    fn settle(&self) {
         let mut state = sync::lock(&self.state);
         let later = state.next;
         while state.under_way.first().is_some_and(|first| *first < later) {
             state = sync::wait(&self.ended, state);
         }
-        state.failures
     }
 }
 
@@ -149,8 +197,8 @@ impl Volume {
         }
         let mut retries = 0;
         loop {
-            let failures_before = self.durability.failures();
-            let attempt = self.durability.attempt(failures_before, &mut request);
+            let before = self.durability.failures(attached);
+            let attempt = self.durability.attempt(attached, before, &mut request);
             let Err(failure) = attempt else {
                 return Ok(());
             };
@@ -166,10 +214,10 @@ impl Volume {
         let mut retries = 0;
         loop {
             let moment = self.unflushed.moment();
-            let failures_before = self.durability.failures();
+            let before = self.durability.failures(attached);
             let attempt = self
                 .durability
-                .attempt(failures_before, || attached.flush());
+                .attempt(attached, before, || attached.flush());
             match attempt {
                 Ok(()) => {
                     let covers_all = attached.capabilities.multi_conn;
@@ -196,39 +244,5 @@ impl Volume {
             return false;
         }
         failure.is_passing()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    #[test]
-    fn a_success_waits_for_what_others_are_told() {
-        let durability = Durability::default();
-        let (failing, told) = (mpsc::channel(), mpsc::channel());
-        std::thread::scope(|scope| {
-            let durability = &durability;
-            let other = scope.spawn(move || {
-                durability.attempt(0, || {
-                    failing.0.send(()).unwrap();
-                    told.1.recv().unwrap();
-                    Err(io::ErrorKind::ConnectionReset.into())
-                })
-            });
-            failing.1.recv().unwrap();
-            let own = scope.spawn(|| durability.attempt(0, || Ok(())));
-            while durability.state.lock().unwrap().under_way.len() > 1
-                || durability.state.lock().unwrap().next < 2
-            {
-                std::thread::yield_now();
-            }
-            assert!(!own.is_finished());
-            told.0.send(()).unwrap();
-            assert!(matches!(other.join().unwrap(), Err(NotDurable::Lost(_))));
-            assert!(matches!(own.join().unwrap(), Err(NotDurable::OthersFailed)));
-        });
-        assert!(durability.attempt(1, || Ok(())).is_ok());
     }
 }

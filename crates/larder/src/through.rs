@@ -57,7 +57,7 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
     let send = || client.attached.write(request.start, &request.data, durable);
-    let failures_before = volume.durability.failures();
+    let failures_before = volume.durability.all_failures();
     let written = if durable {
         volume.durably(&client.attached, send)
     } else {
@@ -284,7 +284,7 @@ pub(crate) fn following<R>(
     volume.unflushed.note(client.attached.number, start, end);
     let result = follow();
     // Whoever was told of a loss meanwhile may have looked at the cache before it followed.
-    if volume.durability.failures() != failures_before {
+    if volume.durability.all_failures() != failures_before {
         distrust(volume, start, end);
     }
     result

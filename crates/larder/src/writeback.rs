@@ -119,11 +119,11 @@ fn run_batch(
     outcome: &mut Outcome,
 ) -> u64 {
     loop {
-        let failures_before = volume.durability.failures();
+        let failures_before = volume.durability.failures(writer);
         let mut sent = send_batch(volume, writer, batch);
         let flushed = if flushing {
             let flush = || writer.flush();
-            volume.durability.attempt(failures_before, flush)
+            volume.durability.attempt(writer, failures_before, flush)
         } else {
             Ok(())
         };
