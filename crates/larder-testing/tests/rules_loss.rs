@@ -305,6 +305,22 @@ fn writethrough_forgets_when_fua_tells_of_the_loss() {
 }
 
 #[test]
+fn writethrough_forgets_what_was_lost_of_a_write_that_failed() {
+    let rig = rig_with(|config, settings| {
+        config.mode = Mode::Writethrough;
+        settings.limits.maximum = 4096;
+    });
+    let client = rig.client();
+    let old = rig.fill(1, 0, 8192);
+    rig.origin.fault(Fault::new(Kind::Write, When::Nth(2)));
+    client.put(0, &[5; 8192]).unwrap_err();
+    assert_eq!(client.get(0, 4096).unwrap(), [5; 4096], "its first half");
+    rig.origin.lose_connection(None);
+    client.flush().unwrap_err();
+    assert!(client.get(0, 8192).unwrap() == old);
+}
+
+#[test]
 fn writethrough_forgets_everything_when_too_much_is_unflushed() {
     let rig = writethrough(Fua::None);
     let client = rig.client();

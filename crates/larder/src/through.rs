@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use crate::attached::Attached;
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
@@ -290,6 +291,20 @@ pub(crate) fn following<R>(
     result
 }
 
+/// The origin holds what it may lose of these bytes. False if that cannot be, or is no concern of the cache's.
+fn note_unflushed(client: &Client, start: u64, end: u64) -> bool {
+    let Attached {
+        number,
+        capabilities,
+        ..
+    } = &*client.attached;
+    if client.store().config.mode != Mode::Writethrough || !capabilities.flush {
+        return false;
+    }
+    client.volume.unflushed.note(*number, start, end);
+    true
+}
+
 /// The origin has lost what was written through since the last flush, or some of it.
 pub(crate) fn forget_unflushed(volume: &Volume) {
     let ranges = volume.unflushed.ranges();
@@ -311,6 +326,8 @@ pub(crate) fn refused(
     context: String,
     cause: std::io::Error,
 ) -> Error {
+    // Perhaps the origin has done some of it.
+    note_unflushed(client, start, end);
     distrust(&client.volume, start, end);
     Error::with_source(ErrorKind::Origin, context, cause)
 }
