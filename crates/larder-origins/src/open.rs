@@ -1,6 +1,7 @@
 //! From an address to a source.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Headers that go with every HTTP request: name and value.
     pub http_headers: Vec<(String, String)>,
+    /// Certificate authorities (PEM) that are trusted besides the system's, for NBD and HTTP over TLS.
+    pub tls_ca: Option<PathBuf>,
     /// Where reconnections and the like are told.
     pub log: Arc<dyn larder::Log>,
 }
@@ -49,8 +52,9 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// Opens an origin.
-pub fn open(address: &Address, _options: &Options) -> Result<Box<dyn Source>, OpenError> {
+pub fn open(address: &Address, options: &Options) -> Result<Box<dyn Source>, OpenError> {
     match address {
+        Address::Http(http) => crate::http::open(http, options),
         Address::Memory(_) | Address::File(_) => {
             Err(OpenError::new(format!("{address}: not supported")))
         }
