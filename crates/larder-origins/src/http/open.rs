@@ -13,7 +13,7 @@ use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
 use super::address::{HttpAddress, shown};
-use super::answer::{part_of, refusal};
+use super::answer::{announced_bytes, part_of, refusal};
 use super::clients::Clients;
 use super::content_range::ContentRange;
 use super::deadline::Deadline;
@@ -120,7 +120,7 @@ fn learn(response: &Response<Body>) -> Result<Pinned, Failure> {
                 return lasting("the server does not tell the object's size, which a disk needs");
             }
         },
-        StatusCode::OK if response.body().content_length() == Some(0) => 0,
+        StatusCode::OK if announced_bytes(headers) == Some(0) => 0,
         StatusCode::OK => {
             return lasting(
                 "the server does not support range requests, without which parts of an object cannot be read",

@@ -167,12 +167,13 @@ impl HttpOrigin {
     }
 }
 
-/// Fills a buffer from a body that has to end with it.
+/// Fills a buffer from a body that has to end with it, and counts in `filled` what came and can be kept.
 pub(super) fn fill(
     body: &mut impl Read,
     mut wanted: &mut [u8],
     filled: &mut usize,
 ) -> Result<(), Failure> {
+    let before = *filled;
     while !wanted.is_empty() {
         let count = body.read(wanted)?;
         if count == 0 {
@@ -187,10 +188,13 @@ pub(super) fn fill(
     // Only a body that was read to its end gives its connection back. An error there hurts no byte.
     match body.read(&mut [0]) {
         Ok(0) | Err(_) => Ok(()),
-        Ok(_) => Err(Failure::new(
-            Kind::Passing,
-            "the server sent more of a range than was asked for",
-        )),
+        Ok(_) => {
+            *filled = before;
+            Err(Failure::new(
+                Kind::Passing,
+                "the server sent more of a range than was asked for",
+            ))
+        }
     }
 }
 

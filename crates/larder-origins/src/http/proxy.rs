@@ -27,9 +27,15 @@ pub(super) fn of(
     if is_exception(url.host_str().unwrap_or_default(), &exceptions) {
         return Ok(None);
     }
-    Proxy::new(value.trim()).map(Some).map_err(|_| {
-        format!("the environment's {name} is not a proxy that can be used; http[s]://[user:password@]host[:port] is")
-    })
+    // The library would take a SOCKS proxy and then not use it.
+    let known = |proxy: &Proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https"));
+    let wrong = || {
+        format!(
+            "the environment's {name} is not a proxy that can be used; http[s]://[user:password@]host[:port] is"
+        )
+    };
+    let proxy = Proxy::new(value.trim()).ok().filter(known);
+    proxy.ok_or_else(wrong).map(Some)
 }
 
 fn is_exception(host: &str, exceptions: &str) -> bool {
