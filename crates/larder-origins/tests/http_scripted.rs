@@ -4,7 +4,7 @@
 mod http_support;
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -314,13 +314,13 @@ fn a_server_without_good_validators_is_warned_of_once() {
     }
 }
 
-#[test]
-fn what_may_pass_is_tried_again() {
+/// Wrong answers to a request for 10 to 19, which are right the next time.
+fn passing_failures() -> Vec<(&'static str, Reply)> {
     let right =
         |headers: &[(&str, &str)]| answer("206 Partial Content", headers, &content(1000)[10..20]);
     let range = ("Content-Range", "bytes 10-19/1000");
     let cut = |bytes: Vec<u8>, at: usize| Reply::SendAndClose(bytes[..bytes.len() - at].to_vec());
-    for (name, reply) in [
+    vec![
         (
             "500",
             Reply::Send(answer("500 Internal Server Error", &[], b"oh")),
@@ -374,7 +374,12 @@ fn what_may_pass_is_tried_again() {
             )),
         ),
         ("noise", Reply::SendAndClose(vec![0xFF; 3000])),
-    ] {
+    ]
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    for (name, reply) in passing_failures() {
         let reply = Mutex::new(Some(reply));
         let server = Server::start(move |request| {
             let own = (request.number == 1)
@@ -456,22 +461,21 @@ fn refusals_are_errors_at_once() {
 #[test]
 fn a_server_that_asks_for_time_gets_it() {
     let server = server_with(|request| {
-        (request.number == 1).then(|| {
-            Reply::Send(answer(
-                "503 Service Unavailable",
-                &[("Retry-After", "1")],
-                b"",
-            ))
-        })
+        let busy = answer("503 Service Unavailable", &[("Retry-After", "1")], b"");
+        matches!(request.number, 1 | 2).then(|| Reply::Send(busy))
     });
     let opener = Opener::new();
     let origin = opener.origin(&server.url("/disk"));
     let begun = Instant::now();
     read(&*origin, 0, 100).unwrap();
-    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() >= Duration::from_secs(2));
     let log = opener.log.messages();
+    let told = [
+        "503 Service Unavailable; trying again for up to 20s",
+        "answers again",
+    ];
     assert!(
-        log.len() == 2 && log[0].contains("503") && log[1].contains("answers again"),
+        log.len() == 2 && log[0].contains(told[0]) && log[1].contains(told[1]),
         "{log:?}"
     );
 }
@@ -507,9 +511,9 @@ fn errors_come_after_the_deadline_and_soon() {
         let took = begun.elapsed();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains("tried for 1.5s"), "{error}");
-        // A pause of up to 2 s that would end after the deadline is not made.
+        // The last attempt begins when a tenth of the time is left.
         let late = timeout + Duration::from_secs(1);
-        assert!(took > timeout / 4 && took < late, "{took:?}: {error}");
+        assert!(took > timeout * 8 / 10 && took < late, "{took:?}: {error}");
         assert!(server.requests() > 2, "{error}");
     }
 }
@@ -570,10 +574,12 @@ fn noise_never_panics_and_is_never_taken_for_data() {
             .unwrap();
         (state >> 33) % below
     };
+    let damage = Arc::new(AtomicBool::new(false));
+    let damaging = Arc::clone(&damage);
     let server = Server::start(move |request| {
         let mut bytes = part(request, &content(1000), ETAG);
         let (first, last) = request.range();
-        if request.number > 0 {
+        if damaging.load(Ordering::SeqCst) {
             // The body stays right, or its damage could not be told from data.
             let header = bytes.len() - (last - first + 1);
             for _ in 0..=random(3) {
@@ -593,21 +599,16 @@ fn noise_never_panics_and_is_never_taken_for_data() {
         Reply::SendAndClose(bytes)
     });
     let mut right = 0;
-    for turn in 0..150 {
-        // Numbers are the server's, so that only its first answer is sure to be right.
-        let Ok(source) = Opener::new()
-            .timeout(Duration::from_millis(300))
-            .source(&server.url("/disk"))
-        else {
-            continue;
-        };
-        let origin = source.connect().unwrap();
-        if origin.size() == 1000
-            && read(&*origin, turn, 100)
-                .is_ok_and(|bytes| bytes == content(1000)[turn as usize..][..100])
-        {
+    for turn in 0..100 {
+        damage.store(false, Ordering::SeqCst);
+        let origin = Opener::new()
+            .timeout(Duration::from_millis(200))
+            .origin(&server.url("/disk"));
+        damage.store(true, Ordering::SeqCst);
+        if let Ok(bytes) = read(&*origin, turn, 100) {
+            assert_eq!(bytes, content(1000)[turn as usize..][..100]);
             right += 1;
         }
     }
-    assert!(right > 0 && right < 150, "{right}");
+    assert!(right > 0 && right < 100, "{right}");
 }

@@ -72,20 +72,19 @@ impl Deadline {
         })
     }
 
-    /// How long to wait before the next attempt; `None` if there is to be none.
+    /// How long to wait before the next attempt; `None` if there is to be none. The last one begins when a
+    /// tenth of the time is left.
     pub(super) fn pause(&self, failures: u32, retry_after: Option<Duration>) -> Option<Duration> {
-        let left = self.left();
-        // A server that asks for more time than there is gets one more attempt near the end.
-        let reserve = self.timeout / 10;
+        let most = self.left().checked_sub(self.timeout / 10)?;
         let pause = match retry_after {
-            Some(wait) if left > reserve => wait.min(left - reserve).max(FIRST_PAUSE),
-            _ => jittered(
+            Some(wait) => wait.max(FIRST_PAUSE),
+            None => jittered(
                 FIRST_PAUSE
                     .saturating_mul(1 << failures.min(8))
                     .min(LONGEST_PAUSE),
             ),
         };
-        (pause < left).then_some(pause)
+        (!most.is_zero()).then(|| pause.min(most))
     }
 
     fn left(&self) -> Duration {
@@ -119,10 +118,9 @@ mod tests {
                 "{failures}: {pause} ms"
             );
         }
-        assert_eq!(
-            Deadline::new(Duration::from_millis(40), 0).pause(0, None),
-            None
-        );
+        let short = Deadline::new(Duration::from_millis(40), 0);
+        assert!(short.pause(0, None).unwrap() <= Duration::from_millis(36));
+        assert_eq!(Deadline::new(Duration::ZERO, 0).pause(0, None), None);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl HttpOrigin {
             let Some(pause) = deadline.pause(failures, failure.retry_after) else {
                 return Err(self.timed_out(&failure));
             };
-            self.tell_trouble(&failure);
+            self.tell_trouble(&failure, failures);
             std::thread::sleep(pause);
         }
     }
@@ -124,13 +124,14 @@ impl HttpOrigin {
         Ok(())
     }
 
-    fn tell_trouble(&self, failure: &Failure) {
-        if !self.troubled.swap(true, Ordering::Relaxed) {
-            let (shown, message) = (&self.shown, &failure.message);
-            self.log.warning(&format!(
-                "{shown}: {message}; reads are tried again for {:?}",
-                self.timeout
-            ));
+    /// A single failure is worth nobody's attention; a second one in a row is the server's.
+    fn tell_trouble(&self, failure: &Failure, failures: u32) {
+        let message = format!("{}: {}; trying again", self.shown, failure.message);
+        if failures > 1 && !self.troubled.swap(true, Ordering::Relaxed) {
+            self.log
+                .warning(&format!("{message} for up to {:?}", self.timeout));
+        } else if self.log.verbose() {
+            self.log.debug(&message);
         }
     }
 

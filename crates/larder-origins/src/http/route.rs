@@ -175,4 +175,16 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn addresses_can_be_sent() {
+        for text in [
+            "http://h/a|b^c{d}[e]`f'\"<>\\~",
+            "http://h/\u{e4} \u{1f4be}?q=\u{e4} |^{}\"'",
+            "http://b\u{fc}cher.example/",
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert!(ureq::http::Uri::try_from(url.as_str()).is_ok(), "{url}");
+        }
+    }
 }
