@@ -343,6 +343,36 @@ fn tls() {
 }
 
 #[test]
+fn self_signed_certificates() {
+    for (constraint, accepted) in [("CA:FALSE", true), ("CA:TRUE", false)] {
+        let scratch = Scratch::new(&constraint.replace(':', "-"));
+        fs::write(scratch.file("disk"), content(1000)).unwrap();
+        let arguments = format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out own.pem -subj /CN=own -days 2 \
+             -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,{constraint}"
+        );
+        openssl(&scratch, &arguments.split_whitespace().collect::<Vec<_>>());
+        let own = scratch.0.join("own.pem");
+        let server = format!(
+            "ssl_certificate {0}/own.pem; ssl_certificate_key {0}/key.pem;",
+            scratch.0.display()
+        );
+        let nginx = Nginx::start(&scratch, free_port(), "ssl", &server);
+        let url = nginx.url("/disk").replace("http:", "https:");
+        let mut opener = Opener::new();
+        opener.options.tls_ca = Some(own);
+        match accepted {
+            true => assert_eq!(opener.origin(&url).size(), 1000),
+            false => assert!(
+                opener
+                    .refused(&url)
+                    .contains("is an authority's own (CA:TRUE)")
+            ),
+        }
+    }
+}
+
+#[test]
 fn https_to_a_server_without_tls() {
     let scratch = Scratch::new("no-tls");
     let nginx = Nginx::start(&scratch, free_port(), "", "");

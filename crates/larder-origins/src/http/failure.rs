@@ -131,6 +131,10 @@ fn of_tls(error: &rustls::Error) -> Failure {
         Certificate::Expired | Certificate::ExpiredContext { .. } => "has expired".into(),
         Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "is not valid yet".into(),
         Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "is not for this host".into(),
+        // The library has no name of its own for it.
+        Certificate::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "is an authority's own (CA:TRUE), which is not accepted as a server's".into()
+        }
         other => format!("cannot be accepted: {other}"),
     };
     Failure::new(Kind::Lasting, format!("the server's certificate {reason}"))
