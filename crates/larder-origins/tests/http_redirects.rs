@@ -111,7 +111,7 @@ fn no_message_shows_a_secret() {
                 .map_or_else(|error| error.to_string(), |source| format!("{source:?}")),
         );
     }
-    texts.extend(opener.log.messages());
+    texts.extend(opener.log.all());
     assert!(texts.len() >= 9, "{texts:#?}");
     for text in &texts {
         assert!(
@@ -163,6 +163,28 @@ fn where_redirects_led_is_asked_until_it_refuses() {
         "{:?}",
         opener.log.messages()
     );
+}
+
+#[test]
+fn a_target_that_refuses_is_left() {
+    let alone = Arc::new(AtomicBool::new(false));
+    let (at_target, at_original) = (Arc::clone(&alone), Arc::clone(&alone));
+    let target = Server::start(move |request| match at_target.load(Ordering::SeqCst) {
+        true => forbidden(),
+        false => object(request),
+    });
+    let onward = target.url("/disk");
+    let original = Server::start(move |request| match at_original.load(Ordering::SeqCst) {
+        true => object(request),
+        false => redirect(&onward),
+    });
+    let origin = Opener::new().origin(&original.url("/disk"));
+    read(&*origin, 0, 10).unwrap();
+    alone.store(true, Ordering::SeqCst);
+    for _ in 0..5 {
+        read(&*origin, 0, 10).unwrap();
+    }
+    assert_eq!((original.requests(), target.requests()), (6, 3));
 }
 
 #[test]

@@ -124,6 +124,12 @@ mod tests {
     }
 
     #[test]
+    fn any_address_is_shown_without_secrets() {
+        let url = Url::parse("https://user:s3cret@host/path?s3cret#s3cret").unwrap();
+        assert_eq!(shown(&url), "https://host/path?...");
+    }
+
+    #[test]
     fn plain_addresses_stay() {
         for text in [
             "http://example.com/disk.img",

@@ -25,6 +25,9 @@ pub(super) fn check(
     match response.status() {
         StatusCode::PARTIAL_CONTENT => {
             let range = part_of(response, first, last)?;
+            if range.total.is_none() {
+                return Err(passing("the server no longer tells the object's size"));
+            }
             changed(range.total)
         }
         StatusCode::OK => {

@@ -29,6 +29,9 @@ pub(super) struct Client {
     /// A request ran with the agent's own settings: the library keeps the TLS configuration of such a one
     /// only, and would read all certificate authorities again for each connection.
     warm: AtomicBool,
+    /// A connection broke or went silent: the idle ones may have gone the same way without a sign, and the
+    /// next request throws them away instead of trying one after the other.
+    suspect: AtomicBool,
 }
 
 impl Client {
@@ -64,6 +67,7 @@ impl Client {
             headers,
             names,
             warm: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
         }
     }
 
@@ -81,10 +85,19 @@ impl Client {
         let result = self.run(url, first, last, budget);
         match &result {
             Ok(_) => self.warm.store(true, Ordering::Relaxed),
-            Err(failure) if failure.concerns_connection() => self.names.forget(),
-            Err(_) => {}
+            Err(failure) => self.note(failure),
         }
         result
+    }
+
+    /// What a failure of a connection means for the next requests.
+    pub(super) fn note(&self, failure: &Failure) {
+        if matches!(failure.kind, Kind::Lost | Kind::Silent) {
+            self.suspect.store(true, Ordering::Relaxed);
+        }
+        if failure.kind != Kind::Lasting {
+            self.names.forget();
+        }
     }
 
     fn run(
@@ -103,15 +116,18 @@ impl Client {
             HeaderValue::try_from(format!("bytes={first}-{last}")).map_err(|_| unsendable())?;
         request.headers_mut().insert(RANGE, range);
         if self.warm.load(Ordering::Relaxed) {
-            request = self
+            let mut own = self
                 .agent
                 .configure_request(request)
                 .timeout_connect(Some(budget.silence))
                 .timeout_recv_response(Some(budget.answer))
                 .timeout_per_read(Some(budget.silence))
                 .timeout_per_write(Some(budget.silence))
-                .timeout_global(Some(budget.whole))
-                .build();
+                .timeout_global(Some(budget.whole));
+            if self.suspect.swap(false, Ordering::Relaxed) {
+                own = own.max_idle_age(Duration::ZERO);
+            }
+            request = own.build();
         }
         Ok(self.agent.run(request)?)
     }

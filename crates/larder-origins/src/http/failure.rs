@@ -43,11 +43,6 @@ impl Failure {
         self.message = format!("redirected to {place}: {}", self.message);
         self
     }
-
-    /// Whether the next attempt should look the server's name up again.
-    pub(super) fn concerns_connection(&self) -> bool {
-        matches!(self.kind, Kind::Lost | Kind::Silent | Kind::Passing)
-    }
 }
 
 impl From<Error> for Failure {

@@ -117,7 +117,8 @@ impl HttpOrigin {
                 _ => failure,
             });
         }
-        fill(&mut response.body_mut().as_reader(), wanted, filled)?;
+        let brought = fill(&mut response.body_mut().as_reader(), wanted, filled);
+        brought.inspect_err(|failure| reached.client.note(failure))?;
         if let Some(target) = reached.redirected_to {
             self.route.remember(target);
         }

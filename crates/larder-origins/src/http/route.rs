@@ -9,6 +9,7 @@ use ureq::http::header::LOCATION;
 use url::Url;
 
 use super::address::{shown, strip};
+use super::client::Client;
 use super::clients::Clients;
 use super::deadline::Deadline;
 use super::failure::{Failure, Kind};
@@ -27,6 +28,8 @@ pub(super) struct Route {
 
 /// An answer that is no redirect.
 pub(super) struct Reached {
+    /// Who asked.
+    pub(super) client: Arc<Client>,
     pub(super) response: Response<Body>,
     /// Where it came from, if that is not where the request began.
     pub(super) redirected_to: Option<Url>,
@@ -75,17 +78,15 @@ impl Route {
     ) -> Result<Reached, Failure> {
         let mut url = start.unwrap_or(&self.original).clone();
         for hops in 0..=REDIRECTS_AT_MOST {
-            let result = self
-                .clients
-                .of(&url)
-                .and_then(|client| client.get(&url, first, last, deadline));
-            let response = match result {
-                Ok(response) => response,
-                Err(failure) if hops == 0 => return Err(failure),
-                Err(failure) => return Err(failure.at(&shown(&url))),
+            let place = |failure: Failure| match hops {
+                0 => failure,
+                _ => failure.at(&shown(&url)),
             };
+            let client = self.clients.of(&url).map_err(place)?;
+            let response = client.get(&url, first, last, deadline).map_err(place)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Reached {
+                    client,
                     response,
                     redirected_to: (hops > 0).then_some(url),
                 });

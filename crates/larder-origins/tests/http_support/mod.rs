@@ -226,7 +226,14 @@ pub struct KeptLog {
 }
 
 impl KeptLog {
+    /// Errors and warnings.
     pub fn messages(&self) -> Vec<String> {
+        let mut messages = self.all();
+        messages.retain(|message| !message.starts_with("debug: "));
+        messages
+    }
+
+    pub fn all(&self) -> Vec<String> {
         self.messages.lock().expect("messages").clone()
     }
 
@@ -246,6 +253,10 @@ impl Log for KeptLog {
 
     fn debug(&self, message: &str) {
         self.keep(format!("debug: {message}"));
+    }
+
+    fn verbose(&self) -> bool {
+        true
     }
 }
 
