@@ -58,7 +58,7 @@ impl Nginx {
             root.display()
         );
         fs::write(&configuration, text).expect("nginx's configuration");
-        let child = Command::new(nginx())
+        let mut child = Command::new(nginx())
             .arg("-p")
             .arg(prefix)
             .arg("-c")
@@ -71,6 +71,9 @@ impl Nginx {
                 panic!("cannot run nginx (Debian package nginx-light): {error}")
             });
         wait_until("nginx serves", || {
+            let ended = child.try_wait().expect("nginx's state");
+            let told = || fs::read_to_string(prefix.join("error.log"));
+            assert!(ended.is_none(), "nginx ended: {:?}", told());
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         Self { child, port }

@@ -305,7 +305,7 @@ pub fn read(origin: &dyn Origin, offset: u64, length: usize) -> std::io::Result<
 }
 
 /// Waits for a condition; fails after 20 seconds.
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
