@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::NbdAddress;
+
 /// Where an origin is. Shown without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -10,6 +12,8 @@ pub enum Address {
     Memory(u64),
     /// A file or a block device.
     File(PathBuf),
+    /// An NBD export.
+    Nbd(NbdAddress),
 }
 
 impl fmt::Display for Address {
@@ -17,6 +21,7 @@ impl fmt::Display for Address {
         match self {
             Self::Memory(bytes) => write!(f, "memory:{bytes}"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Nbd(address) => write!(f, "{address}"),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! From an address to a source.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, Source};
+use crate::{Address, Source, nbd};
 
 /// How origins are opened and used.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Headers that go with every HTTP request: name and value.
     pub http_headers: Vec<(String, String)>,
+    /// Certificate authorities to trust beside the system's: a file of PEM certificates.
+    pub tls_ca: Option<PathBuf>,
     /// Where reconnections and the like are told.
     pub log: Arc<dyn larder::Log>,
 }
@@ -49,8 +52,9 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// Opens an origin.
-pub fn open(address: &Address, _options: &Options) -> Result<Box<dyn Source>, OpenError> {
+pub fn open(address: &Address, options: &Options) -> Result<Box<dyn Source>, OpenError> {
     match address {
+        Address::Nbd(address) => nbd::open(address, options),
         Address::Memory(_) | Address::File(_) => {
             Err(OpenError::new(format!("{address}: not supported")))
         }
