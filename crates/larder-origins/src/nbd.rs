@@ -35,7 +35,7 @@
 //! against is a server that goes on with a request of a connection that is gone while it serves the
 //! next one; no client can.
 //!
-//! **Lock order:** pool state → ledger; a link's replies → a slot. The TLS state, the ledger and the report are leaves. No lock is held while a
+//! **Lock order:** pool state → ledger; report → ledger; a link's entries → a slot. The TLS state and the ledger are leaves. No lock is held while a
 //! socket is read, written or connected; the sender of a link is taken out of its place meanwhile.
 
 pub(crate) mod address;

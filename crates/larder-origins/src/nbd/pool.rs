@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use nbd_wire::RequestFormat;
+
 use super::address::NbdAddress;
 use super::export::Export;
 use super::handshake::{Failure, negotiate};
@@ -63,7 +65,7 @@ pub(super) struct Pool {
     promised: Export,
     ledger: Arc<Ledger>,
     report: Arc<Report>,
-    /// How many connections the server was last found to take.
+    /// How many connections the server was found to take.
     connections: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
@@ -110,6 +112,9 @@ impl Pool {
             changed: Condvar::new(),
         };
         let session = pool.begin(connection, &export)?;
+        // One that the server does not take now is not tried for again: it may have waited for it in vain.
+        pool.connections
+            .store(session.connections(), Ordering::Relaxed);
         lock(&pool.state).session = Some(session);
         Ok(Arc::new(pool))
     }
@@ -268,10 +273,18 @@ impl Pool {
         if export.is_multi_conn() {
             connections.extend(self.connect_extra(export));
         }
+        let dialect = match (export.dialect.format, export.dialect.is_structured) {
+            (RequestFormat::Extended, _) => "extended headers",
+            (RequestFormat::Compact, true) => "structured replies",
+            (RequestFormat::Compact, false) => "simple replies",
+        };
+        let count = connections.len();
+        self.report
+            .note(&format!("connections: {count}, {dialect}"));
         Session::start(connections, &self.ledger, &self.report, self.timeout / 2)
     }
 
-    /// Those that the server takes. One that it does not take is not tried for again.
+    /// Those that the server takes.
     fn connect_extra(&self, export: &Export) -> Vec<Connection> {
         let count = self.connections.load(Ordering::Relaxed).saturating_sub(1);
         let connect = || self.way.connect(EXTRA_HANDSHAKE);
@@ -295,10 +308,6 @@ impl Pool {
                     .note(&format!("a further connection: {failure}")),
                 _ => {}
             }
-        }
-        if connections.len() < count {
-            self.connections
-                .store(connections.len() + 1, Ordering::Relaxed);
         }
         connections
     }

@@ -296,6 +296,3 @@ fn extents(descriptors: &[Descriptor], length_bytes: u64) -> Vec<Extent> {
     }
     extents
 }
-
-#[cfg(test)]
-mod tests;

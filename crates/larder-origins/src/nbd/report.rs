@@ -1,4 +1,7 @@
-//! What an operator is told of outages: their beginning and their end, once each, and not too often.
+//! What an operator is told of outages: their beginning and their end, once each, in that order, and not
+//! too often.
+//!
+//! The log is called with the report's own lock held, which nothing else waits for that a message could need.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -39,41 +42,42 @@ impl Report {
         }
     }
 
-    /// The connection is lost, perhaps with changes that were acknowledged and not flushed.
-    pub(super) fn lost(&self, reason: &str, is_loss: bool) {
+    /// The connection is lost if `lose` says so, and whether changes that were acknowledged and not
+    /// flushed are with it. Whoever finds it lost and tells that it is [back](Self::back) tells so after this.
+    pub(super) fn lost(&self, reason: &str, lose: impl FnOnce() -> Option<bool>) -> bool {
         let now = Instant::now();
-        let untold = {
-            let mut state = lock(&self.state);
-            let is_recent = state.last_told.is_some_and(|last| now - last < INTERVAL);
-            let told = is_loss || !is_recent;
-            state.outage = Some((now, told));
-            if !told {
-                state.untold += 1;
-                return;
-            }
-            state.last_told = Some(now);
-            std::mem::take(&mut state.untold)
+        let mut state = lock(&self.state);
+        let Some(is_loss) = lose() else {
+            return false;
         };
+        let is_recent = state.last_told.is_some_and(|last| now - last < INTERVAL);
+        let told = is_loss || !is_recent;
+        state.outage = Some((now, told));
+        if !told {
+            state.untold += 1;
+            return true;
+        }
+        state.last_told = Some(now);
         let loss = if is_loss {
             ", with writes that were not flushed"
         } else {
             ""
         };
-        let more = if untold > 0 {
-            format!(" ({untold} more times since the last message)")
-        } else {
-            String::new()
+        let more = match std::mem::take(&mut state.untold) {
+            0 => String::new(),
+            count => format!(" ({count} more times since the last message)"),
         };
         self.log.warning(&format!(
             "{}: the connection is lost{loss}: {reason}; connecting again{more}",
             self.address
         ));
+        true
     }
 
     /// There is a connection again.
     pub(super) fn back(&self) {
-        let outage = lock(&self.state).outage.take();
-        if let Some((since, true)) = outage {
+        let mut state = lock(&self.state);
+        if let Some((since, true)) = state.outage.take() {
             self.log.warning(&format!(
                 "{}: connected again after {:.1} s",
                 self.address,

@@ -136,6 +136,11 @@ impl Session {
         self.ledger.is_live(self.number)
     }
 
+    /// How many connections it has.
+    pub(super) fn connections(&self) -> usize {
+        self.links.len()
+    }
+
     /// When it began.
     pub(super) fn started(&self) -> Instant {
         self.started
@@ -152,10 +157,13 @@ impl Session {
         if self.is_live() {
             reason.clone_into(&mut lock(&self.reason));
         }
-        if let Some(is_loss) = self.ledger.lose(self.number) {
-            if !self.is_ending.load(Ordering::Relaxed) {
-                self.report.lost(reason, is_loss);
-            }
+        let lose = || self.ledger.lose(self.number);
+        let is_lost = if self.is_ending.load(Ordering::Relaxed) {
+            lose().is_some()
+        } else {
+            self.report.lost(reason, lose)
+        };
+        if is_lost {
             self.links.iter().for_each(Link::close);
         }
     }

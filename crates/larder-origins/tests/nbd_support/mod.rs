@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-pub mod scripted;
+pub(crate) mod scripted;
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -18,22 +18,22 @@ use larder_origins::{Address, NbdAddress, Options, Source, open};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A directory of a test's own.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = format!("/tmp/larder-nbd-{}-{number}", std::process::id());
         fs::create_dir(&path).unwrap();
         Self(path.into())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// A file of that size, with the test's pattern.
-    pub fn image(&self, name: &str, size: u64) -> PathBuf {
+    pub(crate) fn image(&self, name: &str, size: u64) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, pattern(0, size as usize)).unwrap();
         path
@@ -47,13 +47,13 @@ impl Drop for Scratch {
 }
 
 /// Bytes that tell their place.
-pub fn pattern(offset: u64, length: usize) -> Vec<u8> {
+pub(crate) fn pattern(offset: u64, length: usize) -> Vec<u8> {
     (offset..offset + length as u64)
-        .map(|at| (at / 251 ^ at.wrapping_mul(7) ^ at >> 16) as u8)
+        .map(|at| ((at / 251) ^ at.wrapping_mul(7) ^ (at >> 16)) as u8)
         .collect()
 }
 
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -63,15 +63,22 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Keeps what it is told.
 #[derive(Default)]
-pub struct TestLog(Mutex<Vec<String>>);
+pub(crate) struct TestLog(Mutex<Vec<String>>);
 
 impl TestLog {
-    pub fn messages(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+    /// Errors and warnings.
+    pub(crate) fn messages(&self) -> Vec<String> {
+        let mut messages = self.0.lock().unwrap().clone();
+        messages.retain(|line| !line.starts_with("debug: "));
+        messages
     }
 
-    pub fn has(&self, text: &str) -> bool {
-        self.messages().iter().any(|line| line.contains(text))
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.contains(text))
     }
 }
 
@@ -91,18 +98,18 @@ impl larder::Log for TestLog {
 }
 
 /// A source with its log.
-pub struct Opened {
-    pub source: Box<dyn Source>,
-    pub log: Arc<TestLog>,
+pub(crate) struct Opened {
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) log: Arc<TestLog>,
 }
 
 impl Opened {
-    pub fn handle(&self) -> Arc<dyn Origin> {
+    pub(crate) fn handle(&self) -> Arc<dyn Origin> {
         self.source.connect().unwrap()
     }
 }
 
-pub fn options(timeout: Duration) -> (Options, Arc<TestLog>) {
+pub(crate) fn options(timeout: Duration) -> (Options, Arc<TestLog>) {
     let log = Arc::new(TestLog::default());
     let options = Options {
         read_only: false,
@@ -114,7 +121,7 @@ pub fn options(timeout: Duration) -> (Options, Arc<TestLog>) {
     (options, log)
 }
 
-pub fn try_open(uri: &str, change: impl FnOnce(&mut Options)) -> Result<Opened, String> {
+pub(crate) fn try_open(uri: &str, change: impl FnOnce(&mut Options)) -> Result<Opened, String> {
     let (mut options, log) = options(Duration::from_secs(20));
     change(&mut options);
     let address = NbdAddress::parse(uri).map_err(|error| error.to_string())?;
@@ -123,26 +130,26 @@ pub fn try_open(uri: &str, change: impl FnOnce(&mut Options)) -> Result<Opened, 
         .map_err(|error| error.to_string())
 }
 
-pub fn open_uri(uri: &str) -> Opened {
+pub(crate) fn open_uri(uri: &str) -> Opened {
     try_open(uri, |_| {}).unwrap()
 }
 
-pub fn open_socket(socket: &Path) -> Opened {
+pub(crate) fn open_socket(socket: &Path) -> Opened {
     open_uri(&format!("nbd+unix:///?socket={}", socket.display()))
 }
 
-pub fn read(origin: &dyn Origin, offset: u64, length: usize) -> Vec<u8> {
+pub(crate) fn read(origin: &dyn Origin, offset: u64, length: usize) -> Vec<u8> {
     let mut data = vec![0xee; length];
     origin.read(offset, &mut data).unwrap();
     data
 }
 
 /// A server process; killed when dropped.
-pub struct Peer(Child);
+pub(crate) struct Peer(Child);
 
 impl Peer {
     /// Starts `program`, which Debian has in `package`, and waits until `socket` takes connections.
-    pub fn start(command: &mut Command, package: &str, socket: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, package: &str, socket: &Path) -> Self {
         let _ = fs::remove_file(socket);
         let program = command.get_program().to_owned();
         let child = command.stdin(Stdio::null()).spawn();
@@ -157,12 +164,12 @@ impl Peer {
         Self(child)
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// As `kill -9` does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -176,14 +183,14 @@ impl Drop for Peer {
 }
 
 /// nbdkit with these arguments on a Unix socket.
-pub fn nbdkit(socket: &Path, arguments: &[&str]) -> Peer {
+pub(crate) fn nbdkit(socket: &Path, arguments: &[&str]) -> Peer {
     let mut command = Command::new("nbdkit");
     command.args(["-f", "-U"]).arg(socket).args(arguments);
     Peer::start(&mut command, "nbdkit", socket)
 }
 
 /// qemu-nbd with these arguments on a Unix socket.
-pub fn qemu_nbd(socket: &Path, arguments: &[&str]) -> Peer {
+pub(crate) fn qemu_nbd(socket: &Path, arguments: &[&str]) -> Peer {
     let mut command = Command::new("qemu-nbd");
     command
         .args(["-t", "-e", "0", "-k"])
@@ -193,7 +200,7 @@ pub fn qemu_nbd(socket: &Path, arguments: &[&str]) -> Peer {
 }
 
 /// Runs a command to its end.
-pub fn run(program: &str, package: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, package: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output();
     let output =
         output.unwrap_or_else(|e| panic!("{program}: {e}: install the Debian package {package}"));
@@ -204,14 +211,14 @@ pub fn run(program: &str, package: &str, arguments: &[&str]) {
 }
 
 /// A generator of numbers that a seed determines.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -16,17 +16,17 @@ use nbd_wire::{
 
 /// What the server offers.
 #[derive(Clone, Debug)]
-pub struct Offer {
-    pub extended: bool,
-    pub structured: bool,
-    pub context: bool,
-    pub go: bool,
-    pub fixed: bool,
-    pub no_zeroes: bool,
-    pub demands_tls: bool,
-    pub size: u64,
-    pub flags: TransmissionFlags,
-    pub block_size: Option<(u32, u32, u32)>,
+pub(crate) struct Offer {
+    pub(crate) extended: bool,
+    pub(crate) structured: bool,
+    pub(crate) context: bool,
+    pub(crate) go: bool,
+    pub(crate) fixed: bool,
+    pub(crate) no_zeroes: bool,
+    pub(crate) demands_tls: bool,
+    pub(crate) size: u64,
+    pub(crate) flags: TransmissionFlags,
+    pub(crate) block_size: Option<(u32, u32, u32)>,
 }
 
 impl Default for Offer {
@@ -50,26 +50,31 @@ impl Default for Offer {
     }
 }
 
-pub const CONTEXT_ID: u32 = 77;
+pub(crate) const CONTEXT_ID: u32 = 77;
 
 /// One connection, as the test's function sees it.
-pub struct Peer {
-    pub stream: UnixStream,
+pub(crate) struct Peer {
+    pub(crate) stream: UnixStream,
     /// Counts connections from 0.
-    pub number: usize,
-    pub format: RequestFormat,
-    pub structured: bool,
+    pub(crate) number: usize,
+    pub(crate) format: RequestFormat,
+    pub(crate) structured: bool,
     /// What was asked for in the handshake, in order.
-    pub options: Vec<OptionCode>,
+    pub(crate) options: Vec<OptionCode>,
 }
 
 impl Peer {
-    pub fn simple(&mut self, cookie: u64, error: ErrorCode) -> io::Result<()> {
+    pub(crate) fn simple(&mut self, cookie: u64, error: ErrorCode) -> io::Result<()> {
         self.stream
             .write_all(&SimpleReply { error, cookie }.encode())
     }
 
-    pub fn chunk(&mut self, request: &Request, done: bool, chunk: &Chunk<'_>) -> io::Result<()> {
+    pub(crate) fn chunk(
+        &mut self,
+        request: &Request,
+        done: bool,
+        chunk: &Chunk<'_>,
+    ) -> io::Result<()> {
         let mut bytes = Vec::new();
         let flags = if done {
             ChunkFlags::DONE
@@ -86,7 +91,7 @@ impl Peer {
     }
 
     /// Success of anything but a read or a status.
-    pub fn done(&mut self, request: &Request) -> io::Result<()> {
+    pub(crate) fn done(&mut self, request: &Request) -> io::Result<()> {
         if self.structured {
             self.chunk(request, true, &Chunk::None)
         } else {
@@ -94,7 +99,7 @@ impl Peer {
         }
     }
 
-    pub fn fail(&mut self, request: &Request, error: ErrorCode) -> io::Result<()> {
+    pub(crate) fn fail(&mut self, request: &Request, error: ErrorCode) -> io::Result<()> {
         if self.structured {
             let chunk = Chunk::Error {
                 error,
@@ -107,7 +112,7 @@ impl Peer {
         }
     }
 
-    pub fn data(&mut self, request: &Request, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn data(&mut self, request: &Request, data: &[u8]) -> io::Result<()> {
         if self.structured {
             let chunk = Chunk::Data {
                 offset: request.offset,
@@ -121,26 +126,26 @@ impl Peer {
     }
 }
 
-pub fn hang_up() -> io::Error {
+pub(crate) fn hang_up() -> io::Error {
     io::Error::other("told to hang up")
 }
 
 /// What a test does with a request; an error hangs up.
-pub type Handler = dyn Fn(&mut Peer, &Request, &[u8]) -> io::Result<()> + Send + Sync;
+pub(crate) type Handler = dyn Fn(&mut Peer, &Request, &[u8]) -> io::Result<()> + Send + Sync;
 
-pub struct Scripted {
-    pub socket: PathBuf,
-    pub offer: Arc<Mutex<Offer>>,
-    pub connections: Arc<AtomicUsize>,
+pub(crate) struct Scripted {
+    pub(crate) socket: PathBuf,
+    pub(crate) offer: Arc<Mutex<Offer>>,
+    pub(crate) connections: Arc<AtomicUsize>,
     /// The disconnect requests that came.
-    pub farewells: Arc<AtomicUsize>,
+    pub(crate) farewells: Arc<AtomicUsize>,
     streams: Arc<Mutex<Vec<UnixStream>>>,
     /// What connections asked for in their handshakes.
-    pub options: Arc<Mutex<Vec<Vec<OptionCode>>>>,
+    pub(crate) options: Arc<Mutex<Vec<Vec<OptionCode>>>>,
 }
 
 impl Scripted {
-    pub fn start(
+    pub(crate) fn start(
         socket: &Path,
         offer: Offer,
         handler: impl Fn(&mut Peer, &Request, &[u8]) -> io::Result<()> + Send + Sync + 'static,
@@ -177,12 +182,12 @@ impl Scripted {
         server
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// Cuts a connection from outside.
-    pub fn cut(&self, number: usize) {
+    pub(crate) fn cut(&self, number: usize) {
         let _ = self.streams.lock().unwrap()[number].shutdown(std::net::Shutdown::Both);
     }
 }
@@ -299,23 +304,28 @@ fn shake_hands(stream: &mut UnixStream, offer: &Offer, peer: &mut Peer) -> io::R
 }
 
 /// An honest disk.
-pub struct Disk(Mutex<Vec<u8>>);
+pub(crate) struct Disk(Mutex<Vec<u8>>);
 
 impl Disk {
-    pub fn new(content: Vec<u8>) -> Arc<Self> {
+    pub(crate) fn new(content: Vec<u8>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(content)))
     }
 
-    pub fn content(&self) -> Vec<u8> {
+    pub(crate) fn content(&self) -> Vec<u8> {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn slice(&self, request: &Request) -> Vec<u8> {
+    pub(crate) fn slice(&self, request: &Request) -> Vec<u8> {
         let end = request.offset + request.length_bytes;
         self.0.lock().unwrap()[request.offset as usize..end as usize].to_vec()
     }
 
-    pub fn answer(&self, peer: &mut Peer, request: &Request, payload: &[u8]) -> io::Result<()> {
+    pub(crate) fn answer(
+        &self,
+        peer: &mut Peer,
+        request: &Request,
+        payload: &[u8],
+    ) -> io::Result<()> {
         let end = (request.offset + request.length_bytes) as usize;
         let range = request.offset as usize..end;
         match request.command {
