@@ -128,6 +128,7 @@ fn with_several_connections_the_loss_of_any_is_the_loss_of_all() {
         let handle = opened.handle();
         handle.write(0, b"on one of them", false).unwrap();
         cut(&server, &opened, victim);
+        wait_until("the others are closed too", || server.ended() == 4);
         assert!(is_reset(handle.flush()), "{victim}");
         handle.flush().unwrap();
         assert_eq!(server.connections(), 8);
@@ -355,7 +356,8 @@ fn a_server_that_does_not_come_back_is_given_up() {
 
 #[test]
 fn a_changed_export_is_never_used_again() {
-    let changes: [(fn(&mut Offer), &str); 4] = [
+    type Change = fn(&mut Offer);
+    let changes: [(Change, &str); 4] = [
         (|offer| offer.size *= 2, "size has changed"),
         (
             |offer| offer.flags -= TransmissionFlags::SEND_FLUSH,

@@ -139,6 +139,7 @@ pub(crate) struct Scripted {
     pub(crate) connections: Arc<AtomicUsize>,
     /// The disconnect requests that came.
     pub(crate) farewells: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
     streams: Arc<Mutex<Vec<UnixStream>>>,
     /// What connections asked for in their handshakes.
     pub(crate) options: Arc<Mutex<Vec<Vec<OptionCode>>>>,
@@ -157,13 +158,14 @@ impl Scripted {
             offer: Arc::new(Mutex::new(offer)),
             connections: Arc::default(),
             farewells: Arc::default(),
+            ended: Arc::default(),
             streams: Arc::default(),
             options: Arc::default(),
         };
         let handler: Arc<Handler> = Arc::new(handler);
         let (offer, connections) = (Arc::clone(&server.offer), Arc::clone(&server.connections));
         let (farewells, streams) = (Arc::clone(&server.farewells), Arc::clone(&server.streams));
-        let options = Arc::clone(&server.options);
+        let (options, ended) = (Arc::clone(&server.options), Arc::clone(&server.ended));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
@@ -171,11 +173,12 @@ impl Scripted {
                 streams.lock().unwrap().push(stream.try_clone().unwrap());
                 let offer = offer.lock().unwrap().clone();
                 let (handler, farewells) = (Arc::clone(&handler), Arc::clone(&farewells));
-                let options = Arc::clone(&options);
+                let (options, ended) = (Arc::clone(&options), Arc::clone(&ended));
                 thread::spawn(move || {
                     let closing = stream.try_clone().unwrap();
                     let _ = serve(stream, number, &offer, &*handler, &farewells, &options);
                     let _ = closing.shutdown(std::net::Shutdown::Both);
+                    ended.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
@@ -184,6 +187,11 @@ impl Scripted {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many connections have ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Cuts a connection from outside.
