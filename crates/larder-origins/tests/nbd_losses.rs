@@ -6,7 +6,7 @@ mod nbd_support;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -490,4 +490,82 @@ fn durable_requests_say_so() {
         handle.trim(0, 512, fua).unwrap();
         assert_eq!(seen.load(Ordering::SeqCst), fua);
     }
+}
+
+#[test]
+fn a_flush_that_succeeds_beside_a_refused_one_is_no_success() {
+    let scratch = Scratch::new();
+    let disk = disk();
+    let waiting = Mutex::new(None);
+    let server = Scripted::start(
+        &scratch.path("s"),
+        Offer::default(),
+        move |peer, request, data| {
+            if request.command != Command::FLUSH {
+                return disk.answer(peer, request, data);
+            }
+            let mut waiting = waiting.lock().unwrap();
+            match waiting.take() {
+                None => *waiting = Some(*request),
+                Some(first) => {
+                    peer.fail(&first, ErrorCode::IO)?;
+                    peer.done(request)?;
+                }
+            }
+            Ok(())
+        },
+    );
+    let opened = open_socket(&server.socket);
+    let handles = [opened.handle(), opened.handle()];
+    handles[0].write(0, b"x", false).unwrap();
+    let results = thread::scope(|scope| {
+        let threads = handles
+            .each_ref()
+            .map(|handle| scope.spawn(|| handle.flush()));
+        threads.map(|thread| thread.join().unwrap().unwrap_err())
+    });
+    let resets = results
+        .iter()
+        .filter(|error| error.kind() == io::ErrorKind::ConnectionReset);
+    assert_eq!(resets.count(), 1, "{results:?}");
+    assert!(
+        results.iter().any(|error| error.raw_os_error() == Some(5)),
+        "{results:?}"
+    );
+}
+
+#[test]
+fn zeros_are_asked_for_as_wanted() {
+    let scratch = Scratch::new();
+    let disk = disk();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let flags = Arc::clone(&seen);
+    let server = Scripted::start(
+        &scratch.path("s"),
+        Offer::default(),
+        move |peer, request, data| {
+            flags.lock().unwrap().push(request.flags);
+            disk.answer(peer, request, data)
+        },
+    );
+    let handle = open_socket(&server.socket).handle();
+    for (may_trim, fua, fast) in [
+        (false, false, false),
+        (true, true, false),
+        (true, false, true),
+    ] {
+        handle
+            .zero(
+                0,
+                512,
+                ZeroOptions {
+                    may_trim,
+                    fua,
+                    fast,
+                },
+            )
+            .unwrap();
+    }
+    let (no_hole, fast) = (CommandFlags::NO_HOLE, CommandFlags::FAST_ZERO);
+    assert_eq!(*seen.lock().unwrap(), [no_hole, CommandFlags::FUA, fast]);
 }

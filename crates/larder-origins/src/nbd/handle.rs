@@ -100,9 +100,8 @@ impl Handle {
         loop {
             self.check_losses(before)?;
             let session = self.pool.session(deadline)?;
-            // Losses that are counted from here on end this session, and the call with it.
-            self.check_losses(before)?;
             match session.call(&call, deadline) {
+                // A loss before this session began, or another's refused flush, is not made good by this one.
                 Ended::Answered(_) => return self.check_losses(before),
                 Ended::Refused(refusal) => return Err(self.refused(call.command, &refusal)),
                 Ended::Lost => {}
