@@ -569,3 +569,17 @@ fn zeros_are_asked_for_as_wanted() {
     let (no_hole, fast) = (CommandFlags::NO_HOLE, CommandFlags::FAST_ZERO);
     assert_eq!(*seen.lock().unwrap(), [no_hole, CommandFlags::FUA, fast]);
 }
+
+#[test]
+fn a_loss_is_told_though_the_server_is_gone() {
+    let scratch = Scratch::new();
+    let server = honest(&scratch, Offer::default());
+    let opened = quick(&scratch, 600);
+    let handle = opened.handle();
+    handle.write(0, b"x", false).unwrap();
+    std::fs::remove_file(&server.socket).unwrap();
+    cut(&server, &opened, 0);
+    assert!(is_reset(handle.flush()));
+    let error = handle.flush().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+}
