@@ -34,7 +34,8 @@ pub enum NbdServer {
 /// What an address says of encryption.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NbdTls {
-    /// A directory with `ca-cert.pem`, and `client-cert.pem` with `client-key.pem`, each where wanted.
+    /// A directory with `ca-cert.pem`, and `client-cert.pem` with `client-key.pem`, each where
+    /// wanted.
     pub certificates: Option<PathBuf>,
     /// The name that the server's certificate must be for, where it is not the host.
     pub hostname: Option<String>,

@@ -1,7 +1,7 @@
 //! Which bytes of a read have come: each must come exactly once.
 //!
-//! Most reads are answered by one piece, or by pieces in order, which costs nothing. Only pieces out of order
-//! need a bit a byte, an eighth of the read's own memory whatever the server does.
+//! Most reads are answered by one piece, or by pieces in order, which costs nothing. Only pieces
+//! out of order need a bit a byte, an eighth of the read's own memory whatever the server does.
 
 #[derive(Debug)]
 pub(super) struct Coverage {

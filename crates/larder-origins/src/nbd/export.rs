@@ -1,4 +1,5 @@
-//! What a server offers: size, capabilities, block sizes. It must not become less over reconnections.
+//! What a server offers: size, capabilities, block sizes. It must not become less over
+//! reconnections.
 
 use larder::{Capabilities, Fua, RequestLimits};
 use nbd_wire::{Info, RequestFormat, TransmissionFlags};
@@ -116,8 +117,8 @@ impl Export {
     }
 }
 
-/// The limits that a server's block sizes come to. A preference that makes no sense is not followed; bounds that
-/// make none are an error.
+/// The limits that a server's block sizes come to. A preference that makes no sense is not
+/// followed; bounds that make none are an error.
 fn limits(minimum: u32, preferred: u32, maximum: u32) -> Result<RequestLimits, String> {
     let default = RequestLimits::DEFAULT_MAXIMUM_BYTES;
     if !minimum.is_power_of_two() || minimum > 1 << 16 || maximum < minimum {

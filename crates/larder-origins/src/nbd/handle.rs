@@ -85,8 +85,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Flushes, unless a loss has to be told of that the handle does not know or that happened since
-    /// there were `before` losses.
+    /// Flushes, unless a loss has to be told of that the handle does not know or that happened
+    /// since there were `before` losses.
     fn flush_until(&self, deadline: Instant, before: Losses) -> io::Result<()> {
         let call = Call {
             command: Command::FLUSH,
@@ -101,7 +101,8 @@ impl Handle {
             self.check_losses(before)?;
             let session = self.pool.session(deadline)?;
             match session.call(&call, deadline) {
-                // A loss before this session began, or another's refused flush, is not made good by this one.
+                // A loss before this session began, or another's refused flush, is not made good
+                // by this one.
                 Ended::Answered(_) => return self.check_losses(before),
                 Ended::Refused(refusal) => return Err(self.refused(call.command, &refusal)),
                 Ended::Lost => {}

@@ -1,7 +1,7 @@
 //! Which acknowledged changes are not durable yet, and how many losses there were.
 //!
-//! Sessions follow one another: one begins only after the one before was lost. Changes are counted as
-//! they are acknowledged; a flush covers as many as had been counted when it was sent.
+//! Sessions follow one another: one begins only after the one before was lost. Changes are counted
+//! as they are acknowledged; a flush covers as many as had been counted when it was sent.
 //! See the head of `nbd.rs` for the invariants.
 
 use std::sync::Mutex;
@@ -57,7 +57,8 @@ impl Ledger {
         SessionNumber(state.session)
     }
 
-    /// The session is lost. Returns whether changes may be lost with it; `None` if it was lost before.
+    /// The session is lost. Returns whether changes may be lost with it; `None` if it was lost
+    /// before.
     pub(super) fn lose(&self, session: SessionNumber) -> Option<bool> {
         let mut state = lock(&self.state);
         if !state.is_current(session) {
@@ -74,7 +75,8 @@ impl Ledger {
         lock(&self.state).is_current(session)
     }
 
-    /// A change was acknowledged that is not durable. False if the session was lost: it does not count.
+    /// A change was acknowledged that is not durable. False if the session was lost: it does not
+    /// count.
     pub(super) fn acknowledge(&self, session: SessionNumber) -> bool {
         let mut state = lock(&self.state);
         let is_current = state.is_current(session);
@@ -100,8 +102,9 @@ impl Ledger {
         is_current
     }
 
-    /// A flush was refused: what was unflushed may be lost, and the next flush may not say so. The handle that
-    /// learns of it by the refusal is not told again. False if the session was lost: it counts as not answered.
+    /// A flush was refused: what was unflushed may be lost, and the next flush may not say so. The
+    /// handle that learns of it by the refusal is not told again. False if the session was lost:
+    /// it counts as not answered.
     pub(super) fn flush_refused(&self, session: SessionNumber, told: &Told) -> bool {
         let mut state = lock(&self.state);
         if !state.is_current(session) {
@@ -127,7 +130,8 @@ impl Ledger {
         Told(AtomicU64::new(lock(&self.state).losses))
     }
 
-    /// Whether a flush that began when there were `before` losses must fail. Then the handle counts as told.
+    /// Whether a flush that began when there were `before` losses must fail. Then the handle
+    /// counts as told.
     pub(super) fn is_owed(&self, told: &Told, before: Losses) -> bool {
         let state = lock(&self.state);
         let known = told.0.swap(state.losses, Ordering::Relaxed);

@@ -1,9 +1,9 @@
 //! One connection to the server: who waits for which reply.
 //!
-//! Any number of threads send, one at a time; a thread of the link's own receives and hands each reply to the
-//! thread that waits for it. The receiving thread waits for nobody, so that a server that sends
-//! replies before it takes more requests is always heard. A reply's data is received into memory of its own and
-//! copied once, by the thread that asked.
+//! Any number of threads send, one at a time; a thread of the link's own receives and hands each
+//! reply to the thread that waits for it. The receiving thread waits for nobody, so that a server
+//! that sends replies before it takes more requests is always heard. A reply's data is received
+//! into memory of its own and copied once, by the thread that asked.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read};
@@ -135,8 +135,8 @@ impl Link {
         lock(&self.entries).by_cookie.values().all(is_read)
     }
 
-    /// Sends a request; its reply comes to the slot. An error ends the link, and the slot says so too.
-    /// A link that is closed leaves the slot lost.
+    /// Sends a request; its reply comes to the slot. An error ends the link, and the slot says so
+    /// too. A link that is closed leaves the slot lost.
     pub(super) fn send(
         &self,
         (command, flags): (Command, CommandFlags),

@@ -112,7 +112,8 @@ impl Pool {
             changed: Condvar::new(),
         };
         let session = pool.begin(connection, &export)?;
-        // One that the server does not take now is not tried for again: it may have waited for it in vain.
+        // One that the server does not take now is not tried for again: it may have waited for it
+        // in vain.
         pool.connections
             .store(session.connections(), Ordering::Relaxed);
         lock(&pool.state).session = Some(session);

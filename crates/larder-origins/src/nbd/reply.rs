@@ -1,7 +1,7 @@
 //! One reply, put together from what the server sends and checked against what was asked.
 //!
-//! Nothing is allocated that the request does not bound, and nothing is believed: a chunk that does not
-//! belong to the request, or a length that cannot be, is a violation, an error of kind
+//! Nothing is allocated that the request does not bound, and nothing is believed: a chunk that
+//! does not belong to the request, or a length that cannot be, is a violation, an error of kind
 //! [`io::ErrorKind::InvalidData`], after which the connection is of no use.
 
 use std::io::{self, Read};

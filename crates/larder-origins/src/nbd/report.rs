@@ -1,7 +1,8 @@
-//! What an operator is told of outages: their beginning and their end, once each, in that order, and not
-//! too often.
+//! What an operator is told of outages: their beginning and their end, once each, in that order,
+//! and not too often.
 //!
-//! The log is called with the report's own lock held, which nothing else waits for that a message could need.
+//! The log is called with the report's own lock held, which nothing else waits for that a message
+//! could need.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -43,7 +44,8 @@ impl Report {
     }
 
     /// The connection is lost if `lose` says so, and whether changes that were acknowledged and not
-    /// flushed are with it. Whoever finds it lost and tells that it is [back](Self::back) tells so after this.
+    /// flushed are with it. Whoever finds it lost and tells that it is [back](Self::back) tells so
+    /// after this.
     pub(super) fn lost(&self, reason: &str, lose: impl FnOnce() -> Option<bool>) -> bool {
         let now = Instant::now();
         let mut state = lock(&self.state);

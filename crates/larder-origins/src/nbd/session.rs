@@ -1,4 +1,5 @@
-//! All connections to one server process. They are made before any is used, and the loss of one ends all.
+//! All connections to one server process. They are made before any is used, and the loss of one
+//! ends all.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -224,8 +225,8 @@ impl Session {
 
     /// Waits for a reply; meanwhile looks whether the connection is silent. `None` at the deadline.
     ///
-    /// Reads can be asked for again at no risk. A change may just take long, and if it were sent again on
-    /// another connection, the first could still come after it: it has its whole time.
+    /// Reads can be asked for again at no risk. A change may just take long, and if it were sent
+    /// again on another connection, the first could still come after it: it has its whole time.
     fn wait(&self, link: &Link, slot: &Slot, deadline: Instant) -> Option<Outcome> {
         let sent = Instant::now();
         loop {

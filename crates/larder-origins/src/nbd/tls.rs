@@ -1,7 +1,8 @@
 //! Whom an encrypted connection trusts, and how it names itself.
 //!
-//! With a certificates directory as libnbd and nbdkit know it, its `ca-cert.pem` is all that is trusted;
-//! without one, or without that file in it, the system's authorities are. `Options::tls_ca` adds to either.
+//! With a certificates directory as libnbd and nbdkit know it, its `ca-cert.pem` is all that is
+//! trusted; without one, or without that file in it, the system's authorities are.
+//! `Options::tls_ca` adds to either.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! Bytes to and from a server: TCP and Unix sockets, plain or with TLS.
 //!
 //! Until the handshake is over there is one [`Channel`] with a deadline. Then it is split into a
-//! [`Sender`] and a [`Receiver`], which two threads use at once. With TLS both share its state, behind a
-//! lock that is never held while the socket is read or written: so either direction may be full without
-//! stopping the other. What TLS itself wants to send is sent with the next request: only the sender writes.
+//! [`Sender`] and a [`Receiver`], which two threads use at once. With TLS both share its state,
+//! behind a lock that is never held while the socket is read or written: so either direction may
+//! be full without stopping the other. What TLS itself wants to send is sent with the next
+//! request: only the sender writes.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -116,7 +117,8 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream
     Err(last.unwrap_or_else(|| io::Error::other("the host has no address")))
 }
 
-/// A Unix socket's `connect` waits while the server's queue is full, for as long as a send may take.
+/// A Unix socket's `connect` waits while the server's queue is full, for as long as a send may
+/// take.
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(left(deadline)?))?;
