@@ -31,8 +31,8 @@
 //!    opened. A flush of a handle fails once with [`std::io::ErrorKind::ConnectionReset`] where
 //!    that number is behind.
 //! 5. Every flush that was in flight when a loss happened fails with that kind, also when its
-//!    handle has been told already by another. One whose session is lost succeeds on the next only if nothing was
-//!    unflushed.
+//!    handle has been told already by another. One whose session is lost succeeds on the next only
+//!    if nothing was unflushed.
 //!
 //! A change that was in flight when its session was lost is sent again on the next session, and so
 //! are FUA changes: they name content and place, so that twice is as good as once. What this
