@@ -190,17 +190,14 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The text without what stands before an `@` in its authority.
+/// The text without what stands before the last `@`: a password that is misspelt as well may hold
+/// any character.
 fn without_user(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(end);
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{tail}")
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        (None, Some((_, rest))) => rest.to_owned(),
+        (_, None) => text.to_owned(),
+    }
 }
 
 /// Percent signs for whatever could be taken for something else.
@@ -311,7 +308,12 @@ mod tests {
     #[test]
     fn a_user_is_never_shown() {
         assert_eq!(shown("nbds://alice:secret@h:7/x"), "nbds://h:7/x");
-        for text in ["nbd://alice:secret@/x", "nbd://alice:secret@h/?socket=s"] {
+        for text in [
+            "nbd://alice:secret@/x",
+            "nbd://alice:secret@h/?socket=s",
+            "nbd://alice:sec/secret@h",
+            "nbd:alice:secret@h",
+        ] {
             let error = NbdAddress::parse(text).unwrap_err().to_string();
             assert!(
                 !error.contains("secret") && !error.contains("alice"),
