@@ -94,13 +94,19 @@ impl Request {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    command: Command,
+    length: usize,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     export: Export,
     next_cookie: u64,
-    in_flight: HashMap<Cookie, Command>,
+    in_flight: HashMap<Cookie, InFlight>,
     partial: HashMap<Cookie, Reply>,
     finished: HashMap<Cookie, io::Result<Reply>>,
 }
@@ -124,18 +130,31 @@ impl Client {
     /// # Errors
     /// The server refuses the export, or is not there.
     pub fn try_connect_to(socket: &Path, export: &str) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = connect(socket)?;
         let export = Handshake::begin(&stream)?.go(export)?;
-        Ok(Self {
+        Ok(Self::new(stream, export))
+    }
+
+    /// Connects to an export in the way of old clients, which gives simple replies only and no block
+    /// status.
+    ///
+    /// # Errors
+    /// The server refuses by closing the connection, or is not there.
+    pub fn try_connect_by_name(socket: &Path, export: &str) -> io::Result<Self> {
+        let stream = connect(socket)?;
+        let export = Handshake::begin(&stream)?.export_name(export)?;
+        Ok(Self::new(stream, export))
+    }
+
+    fn new(stream: UnixStream, export: Export) -> Self {
+        Self {
             stream,
             export,
             next_cookie: 0,
             in_flight: HashMap::new(),
             partial: HashMap::new(),
             finished: HashMap::new(),
-        })
+        }
     }
 
     /// The names of the exports that a server lists.
@@ -143,9 +162,7 @@ impl Client {
     /// # Errors
     /// The server refuses, or is not there.
     pub fn list_exports(socket: &Path) -> io::Result<Vec<String>> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Handshake::begin(&stream)?.list()
+        Handshake::begin(&connect(socket)?)?.list()
     }
 
     /// What the server said of the export.
@@ -169,7 +186,11 @@ impl Client {
         message.extend_from_slice(&request.offset.to_be_bytes());
         message.extend_from_slice(&request.length.to_be_bytes());
         message.extend_from_slice(&request.payload);
-        self.in_flight.insert(cookie, request.command);
+        let in_flight = InFlight {
+            command: request.command,
+            length: request.length as usize,
+        };
+        self.in_flight.insert(cookie, in_flight);
         self.stream.write_all(&message)?;
         Ok(cookie)
     }
@@ -306,4 +327,11 @@ impl Client {
         let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
         let _ = self.stream.shutdown(Shutdown::Write);
     }
+}
+
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }

@@ -21,7 +21,9 @@
     reason = "a harness fails by panicking, with the values that were wrong"
 )]
 
+mod background;
 mod cache_file;
+mod certificates;
 mod client;
 mod command;
 mod eval_disk;
@@ -31,6 +33,7 @@ mod larder;
 mod model;
 mod mount;
 mod nbdkit;
+mod origin_server;
 mod plugin_log;
 mod random;
 mod scratch;
@@ -41,7 +44,9 @@ mod wait;
 mod web_server;
 mod workload;
 
+pub use background::{Background, free_port};
 pub use cache_file::{CacheFile, UsageSampler};
+pub use certificates::Certificates;
 pub use client::{Client, Cookie, Export, Extent, Flags, Reply, Request};
 pub use command::{output_of, run, run_expecting_failure};
 pub use eval_disk::EvalDisk;
@@ -51,6 +56,7 @@ pub use larder::Larder;
 pub use model::Model;
 pub use mount::{FuseMount, LoopDevice, Mount};
 pub use nbdkit::Nbdkit;
+pub use origin_server::OriginServer;
 pub use plugin_log::{PluginCall, PluginLog};
 pub use random::Random;
 pub use scratch::Scratch;
