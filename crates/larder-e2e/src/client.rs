@@ -5,13 +5,16 @@
 //! within a minute is an error too: a test never hangs.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use handshake::Handshake;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use wire::{Command, REQUEST_MAGIC};
 
 mod handshake;
@@ -23,6 +26,10 @@ pub use reply::{Extent, Reply};
 pub use wire::Flags;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_OF_POLL: Timespec = Timespec {
+    tv_sec: 60,
+    tv_nsec: 0,
+};
 
 /// Names a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,8 +198,36 @@ impl Client {
             length: request.length as usize,
         };
         self.in_flight.insert(cookie, in_flight);
-        self.stream.write_all(&message)?;
+        self.send(&message)?;
         Ok(cookie)
+    }
+
+    /// Sends a message. What the server sends meanwhile is taken, so that both cannot wait for each
+    /// other with full buffers.
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let mut rest = message;
+        while !rest.is_empty() {
+            let watched = PollFlags::IN | PollFlags::OUT;
+            let mut watched = [PollFd::new(&self.stream, watched)];
+            if poll(&mut watched, Some(&PATIENCE_OF_POLL))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let ready = watched[0].revents();
+            if ready.contains(PollFlags::IN) {
+                self.receive()?;
+                continue;
+            }
+            match send(
+                &self.stream,
+                rest,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the answer to one request; answers to others are kept.
