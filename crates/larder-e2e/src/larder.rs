@@ -178,6 +178,12 @@ impl Larder {
         command
     }
 
+    /// Where its cache file goes.
+    #[must_use]
+    pub fn tmpdir(&self) -> &Path {
+        self.files.tmpdir()
+    }
+
     /// Where clients find it.
     #[must_use]
     pub fn socket(&self) -> &Path {

@@ -51,7 +51,9 @@ pub use client::{Client, Cookie, Export, Extent, Flags, Reply, Request};
 pub use command::{output_of, run, run_expecting_failure};
 pub use eval_disk::EvalDisk;
 pub use filter::FilterUnderTest;
-pub use image::{assert_filled, assert_same_bytes, read_at, read_file, sparse_file, write_at};
+pub use image::{
+    assert_filled, assert_same_bytes, random_file, read_at, read_file, sparse_file, write_at,
+};
 pub use larder::Larder;
 pub use model::Model;
 pub use mount::{FuseMount, LoopDevice, Mount};
@@ -63,7 +65,7 @@ pub use scratch::Scratch;
 pub use server::{Exit, Server};
 pub use stats_line::StatsLine;
 pub use torture::{Torture, soak_for_seconds};
-pub use wait::{best_of, wait_until};
+pub use wait::{best_of, wait_until, wait_within};
 pub use web_server::WebServer;
 pub use workload::{Plan, run_workload};
 

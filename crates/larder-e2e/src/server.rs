@@ -141,6 +141,25 @@ impl Server {
         format!("nbd+unix:///{export}?socket={}", self.socket().display())
     }
 
+    /// The address on a port that it said it serves its first export at: `nbd://HOST:PORT`, or with `nbds`.
+    #[must_use]
+    pub fn tcp_uri(&self) -> String {
+        let output = self.output();
+        let mut addresses = output.split([' ', ',', '\n']);
+        let is_tcp = |word: &&str| word.starts_with("nbd://") || word.starts_with("nbds://");
+        let address = addresses.rfind(is_tcp);
+        let address = address.unwrap_or_else(|| panic!("no address on a port:\n{output}"));
+        address.to_owned()
+    }
+
+    /// The port in that address.
+    #[must_use]
+    pub fn port(&self) -> String {
+        let uri = self.tcp_uri();
+        let port = uri.rsplit(':').next().unwrap_or_default();
+        port.trim_end_matches('/').to_owned()
+    }
+
     /// What it has printed so far.
     #[must_use]
     pub fn output(&self) -> String {
