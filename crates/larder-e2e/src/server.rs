@@ -157,7 +157,7 @@ impl Server {
     pub fn port(&self) -> String {
         let uri = self.tcp_uri();
         let port = uri.rsplit(':').next().unwrap_or_default();
-        port.trim_end_matches('/').to_owned()
+        port.split('/').next().unwrap_or_default().to_owned()
     }
 
     /// What it has printed so far.
