@@ -5,13 +5,16 @@
 //! within a minute is an error too: a test never hangs.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use handshake::Handshake;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use wire::{Command, REQUEST_MAGIC};
 
 mod handshake;
@@ -23,6 +26,10 @@ pub use reply::{Extent, Reply};
 pub use wire::Flags;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_OF_POLL: Timespec = Timespec {
+    tv_sec: 60,
+    tv_nsec: 0,
+};
 
 /// Names a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,13 +101,19 @@ impl Request {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    command: Command,
+    length: usize,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     export: Export,
     next_cookie: u64,
-    in_flight: HashMap<Cookie, Command>,
+    in_flight: HashMap<Cookie, InFlight>,
     partial: HashMap<Cookie, Reply>,
     finished: HashMap<Cookie, io::Result<Reply>>,
 }
@@ -124,18 +137,31 @@ impl Client {
     /// # Errors
     /// The server refuses the export, or is not there.
     pub fn try_connect_to(socket: &Path, export: &str) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = connect(socket)?;
         let export = Handshake::begin(&stream)?.go(export)?;
-        Ok(Self {
+        Ok(Self::new(stream, export))
+    }
+
+    /// Connects to an export in the way of old clients, which gives simple replies only and no block
+    /// status.
+    ///
+    /// # Errors
+    /// The server refuses by closing the connection, or is not there.
+    pub fn try_connect_by_name(socket: &Path, export: &str) -> io::Result<Self> {
+        let stream = connect(socket)?;
+        let export = Handshake::begin(&stream)?.export_name(export)?;
+        Ok(Self::new(stream, export))
+    }
+
+    fn new(stream: UnixStream, export: Export) -> Self {
+        Self {
             stream,
             export,
             next_cookie: 0,
             in_flight: HashMap::new(),
             partial: HashMap::new(),
             finished: HashMap::new(),
-        })
+        }
     }
 
     /// The names of the exports that a server lists.
@@ -143,9 +169,7 @@ impl Client {
     /// # Errors
     /// The server refuses, or is not there.
     pub fn list_exports(socket: &Path) -> io::Result<Vec<String>> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Handshake::begin(&stream)?.list()
+        Handshake::begin(&connect(socket)?)?.list()
     }
 
     /// What the server said of the export.
@@ -169,9 +193,41 @@ impl Client {
         message.extend_from_slice(&request.offset.to_be_bytes());
         message.extend_from_slice(&request.length.to_be_bytes());
         message.extend_from_slice(&request.payload);
-        self.in_flight.insert(cookie, request.command);
-        self.stream.write_all(&message)?;
+        let in_flight = InFlight {
+            command: request.command,
+            length: request.length as usize,
+        };
+        self.in_flight.insert(cookie, in_flight);
+        self.send(&message)?;
         Ok(cookie)
+    }
+
+    /// Sends a message. What the server sends meanwhile is taken, so that both cannot wait for each
+    /// other with full buffers.
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let mut rest = message;
+        while !rest.is_empty() {
+            let watched = PollFlags::IN | PollFlags::OUT;
+            let mut watched = [PollFd::new(&self.stream, watched)];
+            if poll(&mut watched, Some(&PATIENCE_OF_POLL))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let ready = watched[0].revents();
+            if ready.contains(PollFlags::IN) {
+                self.receive()?;
+                continue;
+            }
+            match send(
+                &self.stream,
+                rest,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the answer to one request; answers to others are kept.
@@ -306,4 +362,11 @@ impl Client {
         let _ = self.submit(&Request::new(Command::Disconnect, Flags::NONE, 0, 0));
         let _ = self.stream.shutdown(Shutdown::Write);
     }
+}
+
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }

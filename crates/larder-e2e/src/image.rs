@@ -4,11 +4,21 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::random::Random;
+
 /// Makes a file of `size` bytes without any data in it.
 pub fn sparse_file(path: &Path, size: u64) {
     File::create(path)
         .and_then(|file| file.set_len(size))
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+/// Makes a file of `size` random bytes, none of them zero, and returns them.
+#[must_use]
+pub fn random_file(path: &Path, size: u64, seed: u64) -> Vec<u8> {
+    let bytes = Random::new(seed).bytes(size);
+    fs::write(path, &bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    bytes
 }
 
 /// The whole content of a file.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use crate::command::{output_of, run};
-use crate::nbdkit::Server;
 use crate::scratch::Scratch;
+use crate::server::Server;
 use crate::wait::wait_until;
 
 /// A mounted file system.

@@ -7,12 +7,17 @@ const POLL: Duration = Duration::from_millis(5);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` holds. Panics, naming `what`, when it does not within 30 seconds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(DEADLINE, what, condition);
+}
+
+/// Waits until `condition` holds. Panics, naming `what`, when it does not within `patience`.
+pub fn wait_within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !condition() {
         assert!(
             Instant::now() < deadline,
-            "waited {DEADLINE:?} in vain until {what}"
+            "waited {patience:?} in vain until {what}"
         );
         thread::sleep(POLL);
     }

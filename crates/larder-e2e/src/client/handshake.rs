@@ -12,6 +12,7 @@ const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 const FLAG_FIXED_NEWSTYLE: u16 = 1 << 0;
 const FLAG_NO_ZEROES: u16 = 1 << 1;
 
+const OPTION_EXPORT_NAME: u32 = 1;
 const OPTION_ABORT: u32 = 2;
 const OPTION_LIST: u32 = 3;
 const OPTION_GO: u32 = 7;
@@ -35,6 +36,7 @@ pub struct Export {
     pub size: u64,
     /// Minimum, preferred and maximum request size, in bytes.
     pub block_size: Option<(u32, u32, u32)>,
+    pub(super) has_structured_replies: bool,
     flags: u16,
 }
 
@@ -118,13 +120,26 @@ impl<'a> Handshake<'a> {
         request.extend_from_slice(&1_u16.to_be_bytes());
         request.extend_from_slice(&INFO_BLOCK_SIZE.to_be_bytes());
         self.option(OPTION_GO, &request)?;
-        let mut export = Export::default();
+        let mut export = Export {
+            has_structured_replies: true,
+            ..Export::default()
+        };
         for (kind, body) in self.replies("the export")? {
             if kind == REPLY_INFO {
                 read_info(&mut export, &body)?;
             }
         }
         Ok(export)
+    }
+
+    /// Chooses an export as old clients do.
+    pub(super) fn export_name(self, name: &str) -> io::Result<Export> {
+        self.option(OPTION_EXPORT_NAME, name.as_bytes())?;
+        Ok(Export {
+            size: read_u64(self.stream)?,
+            flags: read_u16(self.stream)?,
+            ..Export::default()
+        })
     }
 
     /// The names of the exports.

@@ -6,7 +6,7 @@ use super::wire::{
     Command, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, protocol_error, read_bytes, read_u16,
     read_u32, read_u64,
 };
-use super::{Client, Cookie};
+use super::{Client, Cookie, InFlight};
 
 const CHUNK_DONE: u16 = 1 << 0;
 const CHUNK_NONE: u16 = 0;
@@ -49,12 +49,15 @@ impl Client {
     fn receive_simple(&mut self) -> io::Result<()> {
         let error = read_u32(&self.stream)?;
         let cookie = Cookie(read_u64(&self.stream)?);
-        if self.in_flight.get(&cookie) == Some(&Command::Read) {
-            return Err(protocol_error("a simple reply to a read".to_owned()));
-        }
         let mut reply = Reply::default();
+        let reads = |request: &&InFlight| request.command == Command::Read;
         if error != 0 {
             reply.error = Some(errno(error));
+        } else if let Some(request) = self.in_flight.get(&cookie).filter(reads) {
+            if self.export.has_structured_replies {
+                return Err(protocol_error("a simple reply to a read".to_owned()));
+            }
+            reply.data = read_bytes(&self.stream, request.length)?;
         }
         self.finish(cookie, reply)
     }

@@ -1,0 +1,252 @@
+//! The modes over `larder serve`: when a write is acknowledged, what a flush and FUA mean, and how much
+//! the cache takes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use larder_e2e::{
+    Client, KIB, Larder, MIB, Mount, Nbdkit, Random, Scratch, Server, UsageSampler, assert_filled,
+    assert_same_bytes, random_file, read_at, read_file, sparse_file, wait_until, wait_within,
+    write_at,
+};
+
+const SIZE: u64 = 8 * MIB;
+const EPERM: i32 = 1;
+
+fn start(scratch: &Scratch, parameters: &[&str]) -> (Server, PathBuf) {
+    let image = scratch.path("image");
+    sparse_file(&image, SIZE);
+    let server = Larder::serve(scratch)
+        .file(&image)
+        .parameters(parameters)
+        .start();
+    (server, image)
+}
+
+/// A server over an nbdkit that tells what reaches it.
+fn start_over_nbdkit(scratch: &Scratch, parameters: &[&str]) -> (Server, Server, PathBuf) {
+    let image = scratch.path("image");
+    sparse_file(&image, SIZE);
+    let origin = Nbdkit::bare(scratch).logged().file(&image).start();
+    let server = Larder::serve(scratch)
+        .origin(origin.uri())
+        .parameters(parameters)
+        .start();
+    (server, origin, image)
+}
+
+#[test]
+fn served_writeback_is_the_default_and_waits_for_a_flush() {
+    for parameters in [&[][..], &["cache=writeback"]] {
+        let scratch = Scratch::new();
+        let (server, origin, image) = start_over_nbdkit(&scratch, parameters);
+        let mut client = Client::connect(server.socket());
+        client.write(1000, &[1; 5000]).unwrap();
+        assert_filled("the origin's file", &read_file(&image), 0);
+        client.flush().unwrap();
+        assert_filled("the origin's file", &read_at(&image, 1000, 5000), 1);
+        assert!(!origin.plugin_log().calls_of("Flush").is_empty());
+    }
+}
+
+#[test]
+fn a_served_flush_covers_what_other_connections_wrote() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, &[]);
+    let mut writer = Client::connect(server.socket());
+    let mut flusher = Client::connect(server.socket());
+    assert!(flusher.export().can_multi_conn());
+    writer.write(1000, &[1; 5000]).unwrap();
+    flusher.flush().unwrap();
+    assert_filled("the origin's file", &read_at(&image, 1000, 5000), 1);
+}
+
+#[test]
+fn served_writethrough_reaches_the_origin_at_once() {
+    let scratch = Scratch::new();
+    let (server, origin, image) = start_over_nbdkit(&scratch, &["cache=writethrough"]);
+    let mut client = Client::connect(server.socket());
+    client.write(1000, &[1; 5000]).unwrap();
+    assert_filled("the origin's file", &read_at(&image, 1000, 5000), 1);
+    client.zero(2000, 1000).unwrap();
+    assert_filled("the origin's file", &read_at(&image, 2000, 1000), 0);
+    assert!(origin.plugin_log().calls_of("Flush").is_empty());
+    client.flush().unwrap();
+    assert_eq!(origin.plugin_log().calls_of("Flush").len(), 1);
+}
+
+#[test]
+fn served_unsafe_ignores_flush_and_fua_and_tells_what_it_discards() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, &["cache=unsafe"]);
+    let mut client = Client::connect(server.socket());
+    client.write(0, &[1; 64 << 10]).unwrap();
+    client.flush().unwrap();
+    client.write_fua(MIB, &[2; 64 << 10]).unwrap();
+    client.disconnect_and_wait();
+    let mut client = Client::connect(server.socket());
+    assert_filled("what is read", &client.read(0, 64 * KIB).unwrap(), 1);
+    drop(client);
+    let output = server.stop().output;
+    let is_told = |line: &str| line.contains("131072 bytes") && line.contains("discarded");
+    assert!(output.lines().any(is_told), "{output}");
+    assert_filled("the origin's file", &read_file(&image), 0);
+}
+
+#[test]
+fn served_fua_is_durable_before_it_is_answered_and_writes_its_own_range_only() {
+    let scratch = Scratch::new();
+    let (server, origin, image) = start_over_nbdkit(&scratch, &[]);
+    let mut client = Client::connect(server.socket());
+    client.write(0, &[1; 4096]).unwrap();
+    client.write_fua(64 * KIB, &[2; 4096]).unwrap();
+    assert_filled("the origin's file", &read_at(&image, 64 * KIB, 4096), 2);
+    assert_filled("not asked for", &read_at(&image, 0, 4096), 0);
+    let writes = origin.plugin_log().calls_of("Write");
+    let flushes = origin.plugin_log().calls_of("Flush");
+    let is_durable = writes.iter().any(|call| call.fua) || !flushes.is_empty();
+    assert!(is_durable, "{writes:?}");
+}
+
+#[test]
+fn the_last_writable_client_that_leaves_has_everything_written_back() {
+    let scratch = Scratch::new();
+    let (server, origin, image) = start_over_nbdkit(&scratch, &[]);
+    let mut first = Client::connect(server.socket());
+    let second = Client::connect(server.socket());
+    first.write(1000, &[1; 5000]).unwrap();
+    first.disconnect_and_wait();
+    assert_filled("one is still there", &read_file(&image), 0);
+    second.disconnect_and_wait();
+    wait_until("it is written back", || {
+        read_at(&image, 1000, 5000) == [1; 5000]
+    });
+    wait_until("it is flushed", || {
+        !origin.plugin_log().calls_of("Flush").is_empty()
+    });
+    // What it wrote is still there to be read.
+    let mut next = Client::connect(server.socket());
+    write_at(&image, 1000, &[2; 5000]);
+    assert_filled("from the cache", &next.read(1000, 5000).unwrap(), 1);
+}
+
+#[test]
+fn a_client_that_vanishes_leaves_as_one_that_says_goodbye() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, &[]);
+    let mut client = Client::connect(server.socket());
+    client.write(1000, &[1; 5000]).unwrap();
+    drop(client);
+    wait_until("it is written back", || {
+        read_at(&image, 1000, 5000) == [1; 5000]
+    });
+}
+
+#[test]
+fn a_dirty_age_writes_back_without_a_flush() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, &["cache-dirty-age=1"]);
+    let mut client = Client::connect(server.socket());
+    client.write(1000, &[1; 5000]).unwrap();
+    wait_until("it is written back", || {
+        read_at(&image, 1000, 5000) == [1; 5000]
+    });
+}
+
+#[test]
+fn the_dirty_age_is_30_seconds_unless_it_is_off() {
+    let scratch = Scratch::new();
+    let (server, image) = start(&scratch, &[]);
+    let other = Scratch::new();
+    let (ageless, untouched) = start(&other, &["cache-dirty-age=off"]);
+    let mut clients = [&server, &ageless].map(|server| Client::connect(server.socket()));
+    for client in &mut clients {
+        client.write(1000, &[1; 5000]).unwrap();
+    }
+    assert_filled("at first", &read_file(&image), 0);
+    wait_within(Duration::from_secs(60), "it is written back", || {
+        read_at(&image, 1000, 5000) == [1; 5000]
+    });
+    assert_filled("without an age", &read_file(&untouched), 0);
+}
+
+#[test]
+fn what_is_read_is_kept_unless_told_otherwise() {
+    for (parameters, expected) in [(&[][..], 0), (&["cache-on-read=false"], 2)] {
+        let scratch = Scratch::new();
+        let (server, image) = start(&scratch, parameters);
+        let mut client = Client::connect(server.socket());
+        assert_filled("at first", &client.read(0, MIB).unwrap(), 0);
+        write_at(&image, 0, &[2; 1 << 20]);
+        assert_filled("read again", &client.read(0, MIB).unwrap(), expected);
+    }
+}
+
+/// Writes and reads 48 MiB through the cache; returns the most that the cache file took.
+fn most_allocated(server: &Server) -> u64 {
+    let sampler = UsageSampler::start(server.cache_files());
+    let mut client = Client::connect(server.socket());
+    let mut random = Random::new(1);
+    let bytes = random.bytes(MIB);
+    for index in 0..48 {
+        client.write(index * MIB, &bytes).unwrap();
+        let got = client.read(random.below(index + 1) * MIB, MIB).unwrap();
+        assert_same_bytes("what is read", &got, &bytes);
+    }
+    drop(client);
+    sampler.finish().into_iter().max().unwrap()
+}
+
+#[test]
+fn the_served_cache_keeps_to_its_maximum_size() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, 48 * MIB);
+    let server = Larder::serve(&scratch)
+        .file(&image)
+        .parameter("cache-max-size=8M")
+        .verbose()
+        .start();
+    let most = most_allocated(&server);
+    assert!(most <= 8 * MIB && most > 4 * MIB, "{most}");
+    server.stop().assert_few_pass_throughs();
+    let file = read_file(&image);
+    assert_same_bytes("the file", &file[..1 << 20], &file[47 << 20..]);
+}
+
+#[test]
+fn without_a_maximum_size_half_of_what_is_free_is_the_limit() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, 48 * MIB);
+    let larder = Larder::serve(&scratch).file(&image);
+    let mount = Mount::tmpfs(larder.tmpdir(), 32 * MIB);
+    let server = larder.start();
+    let told = server.output();
+    assert!(
+        told.contains("cache at most 16.00 MiB: half of what is free in"),
+        "{told}"
+    );
+    let most = most_allocated(&server);
+    assert!(most <= 16 * MIB && most > 8 * MIB, "{most}");
+    server.stop();
+    mount.unmount();
+}
+
+#[test]
+fn a_read_only_server_refuses_writes() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    let bytes = random_file(&image, SIZE, 1);
+    let server = Larder::serve(&scratch).file(&image).flag("-r").start();
+    assert!(server.output().contains("read-only"), "{}", server.output());
+    let mut client = Client::connect(server.socket());
+    assert!(client.export().is_read_only());
+    let error = client.write(0, &[1; 512]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(EPERM), "{error}");
+    let error = client.trim(0, 512).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(EPERM), "{error}");
+    assert_same_bytes("what is read", &client.read(0, SIZE).unwrap(), &bytes);
+}

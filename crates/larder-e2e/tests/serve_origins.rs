@@ -1,0 +1,288 @@
+//! What `larder serve` can serve: memory, files, devices, and what other servers serve.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::PathBuf;
+
+use larder_e2e::{
+    Background, Certificates, Client, Larder, LoopDevice, MIB, Nbdkit, OriginServer, Plan, Random,
+    Scratch, WebServer, assert_filled, assert_same_bytes, free_port, random_file, read_at,
+    read_file, run, run_workload,
+};
+
+/// Whole sectors, since not every origin has others.
+const SIZE: u64 = 16 * MIB;
+
+fn image(scratch: &Scratch) -> (PathBuf, Vec<u8>) {
+    let path = scratch.path("image");
+    let bytes = random_file(&path, SIZE, 1);
+    (path, bytes)
+}
+
+/// Random requests over an origin that is, in the end, that file.
+fn is_written_and_read(larder: Larder, file: &PathBuf) {
+    let server = larder.start();
+    let plan = Plan {
+        seed: Random::seed_or(1),
+        connections: 2,
+        in_flight_per_connection: 4,
+        rounds: 2,
+        requests_per_round: 300,
+        flushes_reach_the_plugin: true,
+        writes_reach_the_plugin: false,
+    };
+    let model = run_workload(server.socket(), file, &plan);
+    server.stop();
+    model.check("the origin's file at the end", 0, &read_file(file));
+}
+
+#[test]
+fn memory_is_sparse_and_gone_with_the_server() {
+    let scratch = Scratch::new();
+    let server = Larder::serve(&scratch).origin("memory:1T").start();
+    let mut client = Client::connect(server.socket());
+    assert_eq!(client.export().size, 1 << 40);
+    client.write(1 << 39, &[1; 5000]).unwrap();
+    client.flush().unwrap();
+    client.disconnect_and_wait();
+    let mut client = Client::connect(server.socket());
+    assert_filled("written", &client.read(1 << 39, 5000).unwrap(), 1);
+    assert_filled("not written", &client.read(0, MIB).unwrap(), 0);
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn a_file_is_served() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    is_written_and_read(Larder::serve(&scratch).file(&file), &file);
+}
+
+#[test]
+fn a_block_device_is_served() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    let device = LoopDevice::attach(&file);
+    is_written_and_read(Larder::serve(&scratch).file(&device.device), &file);
+    device.detach();
+}
+
+#[test]
+fn nbdkit_is_served_over_a_unix_socket() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    let origin = Nbdkit::bare(&scratch).file(&file).start();
+    is_written_and_read(Larder::serve(&scratch).origin(origin.uri()), &file);
+}
+
+#[test]
+fn nbdkit_is_served_over_tcp() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    let (_origin, uri) = nbdkit_on_port(&scratch, &file, &[]);
+    is_written_and_read(Larder::serve(&scratch).origin(uri), &file);
+}
+
+#[test]
+fn nbdkit_is_served_over_tls() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    let certificates = Certificates::make(&scratch, "pki");
+    let directory = format!("--tls-certificates={}", certificates.directory().display());
+    let (_origin, uri) = nbdkit_on_port(&scratch, &file, &["--tls=require", &directory]);
+    let uri = uri.replace("nbd://", "nbds://");
+    let authority = certificates.file("ca-cert.pem").display().to_string();
+    let larder = Larder::serve(&scratch).origin(&uri);
+    is_written_and_read(
+        larder.parameter(&format!("origin-tls-ca={authority}")),
+        &file,
+    );
+    // Nobody knows its authority otherwise.
+    let refusal = Larder::serve(&scratch)
+        .origin(&uri)
+        .parameter("origin-timeout=2")
+        .refusal();
+    assert!(refusal.contains("certificate"), "{refusal}");
+}
+
+/// nbdkit on a port of localhost, and its address.
+fn nbdkit_on_port(scratch: &Scratch, file: &PathBuf, options: &[&str]) -> (Background, String) {
+    let port = free_port();
+    let pid_file = scratch.path("origin.pid");
+    let mut command = std::process::Command::new("nbdkit");
+    command.args(["--foreground", "--ipaddr", "127.0.0.1"]);
+    command.args(["--port", &port.to_string(), "--pidfile"]);
+    command.arg(&pid_file).args(options).arg("file").arg(file);
+    let origin = Background::start(command, || pid_file.exists());
+    (origin, format!("nbd://localhost:{port}"))
+}
+
+#[test]
+fn qemu_nbd_is_served() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    let origin = OriginServer::qemu_on_unix(&scratch, &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.unix()), &file);
+    drop(origin);
+    let origin = OriginServer::qemu_on_tcp(&file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.tcp()), &file);
+}
+
+#[test]
+fn nbd_server_is_served() {
+    let scratch = Scratch::new();
+    let (file, _) = image(&scratch);
+    let origin = OriginServer::nbd_server(&scratch, &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.unix()), &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.tcp()), &file);
+}
+
+/// What HTTP serves is read-only, and copied out exactly.
+fn is_copied_out(larder: Larder, scratch: &Scratch, bytes: &[u8]) {
+    let server = larder.start();
+    assert!(server.output().contains("read-only"), "{}", server.output());
+    assert!(Client::connect(server.socket()).export().is_read_only());
+    let copy = scratch.path("copy");
+    run("nbdcopy", [server.uri(), copy.display().to_string()]);
+    assert_same_bytes("the copy", &read_file(&copy), bytes);
+    server.stop();
+}
+
+#[test]
+fn a_web_servers_file_is_served() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let bytes = random_file(&directory.join("disk.img"), SIZE + 1237, 1);
+    let web = WebServer::on_port(&scratch, &directory, "");
+    let larder = Larder::serve(&scratch).origin(web.uri("disk.img"));
+    is_copied_out(larder, &scratch, &bytes);
+}
+
+#[test]
+fn a_web_servers_file_is_served_over_tls() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let bytes = random_file(&directory.join("disk.img"), SIZE + 1237, 1);
+    let certificates = Certificates::make(&scratch, "pki");
+    let web = WebServer::with_tls(&scratch, &directory, &certificates);
+    let larder = Larder::serve(&scratch).origin(web.uri("disk.img"));
+    let authority = certificates.file("ca-cert.pem").display().to_string();
+    let trusting = larder.parameter(&format!("origin-tls-ca={authority}"));
+    is_copied_out(trusting, &scratch, &bytes);
+    let stranger = Larder::serve(&scratch).origin(web.uri("disk.img"));
+    let refusal = stranger.parameter("origin-timeout=2").refusal();
+    assert!(refusal.contains("certificate"), "{refusal}");
+}
+
+#[test]
+fn exports_of_one_server_are_not_mixed_up() {
+    let scratch = Scratch::new();
+    let names = ["", "a", "b"];
+    let files = names.map(|name| scratch.path(&format!("image-{name}")));
+    let contents: Vec<Vec<u8>> = files
+        .iter()
+        .zip(1..)
+        .map(|(f, s)| random_file(f, SIZE, s))
+        .collect();
+    let larder = files
+        .iter()
+        .zip(names)
+        .fold(Larder::serve(&scratch), |larder, (file, name)| {
+            larder.origin(format!("{name}={}", file.display()))
+        });
+    let server = larder.parameter("cache-max-size=4M").start();
+    let mut clients = names.map(|name| Client::connect_to(server.socket(), name));
+    for offset in (0..SIZE).step_by(1 << 20) {
+        for (client, bytes) in clients.iter_mut().zip(&contents) {
+            let got = client.read(offset, MIB).unwrap();
+            let at = offset as usize;
+            assert_same_bytes("what is read", &got, &bytes[at..at + (1 << 20)]);
+        }
+    }
+    for (client, byte) in clients.iter_mut().zip(1..) {
+        client.write(0, &[byte; 5000]).unwrap();
+    }
+    let [first, ..] = &mut clients;
+    first.flush().unwrap();
+    assert_filled("flushed", &read_at(&files[0], 0, 5000), 1);
+    assert_same_bytes("another's", &read_file(&files[1]), &contents[1]);
+    drop(clients);
+    server.stop();
+    for (file, byte) in files.iter().zip(1..) {
+        assert_filled("at the end", &read_at(file, 0, 5000), byte);
+    }
+    assert_same_bytes(
+        "the rest",
+        &read_file(&files[2])[5000..],
+        &contents[2][5000..],
+    );
+}
+
+#[test]
+fn a_read_only_origin_is_a_read_only_export() {
+    let scratch = Scratch::new();
+    let (file, bytes) = image(&scratch);
+    let origin = Nbdkit::bare(&scratch).flag("-r").file(&file).start();
+    let server = Larder::serve(&scratch).origin(origin.uri()).start();
+    let mut client = Client::connect(server.socket());
+    assert!(client.export().is_read_only());
+    assert!(client.write(0, &[1; 512]).is_err());
+    assert_same_bytes("what is read", &client.read(0, SIZE).unwrap(), &bytes);
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn an_origin_that_cannot_be_served_is_refused_with_one_line() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let _ = random_file(&directory.join("disk.img"), MIB, 1);
+    let web = WebServer::on_port(&scratch, &directory, "max_ranges 0;");
+    let missing = scratch.path("missing.img").display().to_string();
+    let nobody = format!("nbd://127.0.0.1:{}", free_port());
+    for (origin, words) in [
+        (
+            missing.as_str(),
+            &["missing.img", "No such file", "nbd://"][..],
+        ),
+        (&directory.display().to_string(), &["www", "directory"]),
+        ("memory:1X", &["1X", "memory:1G"]),
+        ("memory", &["memory:SIZE"]),
+        ("ftp://host/disk", &["ftp://", "http://"]),
+        ("nbd+unix:///disk", &["socket"]),
+        (&nobody, &["127.0.0.1", "refused"]),
+        (&web.uri("disk.img"), &["disk.img", "range"]),
+        (&web.uri("nothing.img"), &["nothing.img", "404"]),
+    ] {
+        let larder = Larder::serve(&scratch).origin(origin);
+        let line = larder.parameter("origin-timeout=1").refusal();
+        for word in words {
+            assert!(line.contains(word), "{word} is not in: {line}");
+        }
+    }
+}
+
+#[test]
+fn credentials_are_never_shown() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let _ = random_file(&directory.join("disk.img"), MIB, 1);
+    let web = WebServer::on_port(&scratch, &directory, "");
+    let secret = web
+        .uri("disk.img?token=s3cret")
+        .replace("//", "//user:passw0rd@");
+    let server = Larder::serve(&scratch)
+        .origin(&secret)
+        .parameter("http-header=X-Key: hidd3n")
+        .verbose()
+        .start();
+    let _ = Client::connect(server.socket()).read(0, MIB).unwrap();
+    let refused = Larder::serve(&scratch)
+        .origin(secret.replace("disk.img", "nothing.img"))
+        .refusal();
+    let said = server.stop().output + &refused;
+    for word in ["s3cret", "passw0rd", "hidd3n"] {
+        assert!(!said.contains(word), "{word} is in:\n{said}");
+    }
+}
