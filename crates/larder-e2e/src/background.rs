@@ -44,14 +44,14 @@ impl Drop for Background {
 
 /// A program that goes into the background by itself, ended when it is dropped.
 #[derive(Debug)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     pid: Pid,
 }
 
 impl Daemon {
     /// Starts a program that writes its process number to a file, and waits until `ready` holds.
     #[must_use]
-    pub fn start(mut command: Command, pid_file: &Path, ready: impl Fn() -> bool) -> Self {
+    pub(crate) fn start(mut command: Command, pid_file: &Path, ready: impl Fn() -> bool) -> Self {
         let output = output_of(&mut command);
         assert!(output.status.success(), "{command:?}: {output:?}");
         let number = || fs::read_to_string(pid_file).ok()?.trim().parse().ok();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use larder_e2e::{
     Background, Certificates, Client, Larder, LoopDevice, MIB, Nbdkit, OriginServer, Plan, Random,
@@ -20,7 +20,7 @@ fn image(scratch: &Scratch) -> (PathBuf, Vec<u8>) {
 }
 
 /// Random requests over an origin that is, in the end, that file.
-fn is_written_and_read(larder: Larder, file: &PathBuf) {
+fn is_written_and_read(larder: Larder, file: &Path) {
     let server = larder.start();
     let plan = Plan {
         seed: Random::seed_or(1),
@@ -107,7 +107,7 @@ fn nbdkit_is_served_over_tls() {
 }
 
 /// nbdkit on a port of localhost, and its address.
-fn nbdkit_on_port(scratch: &Scratch, file: &PathBuf, options: &[&str]) -> (Background, String) {
+fn nbdkit_on_port(scratch: &Scratch, file: &Path, options: &[&str]) -> (Background, String) {
     let port = free_port();
     let pid_file = scratch.path("origin.pid");
     let mut command = std::process::Command::new("nbdkit");
