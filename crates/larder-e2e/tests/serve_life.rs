@@ -116,15 +116,19 @@ fn start_over_a_failing_disk(scratch: &Scratch) -> (Server, Server, Client) {
     (server, origin, client)
 }
 
+fn assert_loss_is_named(server: Server) {
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 1, "{}", exit.output);
+    let is_told = |line: &str| line.contains("lost") && line.contains("4096 bytes at 65536");
+    assert!(exit.output.lines().any(is_told), "{}", exit.output);
+}
+
 #[test]
 fn what_cannot_be_written_back_at_the_end_is_named_and_ends_with_1() {
     let scratch = Scratch::new();
     let (server, _origin, _client) = start_over_a_failing_disk(&scratch);
     server.terminate();
-    let exit = server.wait_for_exit();
-    assert_eq!(exit.code, 1, "{}", exit.output);
-    let is_told = |line: &str| line.contains("lost") && line.contains("4096 bytes at 65536");
-    assert!(exit.output.lines().any(is_told), "{}", exit.output);
+    assert_loss_is_named(server);
 }
 
 #[test]
@@ -145,10 +149,7 @@ fn a_second_signal_gives_up_at_once_and_names_what_is_lost() {
         server.output().contains("writing back")
     });
     server.terminate();
-    let exit = server.wait_for_exit();
-    assert_eq!(exit.code, 1, "{}", exit.output);
-    let is_told = |line: &str| line.contains("lost") && line.contains("4096 bytes at 65536");
-    assert!(exit.output.lines().any(is_told), "{}", exit.output);
+    assert_loss_is_named(server);
 }
 
 #[test]

@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use larder_e2e::{
-    Background, Certificates, Client, Larder, LoopDevice, MIB, Nbdkit, OriginServer, Plan, Random,
-    Scratch, WebServer, assert_filled, assert_same_bytes, free_port, random_file, read_at,
-    read_file, run, run_workload,
+    Background, Certificates, Client, Larder, LoopDevice, MIB, Nbdkit, OriginServer, Plan, Scratch,
+    WebServer, assert_filled, assert_same_bytes, free_port, random_file, read_at, read_file, run,
+    run_workload,
 };
 
 /// Whole sectors, since not every origin has others.
@@ -22,16 +22,7 @@ fn image(scratch: &Scratch) -> (PathBuf, Vec<u8>) {
 /// Random requests over an origin that is, in the end, that file.
 fn is_written_and_read(larder: Larder, file: &Path) {
     let server = larder.start();
-    let plan = Plan {
-        seed: Random::seed_or(1),
-        connections: 2,
-        in_flight_per_connection: 4,
-        rounds: 2,
-        requests_per_round: 300,
-        flushes_reach_the_plugin: true,
-        writes_reach_the_plugin: false,
-    };
-    let model = run_workload(server.socket(), file, &plan);
+    let model = run_workload(server.socket(), file, &Plan::moderate(2));
     server.stop();
     model.check("the origin's file at the end", 0, &read_file(file));
 }
