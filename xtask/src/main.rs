@@ -21,7 +21,7 @@ use options::Options;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--nbdkit trixie]      builds the filter and runs every test: unit, model, end to end;
+  test [--nbdkit trixie]      builds everything and runs every test: unit, model, end to end;
                               with Debian 13's nbdkit: those tests that run one
   install [--as cache]        puts the filter and its manual page where nbdkit and man look;
                               --as cache: in the place of nbdkit's own cache filter

@@ -2,13 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cargo::{build_filter, cargo};
+use crate::cargo::{build_filter, build_server, cargo};
 use crate::failure::Failure;
 use crate::options::Options;
 use crate::run::run as run_command;
 use crate::tools;
 
-/// Half of the time for the model in the engine, half for the end-to-end tests.
+/// A third of the time for the model in the engine, one for the filter, one for the server.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let seconds: u64 = options.number("seconds", 600)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -16,14 +16,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     eprintln!("xtask: {seconds} seconds; repeat with --seed {seed}");
     tools::ensure_for_tests()?;
     build_filter()?;
-    for (package, half) in [
-        ("larder-testing", seconds / 2),
-        ("larder-e2e", seconds - seconds / 2),
+    build_server()?;
+    for selection in [
+        &["--package", "larder-testing"][..],
+        &["--package", "larder-e2e", "--test", "random"],
+        &["--package", "larder-e2e", "--test", "serve_random"],
     ] {
         run_command(
-            cargo(&["test", "--locked", "--release", "--package", package])
+            cargo(&["test", "--locked", "--release"])
+                .args(selection)
                 .args(["--", "--ignored", "--nocapture", "soak"])
-                .env("LARDER_SOAK_SECONDS", half.to_string())
+                .env("LARDER_SOAK_SECONDS", (seconds / 3).to_string())
                 .env("LARDER_SEED", seed.to_string()),
         )?;
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::cargo::{build_filter, cargo};
+use crate::cargo::{build_filter, build_server, cargo};
 use crate::failure::Failure;
 use crate::options::Options;
 use crate::run::run as run_command;
@@ -21,6 +21,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 fn test_everything() -> Result<(), Failure> {
     build_filter()?;
+    build_server()?;
     run_all([
         tests(&["--workspace", "--exclude", "larder-e2e"]),
         end_to_end_tests(),
@@ -35,6 +36,7 @@ fn test_with_trixie() -> Result<(), Failure> {
     let path = std::env::join_paths(directories)
         .map_err(|e| Failure::new(format!("PATH with {}: {e}", scripts.display())))?;
     build_filter()?;
+    build_server()?;
     let commands = [tests(&["--package", "nbdkit-filter"]), end_to_end_tests()];
     run_all(commands.map(|mut command| {
         command.env("NBDKIT", scripts.join("nbdkit"));

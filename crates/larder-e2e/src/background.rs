@@ -1,8 +1,13 @@
 //! Programs that run beside a test, and free ports for them.
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command::output_of;
 use crate::wait::wait_until;
 
 /// A running program, killed when it is dropped.
@@ -28,18 +33,40 @@ impl Background {
         });
         program
     }
-
-    /// Waits for the end, and asserts that it is a good one.
-    pub fn finish(mut self) {
-        let status = self.child.wait().expect("the program's status");
-        assert!(status.success(), "{:?}: {status}", self.child);
-    }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A program that goes into the background by itself, ended when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pid: Pid,
+}
+
+impl Daemon {
+    /// Starts a program that writes its process number to a file, and waits until `ready` holds.
+    #[must_use]
+    pub(crate) fn start(mut command: Command, pid_file: &Path, ready: impl Fn() -> bool) -> Self {
+        let output = output_of(&mut command);
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        let number = || fs::read_to_string(pid_file).ok()?.trim().parse().ok();
+        wait_until("the process number is there", || number().is_some());
+        let daemon = Self {
+            pid: number().and_then(Pid::from_raw).expect("a process number"),
+        };
+        wait_until(&format!("{:?} is ready", command.get_program()), ready);
+        daemon
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid, Signal::TERM);
     }
 }
 

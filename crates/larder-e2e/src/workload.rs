@@ -39,6 +39,22 @@ pub struct Plan {
     pub writes_reach_the_plugin: bool,
 }
 
+impl Plan {
+    /// A plan of a moderate length for a server in writeback mode. `LARDER_SEED` replays it.
+    #[must_use]
+    pub fn moderate(connections: u64) -> Self {
+        Self {
+            seed: Random::seed_or(1),
+            connections,
+            in_flight_per_connection: 4,
+            rounds: 2,
+            requests_per_round: 300,
+            flushes_reach_the_plugin: true,
+            writes_reach_the_plugin: false,
+        }
+    }
+}
+
 /// Runs the plan against the default export of the server at `socket`, whose plugin serves
 /// `file`. Returns what the disk must hold then.
 pub fn run_workload(socket: &Path, file: &Path, plan: &Plan) -> Model {

@@ -6,7 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders where the page's tests are.
-const CRATES: [&str; 3] = ["larder-testing", "nbdkit-filter", "larder-e2e"];
+const CRATES: [&str; 5] = [
+    "larder-testing",
+    "nbdkit-filter",
+    "larder-origins",
+    "larder-server",
+    "larder-e2e",
+];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

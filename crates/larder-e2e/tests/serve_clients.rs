@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use larder_e2e::{
-    Client, KIB, Larder, MIB, Mount, Nbdkit, Plan, Random, Scratch, Server, assert_filled,
+    Client, KIB, Larder, MIB, Mount, Nbdkit, Plan, Scratch, Server, assert_filled,
     assert_same_bytes, output_of, random_file, read_at, read_file, run, run_expecting_failure,
     run_workload, sparse_file, write_at,
 };
@@ -303,16 +303,7 @@ fn nbdkits_nbd_plugin_in_front_agrees_with_a_byte_array() {
     let front = Nbdkit::bare(&scratch)
         .plugin("nbd", [&socket, "shared=true"])
         .start();
-    let plan = Plan {
-        seed: Random::seed_or(1),
-        connections: 2,
-        in_flight_per_connection: 4,
-        rounds: 2,
-        requests_per_round: 200,
-        flushes_reach_the_plugin: true,
-        writes_reach_the_plugin: false,
-    };
-    let model = run_workload(front.socket(), &image, &plan);
+    let model = run_workload(front.socket(), &image, &Plan::moderate(2));
     front.stop();
     server.stop();
     model.check("the file at the end", 0, &read_file(&image));

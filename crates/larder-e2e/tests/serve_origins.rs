@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use larder_e2e::{
-    Background, Certificates, Client, Larder, LoopDevice, MIB, Nbdkit, OriginServer, Plan, Random,
-    Scratch, WebServer, assert_filled, assert_same_bytes, free_port, random_file, read_at,
-    read_file, run, run_workload,
+    Background, Certificates, Client, Larder, LoopDevice, MIB, Nbdkit, OriginServer, Plan, Scratch,
+    WebServer, assert_filled, assert_same_bytes, free_port, random_file, read_at, read_file, run,
+    run_workload,
 };
 
 /// Whole sectors, since not every origin has others.
@@ -20,18 +20,9 @@ fn image(scratch: &Scratch) -> (PathBuf, Vec<u8>) {
 }
 
 /// Random requests over an origin that is, in the end, that file.
-fn is_written_and_read(larder: Larder, file: &PathBuf) {
+fn is_written_and_read(larder: Larder, file: &Path) {
     let server = larder.start();
-    let plan = Plan {
-        seed: Random::seed_or(1),
-        connections: 2,
-        in_flight_per_connection: 4,
-        rounds: 2,
-        requests_per_round: 300,
-        flushes_reach_the_plugin: true,
-        writes_reach_the_plugin: false,
-    };
-    let model = run_workload(server.socket(), file, &plan);
+    let model = run_workload(server.socket(), file, &Plan::moderate(2));
     server.stop();
     model.check("the origin's file at the end", 0, &read_file(file));
 }
@@ -107,7 +98,7 @@ fn nbdkit_is_served_over_tls() {
 }
 
 /// nbdkit on a port of localhost, and its address.
-fn nbdkit_on_port(scratch: &Scratch, file: &PathBuf, options: &[&str]) -> (Background, String) {
+fn nbdkit_on_port(scratch: &Scratch, file: &Path, options: &[&str]) -> (Background, String) {
     let port = free_port();
     let pid_file = scratch.path("origin.pid");
     let mut command = std::process::Command::new("nbdkit");
@@ -123,19 +114,21 @@ fn qemu_nbd_is_served() {
     let scratch = Scratch::new();
     let (file, _) = image(&scratch);
     let origin = OriginServer::qemu_on_unix(&scratch, &file);
-    is_written_and_read(Larder::serve(&scratch).origin(origin.unix()), &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.uri()), &file);
     drop(origin);
     let origin = OriginServer::qemu_on_tcp(&file);
-    is_written_and_read(Larder::serve(&scratch).origin(origin.tcp()), &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.uri()), &file);
 }
 
 #[test]
 fn nbd_server_is_served() {
     let scratch = Scratch::new();
     let (file, _) = image(&scratch);
-    let origin = OriginServer::nbd_server(&scratch, &file);
-    is_written_and_read(Larder::serve(&scratch).origin(origin.unix()), &file);
-    is_written_and_read(Larder::serve(&scratch).origin(origin.tcp()), &file);
+    let origin = OriginServer::nbd_server_on_unix(&scratch, &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.uri()), &file);
+    drop(origin);
+    let origin = OriginServer::nbd_server_on_tcp(&scratch, &file);
+    is_written_and_read(Larder::serve(&scratch).origin(origin.uri()), &file);
 }
 
 /// What HTTP serves is read-only, and copied out exactly.
@@ -220,17 +213,14 @@ fn exports_of_one_server_are_not_mixed_up() {
 }
 
 #[test]
-fn a_read_only_origin_is_a_read_only_export() {
+fn an_origin_that_cannot_be_written_is_served_read_only_where_that_is_asked_for() {
     let scratch = Scratch::new();
     let (file, bytes) = image(&scratch);
     let origin = Nbdkit::bare(&scratch).flag("-r").file(&file).start();
-    let server = Larder::serve(&scratch).origin(origin.uri()).start();
-    let mut client = Client::connect(server.socket());
-    assert!(client.export().is_read_only());
-    assert!(client.write(0, &[1; 512]).is_err());
-    assert_same_bytes("what is read", &client.read(0, SIZE).unwrap(), &bytes);
-    drop(client);
-    server.stop();
+    let line = Larder::serve(&scratch).origin(origin.uri()).refusal();
+    assert!(line.contains("--read-only"), "{line}");
+    let larder = Larder::serve(&scratch).origin(origin.uri());
+    is_copied_out(larder.flag("--read-only"), &scratch, &bytes);
 }
 
 #[test]
@@ -244,7 +234,7 @@ fn an_origin_that_cannot_be_served_is_refused_with_one_line() {
     for (origin, words) in [
         (
             missing.as_str(),
-            &["missing.img", "No such file", "nbd://"][..],
+            &["missing.img", "no such file", "nbd://"][..],
         ),
         (&directory.display().to_string(), &["www", "directory"]),
         ("memory:1X", &["1X", "memory:1G"]),
