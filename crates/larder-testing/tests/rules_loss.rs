@@ -425,9 +425,8 @@ fn regression_a_pass_waits_for_a_durable_write_that_may_be_told_of_its_loss() {
         move || client.flush()
     });
     flushing.wait_for(1);
-    let failing = rig.hold(move |stop| {
-        stop.is_origin(Kind::Write, Phase::After) && stop.meets(place, 4096)
-    });
+    let failing =
+        rig.hold(move |stop| stop.is_origin(Kind::Write, Phase::After) && stop.meets(place, 4096));
     let durable = run(move || other.serve(|one| one.write(place, &[5; 4096], true)));
     failing.wait_for(1);
     let disk = rig.origin.disk();
