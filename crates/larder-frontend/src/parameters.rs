@@ -26,7 +26,8 @@ pub struct ParameterError {
 }
 
 impl ParameterError {
-    fn new(name: &str, value: &OsStr, advice: impl Into<String>) -> Self {
+    /// `name` was given as `value`, and `advice` says what would be right.
+    pub fn new(name: &str, value: &OsStr, advice: impl Into<String>) -> Self {
         Self {
             typed: one_line(&format!("{name}={}", value.to_string_lossy())),
             advice: advice.into(),
@@ -49,6 +50,8 @@ pub struct Defaults {
     pub cache_on_read: CacheOnRead,
     /// When dirty data is written back without a flush.
     pub dirty_age: Option<Duration>,
+    /// There is a maximum size even where none is given: see [`Settings::limit_to`].
+    pub is_limited: bool,
 }
 
 /// A value together with the way it was typed, for messages.
@@ -69,6 +72,7 @@ pub struct Parameters {
     cache_on_read: CacheOnRead,
     exports: Exports,
     dirty_age: Option<Duration>,
+    is_limited: bool,
 }
 
 impl Parameters {
@@ -77,6 +81,7 @@ impl Parameters {
         Self {
             cache_on_read: defaults.cache_on_read,
             dirty_age: defaults.dirty_age,
+            is_limited: defaults.is_limited,
             ..Self::default()
         }
     }
@@ -153,6 +158,8 @@ impl Parameters {
         }
         if let Some(size) = &self.max_size_bytes {
             room_for_a_block(&size.text, size.value, config.block_bytes)?;
+        }
+        if self.is_limited || self.max_size_bytes.is_some() {
             let (low, high) = (config.low_threshold_percent, config.high_threshold_percent);
             if low >= high {
                 return Err(self.thresholds_crossed(low, high));
@@ -207,6 +214,13 @@ impl Settings {
             (Some(max), Some(text)) => room_for_a_block(text, max, self.config.block_bytes),
             _ => Ok(()),
         }
+    }
+
+    /// Sets a maximum of `bytes` where none was given, but no less than there may be. Called once the
+    /// block is known.
+    pub fn limit_to(&mut self, bytes: u64) {
+        let least = self.config.block_bytes.max(MIN_MAX_SIZE_BYTES);
+        self.config.max_size_bytes.get_or_insert(bytes.max(least));
     }
 }
 

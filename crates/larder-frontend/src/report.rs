@@ -75,25 +75,22 @@ pub fn discarded(mode: Mode, leftovers: &[Leftover], origin: &str) -> Option<Str
 /// The errors at the end that name every range that did not reach the origin, which the front end
 /// calls `origin`, though it should have.
 pub fn lost(mode: Mode, leftovers: &[Leftover], origin: &str) -> Vec<String> {
-    match mode {
-        Mode::Unsafe => Vec::new(),
-        Mode::Writeback | Mode::Writethrough => leftovers
-            .iter()
-            .flat_map(|leftover| lost_of_volume(leftover, origin))
-            .collect(),
+    if mode == Mode::Unsafe {
+        return Vec::new();
     }
+    let what = format!("lost, never written to {origin}");
+    let all = leftovers.iter().flat_map(|left| by_range(&what, left));
+    all.collect()
 }
 
-/// The messages that name what a volume lost.
-fn lost_of_volume(leftover: &Leftover, origin: &str) -> Vec<String> {
+/// Messages that name every range of a volume; `what` says what is the matter with them.
+pub fn by_range(what: &str, leftover: &Leftover) -> Vec<String> {
+    let volume = leftover.volume.escape_debug();
     leftover
         .ranges
         .chunks(RANGES_PER_MESSAGE)
         .map(|ranges| {
-            let mut message = format!(
-                "lost, never written to {origin}, export \"{}\":",
-                leftover.volume.escape_debug()
-            );
+            let mut message = format!("{what}, export \"{volume}\":");
             for (index, (offset, length)) in ranges.iter().enumerate() {
                 let comma = if index == 0 { "" } else { "," };
                 // Writing into a string does not fail.

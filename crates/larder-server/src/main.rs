@@ -1,95 +1,94 @@
-//! The `larder` command.
-#![allow(missing_docs, dead_code)]
+//! The `larder` command: a caching NBD server.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `cli`, `options`, `config_file` | what may be typed, and where |
+//! | `settings` | what it means, checked before anything starts |
+//! | `serve` | the order of the start |
+//! | `life`, `signals`, `write_back` | when and how the server ends |
+//! | `listen`, `stream`, `accept`, `stopping` | sockets: where, how clients come in, how they are let go |
+//! | `export`, `exports`, `read_only` | what is served |
+//! | `keeper` | who writes back when no client is there |
+//! | `storage` | the cache, and how large it may become |
+//! | `captive` | the command that the server runs for |
+//! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
+//! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
+//! | `protocol` | NBD |
+
+use std::env;
+use std::process;
+use std::sync::Arc;
+
+mod accept;
+mod captive;
+mod cleanup;
+mod cli;
+mod config_file;
+mod console;
 mod export;
 mod exports;
+mod keeper;
+mod life;
+mod listen;
+mod live_line;
+mod options;
+mod pidfile;
 mod protocol;
+mod rate_limit;
+mod read_only;
+mod serve;
+mod settings;
+mod signals;
+mod stopping;
+mod storage;
 mod stream;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-struct FileOrigin(std::fs::File, u64);
-impl larder::Origin for FileOrigin {
-    fn size(&self) -> u64 {
-        self.1
-    }
-    fn capabilities(&self) -> larder::Capabilities {
-        larder::Capabilities {
-            write: true,
-            flush: true,
-            parallel: true,
-            multi_conn: true,
-            ..Default::default()
-        }
-    }
-    fn limits(&self) -> larder::RequestLimits {
-        Default::default()
-    }
-    fn read(&self, o: u64, b: &mut [u8]) -> std::io::Result<()> {
-        self.0.read_exact_at(b, o)
-    }
-    fn write(&self, o: u64, b: &[u8], _: bool) -> std::io::Result<()> {
-        self.0.write_all_at(b, o)
-    }
-    fn flush(&self) -> std::io::Result<()> {
-        self.0.sync_data()
-    }
-    fn zero(&self, _: u64, _: u64, _: larder::ZeroOptions) -> std::io::Result<()> {
-        unimplemented!()
-    }
-    fn trim(&self, _: u64, _: u64, _: bool) -> std::io::Result<()> {
-        unimplemented!()
-    }
-    fn extents(&self, _: u64, _: u64, _: bool) -> std::io::Result<Vec<larder::Extent>> {
-        unimplemented!()
-    }
-}
-struct L;
-impl larder::Log for L {
-    fn error(&self, m: &str) {
-        eprintln!("{m}")
-    }
-    fn warning(&self, m: &str) {
-        eprintln!("{m}")
-    }
-    fn debug(&self, m: &str) {
-        eprintln!("{m}")
-    }
-}
+mod unwritten;
+mod uri;
+mod write_back;
+
+#[cfg(test)]
+mod testing;
+
+use cli::Asked;
+use console::Console;
+use options::Options;
+use settings::Settings;
+
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&args[1])
-        .unwrap();
-    let size = file.metadata().unwrap().len();
-    let dir = std::env::var("TMPDIR").unwrap_or("/var/tmp".into());
-    let cf = larder::cache_file::TemporaryFile::create_in(dir.as_ref()).unwrap();
-    let config = larder::Config {
-        cache_on_read: larder::CacheOnRead::Always,
-        background: true,
-        ..Default::default()
+    let code = match cli::parse(env::args_os()) {
+        Ok(Asked::Told) => 0,
+        Ok(Asked::Serve(options)) => serve(*options),
+        Err(message) => refuse(&message),
     };
-    let cache = larder::Cache::new(
-        config,
-        Box::new(cf),
-        Arc::new(larder::SystemClock::default()),
-        Arc::new(L),
-    )
-    .unwrap();
-    let exports = Arc::new(exports::Exports(vec![export::Export {
-        volume: cache.volume(""),
-        origin: Arc::new(FileOrigin(file, size)),
-    }]));
-    let service = Arc::new(protocol::Service {
-        exports,
-        tls: None,
-        handshake_timeout: std::time::Duration::from_secs(10),
-        log: Arc::new(L),
-    });
-    let _ = std::fs::remove_file(&args[2]);
-    let l = std::os::unix::net::UnixListener::bind(&args[2]).unwrap();
-    for s in l.incoming() {
-        let service = service.clone();
-        std::thread::spawn(move || service.serve(stream::Stream::Unix(s.unwrap())));
+    // Whoever is left, such as a thread that watches for signals, ends with the process.
+    process::exit(code);
+}
+
+fn serve(options: Options) -> i32 {
+    let settings = match settings(options) {
+        Ok(settings) => settings,
+        Err(message) => return refuse(&message),
+    };
+    let console = Arc::new(Console::new(settings.verbose));
+    match serve::serve(&settings, &console) {
+        Ok(code) => code.into(),
+        Err(message) => refuse(&message),
     }
+}
+
+fn settings(options: Options) -> Result<Settings, String> {
+    let options = match &options.config {
+        Some(path) => {
+            let file = config_file::read(path)?;
+            options.over(file)
+        }
+        None => options,
+    };
+    Settings::new(&options)
+}
+
+/// One line that says why nothing is done.
+fn refuse(message: &str) -> i32 {
+    Console::new(false).say(message);
+    1
 }

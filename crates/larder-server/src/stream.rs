@@ -1,57 +1,174 @@
-//! A client's socket.
+//! One client's socket, of either kind.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A client's socket.
+use socket2::{SockRef, TcpKeepalive};
+
+/// How long a silent TCP connection is left alone before it is asked whether it is alive.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How often it is asked then.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// A client's socket. Clones are the same socket, which is closed with the last of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream(Arc<Inner>);
+
 #[derive(Debug)]
-pub(crate) enum Stream {
-    /// TCP.
+struct Inner {
+    socket: Socket,
+    /// Nothing more is read, even if there is something: shutting a TCP socket down for reading does not
+    /// keep its peer from sending.
+    is_over: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Socket {
     Tcp(TcpStream),
-    /// Unix.
     Unix(UnixStream),
 }
 
-macro_rules! either {
-    ($self:ident, $socket:ident => $action:expr) => {
-        match $self {
-            Stream::Tcp($socket) => $action,
-            Stream::Unix($socket) => $action,
-        }
-    };
-}
-
 impl Stream {
-    pub(crate) fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        either!(self, socket => socket.set_read_timeout(limit))
+    fn new(socket: Socket) -> Self {
+        Self(Arc::new(Inner {
+            socket,
+            is_over: AtomicBool::new(false),
+        }))
     }
-    pub(crate) fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        either!(self, socket => socket.set_write_timeout(limit))
+
+    /// A TCP connection, set up for small replies that do not wait.
+    pub(crate) fn tcp(socket: TcpStream) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        socket.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_EVERY);
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        Ok(Self::new(Socket::Tcp(socket)))
     }
+
+    /// A connection through a Unix socket.
+    pub(crate) fn unix(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        Ok(Self::new(Socket::Unix(socket)))
+    }
+
+    /// How the client is called in a message.
+    pub(crate) fn peer(&self) -> String {
+        match &self.0.socket {
+            Socket::Tcp(socket) => socket
+                .peer_addr()
+                .map_or_else(|_| "a client".to_owned(), |address| address.to_string()),
+            Socket::Unix(_) => "a local client".to_owned(),
+        }
+    }
+
+    /// Ends reading: a read that waits and every later one finds the end of the stream. What is written
+    /// still goes out.
+    pub(crate) fn shutdown_read(&self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+        self.shutdown(Shutdown::Read);
+    }
+
+    /// Tells the client that nothing more comes.
     pub(crate) fn shutdown_write(&self) {
-        let _ = either!(self, socket => socket.shutdown(Shutdown::Write));
+        self.shutdown(Shutdown::Write);
     }
+
+    /// Ends both directions at once, whoever waits for them.
     pub(crate) fn shutdown_both(&self) {
-        let _ = either!(self, socket => socket.shutdown(Shutdown::Both));
+        self.0.is_over.store(true, Ordering::SeqCst);
+        self.shutdown(Shutdown::Both);
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        // One that the client has left already is as ended as it can be.
+        let _ = match &self.0.socket {
+            Socket::Tcp(socket) => socket.shutdown(how),
+            Socket::Unix(socket) => socket.shutdown(how),
+        };
+    }
+
+    /// How long one read may wait; None for ever.
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match &self.0.socket {
+            Socket::Tcp(socket) => socket.set_read_timeout(timeout),
+            Socket::Unix(socket) => socket.set_read_timeout(timeout),
+        }
+    }
+
+    /// How long one write may wait; None for ever.
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match &self.0.socket {
+            Socket::Tcp(socket) => socket.set_write_timeout(timeout),
+            Socket::Unix(socket) => socket.set_write_timeout(timeout),
+        }
     }
 }
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self, socket => (&*socket).read(buffer))
+        if self.0.is_over.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
+        match &self.0.socket {
+            Socket::Tcp(socket) => (&*socket).read(buffer),
+            Socket::Unix(socket) => (&*socket).read(buffer),
+        }
     }
 }
 
 impl Write for &Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        either!(self, socket => (&*socket).write(bytes))
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match &self.0.socket {
+            Socket::Tcp(socket) => (&*socket).write(data),
+            Socket::Unix(socket) => (&*socket).write(data),
+        }
     }
-    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, socket => (&*socket).write_vectored(parts))
+
+    fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match &self.0.socket {
+            Socket::Tcp(socket) => (&*socket).write_vectored(data),
+            Socket::Unix(socket) => (&*socket).write_vectored(data),
+        }
     }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_after_the_end_though_it_keeps_coming() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Stream::tcp(listener.accept().unwrap().0).unwrap();
+        client.write_all(&[1; 1000]).unwrap();
+        stream.shutdown_read();
+        assert_eq!((&stream).read(&mut [0; 10]).unwrap(), 0);
+        (&stream).write_all(b"reply").unwrap();
+        let mut reply = [0; 5];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"reply");
     }
 }

@@ -10,6 +10,7 @@
 //!   in any order: all are lost, or a seeded choice of them is kept.
 //! - A flush that failed has *lost* what it was to make durable: reads still see it, no later
 //!   flush saves it (as Linux's fsync does). Only writing it again does.
+//! - A way that is lost and found again loses what a crash would, but for what is in flight: that is sent again.
 //! - A connection that ends takes with it the only way to make its changes durable, unless the
 //!   origin is multi-conn.
 //! - What is durable never goes back to something older.
@@ -201,6 +202,25 @@ impl Disk {
         self.state()
             .pending
             .retain(|pending| !ids.contains(&pending.id));
+    }
+
+    /// The way to the disk is lost and found: what was acknowledged and is not durable is gone, apart from what luck
+    /// keeps. What was in flight is sent again, and so happens after all.
+    pub fn lose_unflushed(&self, luck: Option<Random>) {
+        let state = &mut *self.state();
+        let pending = std::mem::take(&mut state.pending);
+        let (gone, in_flight) = pending.into_iter().partition(|one| one.acknowledged);
+        let gone: Vec<Pending> = gone;
+        if let Some(mut random) = luck {
+            for change in &gone {
+                keep_some(&mut state.durable, change, &mut random);
+            }
+        }
+        state.current = state.durable.clone();
+        for change in &in_flight {
+            change.change.apply(&mut state.current, change.offset);
+        }
+        state.pending = in_flight;
     }
 
     /// Power fails: what was not durable is gone, apart from what luck keeps. Later calls fail

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
 
@@ -79,6 +79,14 @@ struct Shared {
     pace: SharedPace,
     random: Mutex<Random>,
     connections: AtomicU64,
+    /// How often the way to the disk was lost. Held while it is, and while a flush asks.
+    losses: Mutex<u64>,
+}
+
+impl Shared {
+    fn losses(&self) -> MutexGuard<'_, u64> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The origin as a test sees it.
@@ -100,6 +108,7 @@ impl OriginDouble {
             pace,
             random: Mutex::new(random.fork(2)),
             connections: AtomicU64::new(0),
+            losses: Mutex::new(0),
             settings,
         };
         Self {
@@ -130,6 +139,7 @@ impl OriginDouble {
             shared: Arc::clone(&self.shared),
             terms,
             number: self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1,
+            losses_told: AtomicU64::new(*self.shared.losses()),
             inside: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
@@ -150,6 +160,14 @@ impl OriginDouble {
         self.shared.faults.set(fault);
     }
 
+    /// The way to the disk is lost and found again: what was not flushed is gone, apart from what luck keeps, and every
+    /// connection is told so once.
+    pub fn lose_connection(&self, luck: Option<Random>) {
+        let mut losses = self.shared.losses();
+        *losses += 1;
+        self.shared.disk.lose_unflushed(luck);
+    }
+
     /// Takes all faults away.
     pub fn heal(&self) {
         self.shared.faults.heal();
@@ -161,6 +179,7 @@ pub struct OriginConnection {
     shared: Arc<Shared>,
     terms: Terms,
     number: u64,
+    losses_told: AtomicU64,
     inside: AtomicU64,
     closed: AtomicBool,
 }
@@ -221,6 +240,7 @@ impl OriginConnection {
                 return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
             }
             disk.acknowledge(&changes, call.fua || !self.terms.capabilities.flush);
+            self.stop(&call, Phase::Acknowledged);
             Ok(value)
         });
         drop(in_flight);
@@ -240,7 +260,10 @@ impl OriginConnection {
             return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
         }
         let faults = &self.shared.faults;
+        let ends_with_flush =
+            call.kind == Kind::Flush || (call.fua && self.terms.capabilities.fua == Fua::Emulated);
         match faults.judge(call.kind, call.connection, call.offset, call.length) {
+            None if ends_with_flush => self.unless_lost(|| effect(Happens::Everything)),
             None => Ok(effect(Happens::Everything)),
             Some(Verdict { failure, happens }) => {
                 if happens != Happens::Nothing {
@@ -252,6 +275,16 @@ impl OriginConnection {
                 }
             }
         }
+    }
+
+    /// Runs a flush, or fails if the connection was lost since it was last told so.
+    fn unless_lost<T>(&self, flush: impl FnOnce() -> T) -> io::Result<T> {
+        let losses = self.shared.losses();
+        if self.losses_told.swap(*losses, Ordering::SeqCst) == *losses {
+            return Ok(flush());
+        }
+        let message = "the connection was lost with unflushed writes";
+        Err(io::Error::new(io::ErrorKind::ConnectionReset, message))
     }
 
     fn random(&self) -> Random {
@@ -401,7 +434,9 @@ impl Origin for OriginConnection {
             }
             ((), Vec::new())
         });
-        if flushed.is_err() {
+        // What a lost connection took with it has gone already.
+        let is_lost = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+        if flushed.as_ref().is_err_and(|error| !is_lost(error)) {
             disk.lose(&covered);
         }
         flushed

@@ -44,6 +44,8 @@ pub enum Phase {
     Before,
     /// It has happened, and the caller does not know yet.
     After,
+    /// The origin counts it as acknowledged, and the caller does not know yet.
+    Acknowledged,
 }
 
 /// A place where a call may be stopped.

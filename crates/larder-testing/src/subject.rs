@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::{Cache, Connection, Error, Extent, Origin, StatsSnapshot, Volume, ZeroOptions};
+use larder::{
+    Cache, CacheExtent, CacheState, Connection, Error, Extent, Origin, StatsSnapshot, Volume,
+    ZeroOptions,
+};
 
 /// A client's connection: the requests of [`larder::Connection`].
 pub trait Client: Send + Sync {
@@ -14,6 +17,24 @@ pub trait Client: Send + Sync {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
     /// See [`Connection::write`].
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Error>;
+    /// See [`Connection::try_read`].
+    fn try_read(&self, _offset: u64, _buffer: &mut [u8]) -> Result<bool, Error> {
+        Ok(false)
+    }
+    /// See [`Connection::try_write`].
+    fn try_write(&self, _offset: u64, _data: &[u8], _fua: bool) -> Result<bool, Error> {
+        Ok(false)
+    }
+    /// See [`Connection::cache_status`].
+    fn cache_status(
+        &self,
+        _offset: u64,
+        length: u64,
+        _most: usize,
+    ) -> Result<Vec<CacheExtent>, Error> {
+        let state = CacheState::Absent;
+        Ok(vec![CacheExtent { length, state }])
+    }
     /// See [`Connection::zero`].
     fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> Result<(), Error>;
     /// See [`Connection::trim`].
@@ -84,6 +105,23 @@ impl Client for Connection {
 
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
         Self::write(self, offset, data, fua)
+    }
+
+    fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        Self::try_read(self, offset, buffer)
+    }
+
+    fn try_write(&self, offset: u64, data: &[u8], fua: bool) -> Result<bool, Error> {
+        Self::try_write(self, offset, data, fua)
+    }
+
+    fn cache_status(
+        &self,
+        offset: u64,
+        length: u64,
+        most: usize,
+    ) -> Result<Vec<CacheExtent>, Error> {
+        Self::cache_status(self, offset, length, most)
     }
 
     fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> Result<(), Error> {

@@ -7,7 +7,12 @@ use larder_testing::model::{Case, Violation, run};
 use shim::{Mistake, Shim};
 
 fn judge(case: &Case, mistake: Mistake) -> Result<(), Violation> {
-    run(case, &|case, _file, _clock, _log| {
+    // The simple cache makes up for no losses.
+    let case = Case {
+        losses: 0,
+        ..case.clone()
+    };
+    run(&case, &|case, _file, _clock, _log| {
         Ok(Box::new(Shim::new(case.config.mode, mistake)))
     })
 }

@@ -19,7 +19,7 @@ use larder_testing::{Fault, Kind, OriginSettings, Phase, Rig, When};
 
 const BLOCK: u64 = 64 << 10;
 /// Seeds that the model may need.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 150;
 
 /// A bug planted in the whole process, so one test at a time.
 struct Planted {
@@ -169,6 +169,22 @@ fn a_failed_flush_under_pressure() -> Result<(), String> {
     verdict(rig, right)
 }
 
+fn a_loss_during_a_flush() -> Result<(), String> {
+    let rig = rig();
+    let client = rig.client();
+    client.put(0, &[5; 4096]).unwrap();
+    let hold = rig.hold(only_first(|stop| {
+        stop.is_origin(Kind::Flush, Phase::Before)
+    }));
+    let flush = run(move || client.flush());
+    hold.wait_for(1);
+    rig.origin.lose_connection(None);
+    hold.release();
+    flush.finish().unwrap();
+    let right = rig.durable(0, 4096) == [5; 4096];
+    verdict(rig, right)
+}
+
 #[test]
 fn planted_fetch_that_commits_blindly_is_caught() {
     check(Bug::FetchCommitsBlindly, a_write_during_a_fetch, |case| {
@@ -199,4 +215,11 @@ fn planted_extents_after_the_origin_are_caught() {
 #[test]
 fn planted_eviction_of_written_is_caught() {
     check(Bug::WrittenIsEvicted, a_failed_flush_under_pressure, |_| {});
+}
+
+#[test]
+fn planted_loss_that_is_forgotten_is_caught() {
+    check(Bug::LossIsForgotten, a_loss_during_a_flush, |case| {
+        case.losses = 6;
+    });
 }

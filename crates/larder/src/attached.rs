@@ -3,7 +3,7 @@
 //! Background work borrows a live writable connection. A connection that leaves is marked
 //! first, so that nobody borrows it any more, and waits in the end until every borrow has ended.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use std::io;
@@ -11,11 +11,18 @@ use std::io;
 use crate::origin::{Capabilities, Fua, Origin, RequestLimits};
 use crate::sync;
 
+/// Tells connections apart, also from those that have gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionNumber(pub u64);
+
 /// One connection to the origin, with what it said of itself.
 pub(crate) struct Attached {
+    pub number: ConnectionNumber,
     pub origin: Arc<dyn Origin>,
     pub capabilities: Capabilities,
     pub limits: RequestLimits,
+    /// How often it told of a lost connection.
+    pub losses: AtomicU64,
     /// It has served a request. One that has not may be a handshake that will never end properly.
     active: AtomicBool,
     /// It writes back for the last time, and is not to be borrowed any more.
@@ -26,10 +33,13 @@ pub(crate) struct Attached {
 
 impl Attached {
     pub(crate) fn new(origin: Arc<dyn Origin>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
+            number: ConnectionNumber(NEXT.fetch_add(1, Ordering::Relaxed)),
             capabilities: origin.capabilities(),
             limits: origin.limits(),
             origin,
+            losses: AtomicU64::new(0),
             active: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             borrows: Mutex::new(0),

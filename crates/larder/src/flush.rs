@@ -17,10 +17,9 @@ pub(crate) fn flush(client: &Client) -> Result<(), Error> {
 }
 
 fn flush_origin(volume: &Volume, attached: &Attached) -> Result<(), Error> {
-    attached.flush().map_err(|cause| {
-        volume.durability_failed();
-        Error::with_source(ErrorKind::Origin, "flush of the origin", cause)
-    })
+    volume
+        .flush_origin(attached)
+        .map_err(|cause| Error::with_source(ErrorKind::Origin, "flush of the origin", cause))
 }
 
 /// Everything acknowledged so far becomes durable.

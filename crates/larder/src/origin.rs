@@ -101,6 +101,11 @@ pub trait Origin: Send + Sync {
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> io::Result<()>;
 
     /// Makes durable what this connection had acknowledged.
+    ///
+    /// If the way to the origin was lost and found again, what any connection had acknowledged since its last flush may be
+    /// gone. Then the next flush of every connection that was open at the time, or its next request with `fua` where that
+    /// is [`Fua::Emulated`], fails once with [`io::ErrorKind::ConnectionReset`]: the origin can be used again, and
+    /// what is still wanted must be written again. Requests that were in flight are the origin's to repeat.
     fn flush(&self) -> io::Result<()>;
 
     /// Makes the range read as zeros; `may_trim` allows a hole. With `fast` it fails with ENOTSUP

@@ -12,6 +12,8 @@ pub enum Bug {
     ExtentsAfterOrigin,
     /// A sector that the origin has not flushed is evicted.
     WrittenIsEvicted,
+    /// What the origin lost with a connection is not written again.
+    LossIsForgotten,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use crate::attached::Attached;
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
@@ -57,6 +58,7 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
     let send = || client.attached.write(request.start, &request.data, durable);
+    let failures_before = volume.durability.all_failures();
     let written = if durable {
         volume.durably(&client.attached, send)
     } else {
@@ -66,11 +68,13 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
         Ok(()) => {
             let bytes = request.data.len() as u64;
             client.store().stats.origin_write_bytes.add(bytes);
-            follow(client, offset, data, &request.widened)
+            following(client, (offset, end), durable, failures_before, || {
+                follow(client, offset, data, &request.widened)
+            })
         }
         Err(cause) => {
             let context = format!("write of {} bytes at {offset} to the origin", data.len());
-            Err(refused(client, (offset, end), durable, context, cause))
+            Err(refused(client, (offset, end), context, cause))
         }
     }
 }
@@ -262,26 +266,75 @@ fn follow_piece(
     ))
 }
 
-/// What becomes of a change of these bytes that the origin refused, whether it was to be `durable` or
-/// not: the range is distrusted, and this is the client's error.
-pub(crate) fn refused(
+/// Has the cache follow a change of these bytes, sent after `failures_before` was asked for. Unless it is `durable`,
+/// the origin may lose it until the next flush, and may have lost it already.
+pub(crate) fn following<R>(
     client: &Client,
     (start, end): (u64, u64),
     durable: bool,
+    failures_before: u64,
+    follow: impl FnOnce() -> R,
+) -> R {
+    let volume = &*client.volume;
+    let may_be_lost = !durable
+        && client.store().config.mode == Mode::Writethrough
+        && client.attached.capabilities.flush;
+    if !may_be_lost {
+        return follow();
+    }
+    volume.unflushed.note(client.attached.number, start, end);
+    let result = follow();
+    // Whoever was told of a loss meanwhile may have looked at the cache before it followed.
+    if volume.durability.all_failures() != failures_before {
+        distrust(volume, start, end);
+    }
+    result
+}
+
+/// The origin holds what it may lose of these bytes. False if that cannot be, or is no concern of the cache's.
+fn note_unflushed(client: &Client, start: u64, end: u64) -> bool {
+    let Attached {
+        number,
+        capabilities,
+        ..
+    } = &*client.attached;
+    if client.store().config.mode != Mode::Writethrough || !capabilities.flush {
+        return false;
+    }
+    client.volume.unflushed.note(*number, start, end);
+    true
+}
+
+/// The origin has lost what was written through since the last flush, or some of it.
+pub(crate) fn forget_unflushed(volume: &Volume) {
+    let ranges = volume.unflushed.ranges();
+    let ranges = ranges.unwrap_or_else(|| vec![(0, volume.size())]);
+    for (start, end) in ranges {
+        distrust(volume, start, end);
+    }
+    volume.store().log.warning(&format!(
+        "volume '{}': the origin has lost writes that were not flushed; they are not in the cache any more",
+        volume.name()
+    ));
+}
+
+/// What becomes of a change of these bytes that the origin refused: the range is distrusted, and this is the
+/// client's error.
+pub(crate) fn refused(
+    client: &Client,
+    (start, end): (u64, u64),
     context: String,
     cause: std::io::Error,
 ) -> Error {
-    if durable {
-        client.volume.durability_failed();
-    }
-    distrust(client, start, end);
+    // Perhaps the origin has done some of it.
+    note_unflushed(client, start, end);
+    distrust(&client.volume, start, end);
     Error::with_source(ErrorKind::Origin, context, cause)
 }
 
 /// The origin may hold anything in these bytes now: what was clean is forgotten, and what was
 /// on its way is dirty again.
-fn distrust(client: &Client, start: u64, end: u64) {
-    let volume = &*client.volume;
+fn distrust(volume: &Volume, start: u64, end: u64) {
     let geometry = volume.geometry();
     for number in known_blocks(volume, start, end) {
         let piece = geometry.piece_within(number, start, end);

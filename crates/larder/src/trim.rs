@@ -35,6 +35,7 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    let failures_before = volume.durability.all_failures();
     match trim_origin(client, start, end, fua) {
         Ok(()) => {
             client.store().trace(|| {
@@ -43,12 +44,13 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
                     end - start
                 )
             });
-            through::forget(client, start, end);
+            let forget = || through::forget(client, start, end);
+            through::following(client, (start, end), fua, failures_before, forget);
             Ok(())
         }
         Err(cause) => {
             let context = format!("trim of {} bytes at {start} on the origin", end - start);
-            Err(through::refused(client, (start, end), fua, context, cause))
+            Err(through::refused(client, (start, end), context, cause))
         }
     }
 }

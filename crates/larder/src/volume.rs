@@ -1,20 +1,20 @@
 //! A volume: one export as clients see it, with its own content, size and dirty state.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
-use crate::Fua;
 use crate::attached::{Attached, AttachedList};
 use crate::directory::VolumeNumber;
 use crate::dirty_set::DirtySet;
+use crate::durability::Durability;
 use crate::index::Index;
 use crate::pass_token::PassToken;
 use crate::range_lock::RangeLocks;
 use crate::sector::{BlockNumber, Geometry, Mask, Piece};
 use crate::store::Store;
 use crate::sync;
+use crate::unflushed::Unflushed;
 use crate::zero_map::ZeroMap;
 
 /// The most ranges of zeros a volume keeps; beyond it the origin is zeroed directly.
@@ -37,9 +37,8 @@ pub struct Volume {
     /// One connection joins or serves its first request at a time: joining may change the volume's
     /// size, and only while nobody is served.
     joining: Mutex<()>,
-    /// Failed flushes and FUA requests: an origin tells each failure once, so whoever counted on
-    /// a later flush must know of it.
-    pub(crate) durability_failures: AtomicU64,
+    pub(crate) durability: Durability,
+    pub(crate) unflushed: Unflushed,
     poisoned: AtomicBool,
     /// Nobody else finds it, and it ends with its last connection.
     is_private: bool,
@@ -68,7 +67,8 @@ impl Volume {
             token: PassToken::default(),
             attached: AttachedList::default(),
             joining: Mutex::default(),
-            durability_failures: AtomicU64::new(0),
+            durability: Durability::default(),
+            unflushed: Unflushed::default(),
             poisoned: AtomicBool::new(false),
             is_private,
             store,
@@ -276,35 +276,13 @@ impl Volume {
 
     /// Whether anything would be lost if the volume ended now. Both sets under one lock: what moves from
     /// the one to the other is in both meanwhile.
-    pub(crate) fn is_dirty(&self) -> bool {
+    pub fn is_dirty(&self) -> bool {
         self.with_dirty(|dirty| !dirty.is_empty() || self.zero_ranges() > 0)
     }
 
     /// Whether nothing would be missed if the volume were forgotten while nobody uses it.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_dirty() && self.index.is_empty()
-    }
-
-    /// Runs a request that ends with a flush of the origin rather than with FUA of its own, and fails if
-    /// anybody's durability failed meanwhile: the origin may have told that failure to them alone.
-    pub(crate) fn durably(
-        &self,
-        attached: &Attached,
-        request: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let failures_before = self.durability_failures.load(Ordering::SeqCst);
-        request()?;
-        let is_own = attached.capabilities.fua == Fua::Native;
-        if is_own || self.durability_failures.load(Ordering::SeqCst) == failures_before {
-            return Ok(());
-        }
-        Err(io::Error::other(
-            "another request's durability failed meanwhile",
-        ))
-    }
-
-    pub(crate) fn durability_failed(&self) {
-        self.durability_failures.fetch_add(1, Ordering::SeqCst);
     }
 
     /// After a panic: requests fail from now on.

@@ -4,7 +4,8 @@
 //! each request takes its range lock first and only then a stable copy, so that what it sends is the newest and
 //! lands after every older request. A batch ends with one flush of the same connection. What the flush covers becomes
 //! clean; what was refused, and everything if the flush or any other request's durability failed meanwhile, is dirty again.
-//! So *writing* never outlives a pass.
+//! So *writing* never outlives a pass. A batch that was lost with the origin's connection, or perhaps with another's
+//! failure, is sent anew within the pass.
 //!
 //! An item of the plan is a range of bytes, whatever state its sectors are in when it is sent: what was
 //! dirty when the flush began may be zero by state by then, and the other way round.
@@ -14,10 +15,11 @@ mod send;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::attached::Attached;
+use crate::durability::MOST_RETRIES;
+use crate::planted::{Bug, is_planted};
 use crate::sector::BlockNumber;
 use crate::sync;
 use crate::volume::Volume;
@@ -49,6 +51,8 @@ pub(crate) struct Outcome {
     pub error: Option<Error>,
     /// Sectors that are clean now.
     pub settled_sectors: u64,
+    /// How often a batch was sent anew.
+    retries: u32,
 }
 
 /// Runs a pass through one connection to the origin. With `flushing` each batch ends with a flush of the origin.
@@ -74,7 +78,7 @@ pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: b
         if batch.is_empty() {
             return outcome;
         }
-        let settled = run_batch(volume, writer, &batch, flushing, &mut outcome.error);
+        let settled = run_batch(volume, writer, &batch, flushing, &mut outcome);
         outcome.settled_sectors += settled;
         if settled == 0 && outcome.error.is_some() {
             return outcome;
@@ -105,35 +109,47 @@ pub(crate) fn with_dirty_neighbours(volume: &Volume, numbers: &[BlockNumber]) ->
     all.into_iter().collect()
 }
 
-/// Sends a batch and settles it. Gives the number of sectors that are clean now.
+/// Sends a batch and settles it, anew if the origin has lost it meanwhile. Gives the number of sectors that are
+/// clean now.
 fn run_batch(
     volume: &Volume,
     writer: &Attached,
     batch: &[Item],
     flushing: bool,
-    error: &mut Option<Error>,
+    outcome: &mut Outcome,
 ) -> u64 {
-    let failures_before = volume.durability_failures.load(Ordering::SeqCst);
-    let mut sent = send_batch(volume, writer, batch);
-    let mut durable = true;
-    if flushing {
-        if let Err(cause) = writer.flush() {
-            volume.durability_failed();
-            let failure = Error::with_source(ErrorKind::Origin, "flush of the origin", cause);
-            sent.error.get_or_insert(failure);
-            durable = false;
-        } else if volume.durability_failures.load(Ordering::SeqCst) != failures_before {
-            let message = "another request's durability failed while data was written back";
-            sent.error
-                .get_or_insert(Error::new(ErrorKind::Origin, message));
-            durable = false;
+    loop {
+        let failures_before = volume.durability.failures(writer);
+        let mut sent = send_batch(volume, writer, batch);
+        let flushed = if flushing {
+            let flush = || writer.flush();
+            volume.durability.attempt(writer, failures_before, flush)
+        } else {
+            Ok(())
+        };
+        let is_forgotten = is_planted(Bug::LossIsForgotten);
+        let settled = settle(volume, &sent, flushed.is_ok() || is_forgotten);
+        if let Err(failure) = flushed {
+            if failure.is_passing() && outcome.retries < MOST_RETRIES {
+                outcome.retries += 1;
+                let why = failure.into_error();
+                volume
+                    .store()
+                    .trace(|| format!("writeback: once more, since {why}"));
+                continue;
+            }
+            let cause = failure.into_error();
+            sent.error.get_or_insert(Error::with_source(
+                ErrorKind::Origin,
+                "flush of the origin",
+                cause,
+            ));
         }
+        if let Some(failure) = sent.error {
+            outcome.error.get_or_insert(failure);
+        }
+        return settled;
     }
-    let settled = settle(volume, &sent, durable);
-    if let Some(failure) = sent.error {
-        error.get_or_insert(failure);
-    }
-    settled
 }
 
 fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {

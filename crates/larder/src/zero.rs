@@ -183,9 +183,11 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    let failures_before = volume.durability.all_failures();
     match zero_durably(client, start, end, options) {
         Ok(()) => {
-            through::forget(client, start, end);
+            let forget = || through::forget(client, start, end);
+            through::following(client, (start, end), options.fua, failures_before, forget);
             Ok(())
         }
         // An answer, not a failure.
@@ -196,13 +198,7 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
         }
         Err(cause) => {
             let context = format!("zero of {} bytes at {start} on the origin", end - start);
-            Err(through::refused(
-                client,
-                (start, end),
-                options.fua,
-                context,
-                cause,
-            ))
+            Err(through::refused(client, (start, end), context, cause))
         }
     }
 }

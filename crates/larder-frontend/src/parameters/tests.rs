@@ -39,6 +39,7 @@ fn a_front_end_chooses_its_defaults() {
     let mut parameters = Parameters::new(Defaults {
         cache_on_read: CacheOnRead::Always,
         dirty_age: Some(age),
+        is_limited: false,
     });
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.cache_on_read, CacheOnRead::Always);
@@ -191,6 +192,39 @@ fn thresholds_are_compared_only_when_there_is_a_maximum() {
     );
     assert!(given(&[size, high, ("cache-low-threshold", "70")]).is_err());
     assert!(given(&[size, high, ("cache-low-threshold", "69")]).is_ok());
+}
+
+#[test]
+fn a_front_end_that_always_has_a_maximum_compares_thresholds_always() {
+    let mut parameters = Parameters::new(Defaults {
+        is_limited: true,
+        ..Defaults::default()
+    });
+    let low = OsStr::new("96");
+    parameters
+        .set("cache-low-threshold", low, &PlainParser)
+        .unwrap();
+    assert_eq!(
+        parameters.finish().unwrap_err().to_string(),
+        "cache-low-threshold=96: must be less than cache-high-threshold, which is 95"
+    );
+}
+
+#[test]
+fn a_front_ends_own_maximum_is_at_least_what_may_be_given() {
+    for (block, bytes, limit) in [
+        ("64K", 0, 1 << 20),
+        ("4M", 100, 4 << 20),
+        ("64K", 5 << 20, 5 << 20),
+    ] {
+        let mut settings = given(&[("cache-min-block-size", block)]).unwrap();
+        settings.limit_to(bytes);
+        assert_eq!(settings.config.max_size_bytes, Some(limit));
+        assert!(settings.config.check().is_ok());
+    }
+    let mut settings = given(&[("cache-max-size", "2M")]).unwrap();
+    settings.limit_to(1 << 30);
+    assert_eq!(settings.config.max_size_bytes, Some(2 << 20));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, Scope};
 
 use larder::Log;
-use nbd_wire::{Command, CommandFlags, ErrorCode, MAX_PAYLOAD_BYTES, Request, RequestFormat};
+use nbd_wire::{Command, CommandFlags, MAX_PAYLOAD_BYTES, Request, RequestFormat};
 
 use super::in_flight::{InFlight, Permit};
 use super::input::{Input, SMALL_PAYLOAD_BYTES};

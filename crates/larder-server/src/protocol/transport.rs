@@ -21,7 +21,7 @@ const ENCRYPTED_READ_BYTES: usize = 64 << 10;
 /// The receiving half.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    stream: Arc<Stream>,
+    stream: Stream,
     tls: Option<TlsReceiver>,
     /// Until when everything must have been received, if there is a limit.
     deadline: Option<Instant>,
@@ -30,7 +30,7 @@ pub(crate) struct Receiver {
 /// The sending half.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    stream: Arc<Stream>,
+    stream: Stream,
     tls: Option<Arc<Mutex<ServerConnection>>>,
     ciphertext: Vec<u8>,
 }
@@ -46,9 +46,8 @@ struct TlsReceiver {
 
 /// The halves of an unencrypted connection.
 pub(crate) fn split(stream: Stream) -> (Receiver, Sender) {
-    let stream = Arc::new(stream);
     let receiver = Receiver {
-        stream: Arc::clone(&stream),
+        stream: stream.clone(),
         tls: None,
         deadline: None,
     };
@@ -93,7 +92,7 @@ impl Read for Handshaking<'_> {
 
 impl Write for Handshaking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.0.stream).write(bytes)
+        (&self.0.stream).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -154,7 +153,7 @@ impl Receiver {
                 }
                 self.stream.set_read_timeout(Some(left))?;
             }
-            match (&*self.stream).read(buffer) {
+            match (&self.stream).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }

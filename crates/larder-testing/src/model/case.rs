@@ -48,6 +48,10 @@ pub struct Case {
     pub origin_faults: u64,
     /// Which of them may. Few kinds at a time: where everything fails, nothing is tested.
     pub faulty_kinds: Vec<Kind>,
+    /// How often the origin's connection is lost with unflushed writes, in percent of the requests.
+    pub losses: u64,
+    /// Requests are first tried at once.
+    pub at_once: bool,
     /// The cache file fails from time to time.
     pub file_faults: bool,
     /// The cache file's disk has so many bytes.
@@ -68,7 +72,15 @@ impl Case {
         let settings = origin(&config, &mut random);
         let origin_faults = random.pick(&[0, 0, 0, 4, 15]);
         let mut more = random.fork(1);
+        let mut lately = random.fork(2);
+        // An unsafe cache does not mind.
+        let losses = match config.mode {
+            Mode::Unsafe => 0,
+            _ => lately.pick(&[0, 0, 2, 6]),
+        };
         Self {
+            losses,
+            at_once: lately.chance(50),
             shared_connection: settings.capabilities.parallel && more.chance(20),
             seed,
             origin: settings,
@@ -108,7 +120,7 @@ impl Case {
     pub fn flush_can_be_trusted(&self) -> bool {
         match self.config.mode {
             Mode::Writeback => true,
-            Mode::Writethrough => self.origin_faults == 0,
+            Mode::Writethrough => self.origin_faults == 0 && self.losses == 0,
             Mode::Unsafe => false,
         }
     }
@@ -117,6 +129,11 @@ impl Case {
     pub fn fua_can_be_trusted(&self) -> bool {
         let native = self.origin.capabilities.fua == Fua::Native;
         self.flush_can_be_trusted() || (self.config.mode == Mode::Writethrough && native)
+    }
+
+    /// Whether clients are told of lost connections, rather than the cache making up for them.
+    pub fn losses_are_told(&self) -> bool {
+        self.config.mode == Mode::Writethrough && self.losses > 0
     }
 
     /// Whether a flush on one connection covers every other.

@@ -16,8 +16,8 @@ use crate::gate::Gate;
 use crate::log::{Level, MemoryLog};
 use crate::model::case::{Case, Ending};
 use crate::model::history::{Change, History, Seen};
-use crate::model::layout::{Layout, Span};
-use crate::model::worker::{Worker, settled};
+use crate::model::layout::{Layout, Span, Zone};
+use crate::model::worker::Worker;
 use crate::origin::{OriginConnection, OriginDouble};
 use crate::pace::SharedPace;
 use crate::random::{Random, content};
@@ -74,6 +74,9 @@ pub struct World {
     gate: Option<Gate>,
     violations: Violations,
     steps: AtomicU64,
+    /// When the origin's connection was last lost.
+    lost_at: AtomicU64,
+    losing: Mutex<()>,
     crash_at: Option<u64>,
     failure: Mutex<Option<String>>,
     log: Arc<MemoryLog>,
@@ -136,6 +139,8 @@ impl World {
             gate,
             violations,
             steps: AtomicU64::new(0),
+            lost_at: AtomicU64::new(0),
+            losing: Mutex::default(),
             crash_at,
             failure: Mutex::default(),
             log,
@@ -158,6 +163,33 @@ impl World {
         if Some(step) == self.crash_at {
             self.crash();
         }
+    }
+
+    /// The origin's connection is lost, and comes back.
+    pub fn lose_connection(&self, mut random: Random) {
+        let luck = random.chance(50).then(|| random.fork(1));
+        let _alone = self.losing.lock().unwrap_or_else(PoisonError::into_inner);
+        // What begins before it is over may be lost, and may be found lost before it is over.
+        self.lost_at.store(u64::MAX, Ordering::SeqCst);
+        self.origin.lose_connection(luck);
+        self.lost_at.store(self.history.now(), Ordering::SeqCst);
+    }
+
+    /// What is known of every change once nothing runs any more.
+    fn settled(&self, change: &Change) -> Seen {
+        if change.succeeded && !self.may_be_lost(change) {
+            Seen::Certain
+        } else {
+            Seen::Possible
+        }
+    }
+
+    /// Whether the change may be undone by a loss that nobody makes up for.
+    pub fn may_be_lost(&self, change: &Change) -> bool {
+        let is_durable = change.durable && change.ended.is_some();
+        self.case.losses_are_told()
+            && !is_durable
+            && change.began < self.lost_at.load(Ordering::SeqCst)
     }
 
     fn crash(&self) {
@@ -344,6 +376,18 @@ impl World {
         Ok(())
     }
 
+    fn compare_with_origin(&self, worker: &Worker) -> Result<(), String> {
+        for &Zone { offset, length, .. } in &self.layout.zones {
+            let found = worker.get(Span { offset, length })?;
+            let expected = self.origin.disk().current(offset, length as usize);
+            if let Some(place) = found.iter().zip(&expected).position(|(a, b)| a != b) {
+                let byte = offset + place as u64;
+                return Err(format!("byte {byte} is not what the origin has"));
+            }
+        }
+        Ok(())
+    }
+
     fn end_crashed(&self, workers: &[Worker]) -> Result<(), String> {
         let promised = self.history.promised();
         self.explain_durable(|change| promised.survives(change))
@@ -358,6 +402,11 @@ impl World {
         for worker in workers {
             worker.flush()?;
         }
+        if self.case.losses_are_told() {
+            // Everybody was told above; now the cache has nothing that the origin has not.
+            workers.iter().try_for_each(Worker::flush_well)?;
+            self.compare_with_origin(&workers[0])?;
+        }
         if self.case.config.mode == Mode::Writeback {
             let dirty_bytes = self.subject.stats().dirty_bytes;
             if dirty_bytes > 0 {
@@ -365,7 +414,7 @@ impl World {
             }
         }
         if self.case.config.mode != Mode::Unsafe {
-            self.explain_current(settled)
+            self.explain_current(|change| self.settled(change))
                 .map_err(|wrong| format!("on the origin after the last flush: {wrong}"))?;
         }
         self.read_back(&workers[workers.len() - 1])?;
@@ -377,7 +426,7 @@ impl World {
         if self.case.config.mode == Mode::Unsafe {
             return Ok(());
         }
-        self.explain_current(settled)
+        self.explain_current(|change| self.settled(change))
             .map_err(|wrong| format!("on the origin after the last disconnect: {wrong}"))?;
         let leftovers = self.subject.leftovers();
         if leftovers.is_empty() {

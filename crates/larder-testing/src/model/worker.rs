@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder::{Error, ErrorKind, Mode, ZeroOptions};
 
 use crate::cache_file::EVERYWHERE;
-use crate::contract::serving;
+use crate::contract::{serving, without_origin};
 use crate::model::history::{Content, History, Seen};
 use crate::model::layout::Span;
 use crate::model::run::World;
@@ -65,6 +65,10 @@ impl Worker {
                 break;
             }
             self.world.step();
+            let losses = self.world.case.losses;
+            if losses > 0 && self.random.chance(losses) {
+                self.world.lose_connection(self.random.fork(1));
+            }
             self.request()?;
         }
         Ok(())
@@ -85,7 +89,13 @@ impl Worker {
                 let result = self.serve(|client| client.cache(span.offset, span.length));
                 self.judge("cache", span, &result, MayFail::No)
             }
-            88..=95 => self.extents(),
+            88..=95 => {
+                let span = self.any();
+                if self.world.case.at_once && !self.world.is_over() {
+                    self.status(span)?;
+                }
+                self.extents(span)
+            }
             96..=97 => self.reconnect(),
             98 => {
                 self.world.clock.advance(Duration::from_secs(7));
@@ -127,6 +137,7 @@ impl Worker {
         let not_supported = error.kind() == ErrorKind::NotSupported;
         let fine = self.world.origin.disk().crashed()
             || (not_supported && may == MayFail::NotSupported)
+            || (self.world.case.losses_are_told() && error.errno() == libc::EIO)
             || (self.world.case.faulty() && error.errno() != libc::ENOSPC);
         if fine && error.kind() != ErrorKind::Poisoned {
             return Ok(());
@@ -142,7 +153,16 @@ impl Worker {
     pub fn read(&self, span: Span) -> Result<(), String> {
         let start = self.world.history.now();
         let mut bytes = vec![0x77; span.length as usize];
-        let result = self.serve(|client| client.read(span.offset, &mut bytes));
+        let result = self.serve(|client| {
+            let tried = self.try_at_once(|| client.try_read(span.offset, &mut bytes));
+            tried.and_then(|done| {
+                if done {
+                    Ok(())
+                } else {
+                    client.read(span.offset, &mut bytes)
+                }
+            })
+        });
         self.judge("read", span, &result, MayFail::No)?;
         if result.is_err() {
             return Ok(());
@@ -150,12 +170,50 @@ impl Worker {
         self.seen("read", span, &bytes, start)
     }
 
+    /// The range as the client sees it now.
+    pub fn get(&self, span: Span) -> Result<Vec<u8>, String> {
+        let mut bytes = vec![0x77; span.length as usize];
+        let result = self.serve(|client| client.read(span.offset, &mut bytes));
+        self.judge("read", span, &result, MayFail::No)?;
+        Ok(bytes)
+    }
+
+    /// A request that is not to ask the origin, where it is to be tried. One that a faulty cache file
+    /// or another request spoils in the middle may ask, and so may one that maintains the cache.
+    fn try_at_once(&self, request: impl FnOnce() -> Result<bool, Error>) -> Result<bool, Error> {
+        let case = &self.world.case;
+        match (case.at_once, case.config.background && !case.faulty()) {
+            (false, _) => Ok(false),
+            (true, true) => without_origin(request),
+            (true, false) => request(),
+        }
+    }
+
+    fn status(&self, span: Span) -> Result<(), String> {
+        let most = 1 + span.length as usize % 5;
+        let status = self.serve(|client| client.cache_status(span.offset, span.length, most));
+        let status = status.map_err(|error| format!("cache status failed: {error}"))?;
+        let total: u64 = status.iter().map(|extent| extent.length).sum();
+        let is_joined = status.windows(2).all(|two| two[0].state != two[1].state);
+        let is_right = is_joined
+            && (1..=most).contains(&status.len())
+            && status.iter().all(|extent| extent.length > 0)
+            && (total == span.length || (total < span.length && status.len() == most));
+        if is_right {
+            return Ok(());
+        }
+        Err(format!("status of {span:?} has no right shape: {status:?}"))
+    }
+
     fn seen(&self, what: &str, span: Span, bytes: &[u8], start: u64) -> Result<(), String> {
         let history = &self.world.history;
         let end = history.now();
         history
             .explain(span.offset, bytes, |change| {
-                History::seen_by_read(change, start, end)
+                match History::seen_by_read(change, start, end) {
+                    Seen::Certain if self.world.may_be_lost(change) => Seen::Possible,
+                    seen => seen,
+                }
             })
             .map_err(|wrong| {
                 let worker = self.number;
@@ -193,6 +251,9 @@ impl Worker {
             (Content::Seeded(seed), bytes)
         };
         self.change("write", span, left, fua, MayFail::No, |client| {
+            if self.try_at_once(|| client.try_write(span.offset, &bytes, fua))? {
+                return Ok(());
+            }
             client.write(span.offset, &bytes, fua)
         })
     }
@@ -258,8 +319,13 @@ impl Worker {
             .map_err(|wrong| format!("durable after the flush at {start}: {wrong}"))
     }
 
-    fn extents(&mut self) -> Result<(), String> {
-        let span = self.any();
+    /// Flushes, and nobody has anything to tell any more.
+    pub fn flush_well(&self) -> Result<(), String> {
+        let flushed = self.serve(|client| client.flush());
+        flushed.map_err(|error| format!("the flush after a flush failed: {error}"))
+    }
+
+    fn extents(&mut self, span: Span) -> Result<(), String> {
         let one = self.random.chance(30);
         let start = self.world.history.now();
         let result = self.serve(|client| client.extents(span.offset, span.length, one));
@@ -326,14 +392,5 @@ impl Worker {
         } else {
             file.fail_writes(&[]);
         }
-    }
-}
-
-/// What is known of every change once nothing runs any more.
-pub fn settled(change: &crate::model::history::Change) -> Seen {
-    if change.succeeded {
-        Seen::Certain
-    } else {
-        Seen::Possible
     }
 }

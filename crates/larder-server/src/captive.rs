@@ -1,0 +1,197 @@
+//! The command that the server is run for (`--run`): it finds a private socket, and the server
+//! ends with it.
+
+use std::ffi::OsStr;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+
+use larder_frontend::report::reason;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::cleanup::Cleanup;
+use crate::settings::TlsPolicy;
+
+/// Sockets' paths are short, so the directory is not under TMPDIR.
+const PARENT: &str = "/tmp";
+/// Names that are tried: others may have left theirs.
+const NAMES_TO_TRY: u32 = 1000;
+
+/// A path for a socket in a directory that nobody else can look into.
+pub(crate) fn private_socket(cleanup: &Cleanup) -> Result<PathBuf, String> {
+    let failed = |error: io::Error| {
+        format!(
+            "run: cannot make a directory for the socket in {PARENT}: {}",
+            reason(&error)
+        )
+    };
+    for attempt in 0..NAMES_TO_TRY {
+        let directory = PathBuf::from(format!("{PARENT}/larder-{}-{attempt}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => {
+                cleanup.directory(&directory);
+                return Ok(directory.join("socket"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(failed(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// What the command finds in its environment.
+pub(crate) struct Found<'s> {
+    pub(crate) uri: &'s str,
+    pub(crate) socket: &'s OsStr,
+    pub(crate) export_name: &'s str,
+    pub(crate) tls: TlsPolicy,
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub(crate) struct Captive {
+    /// Tells the process from any other that gets its number later.
+    process: OwnedFd,
+}
+
+impl Captive {
+    /// Starts a shell with the command. `ended` is called from another thread when it has ended.
+    pub(crate) fn start(
+        command: &OsStr,
+        found: &Found<'_>,
+        ended: impl FnOnce(ExitStatus) + Send + 'static,
+    ) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("run: cannot run the command: {}", reason(&error));
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(command)
+            .env("uri", found.uri)
+            .env("nbd", found.uri)
+            .env("unixsocket", found.socket)
+            .env("exportname", found.export_name)
+            .env("port", "");
+        match found.tls {
+            TlsPolicy::Off => shell.env_remove("tls"),
+            TlsPolicy::On => shell.env("tls", "1"),
+            TlsPolicy::Require => shell.env("tls", "2"),
+        };
+        // They were for this process.
+        for name in [
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+        ] {
+            shell.env_remove(name);
+        }
+        let mut child = shell.spawn().map_err(failed)?;
+        let started = Self::watch(&mut child);
+        let waiting = thread::Builder::new()
+            .name("larder-command".to_owned())
+            .spawn(move || {
+                // It is our child and nobody else waits for it.
+                if let Ok(status) = child.wait() {
+                    ended(status);
+                }
+            });
+        waiting.map_err(failed)?;
+        started.map_err(failed)
+    }
+
+    fn watch(child: &mut Child) -> io::Result<Self> {
+        let process = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+        Ok(Self { process })
+    }
+
+    /// Asks the command to end. One that has ended already is no error.
+    pub(crate) fn terminate(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::TERM);
+    }
+}
+
+/// The exit status of a server that ends with its command.
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 1,
+    };
+    u8::try_from(code).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn status_of(command: &str) -> u8 {
+        let (sender, ended) = mpsc::channel();
+        let found = Found {
+            uri: "nbd://u",
+            socket: OsStr::new("/s"),
+            export_name: "e",
+            tls: TlsPolicy::On,
+        };
+        let _captive = Captive::start(OsStr::new(command), &found, move |status| {
+            sender.send(status).unwrap();
+        })
+        .unwrap();
+        exit_code(ended.recv().unwrap())
+    }
+
+    #[test]
+    fn statuses_are_the_commands() {
+        assert_eq!(status_of("true"), 0);
+        assert_eq!(status_of("exit 7"), 7);
+        assert_eq!(status_of("kill -9 $$"), 137);
+    }
+
+    #[test]
+    fn the_command_finds_where_to_go() {
+        assert_eq!(
+            status_of(
+                "test \"$uri$nbd\" = nbd://unbd://u -a \"$unixsocket$exportname$tls$port\" = /se1"
+            ),
+            0
+        );
+    }
+
+    #[test]
+    fn a_command_is_asked_to_end() {
+        let (sender, ended) = mpsc::channel();
+        let found = Found {
+            uri: "",
+            socket: OsStr::new(""),
+            export_name: "",
+            tls: TlsPolicy::Off,
+        };
+        let captive = Captive::start(OsStr::new("exec sleep 1000"), &found, move |status| {
+            sender.send(status).unwrap();
+        })
+        .unwrap();
+        captive.terminate();
+        assert_eq!(exit_code(ended.recv().unwrap()), 143);
+        captive.terminate();
+    }
+
+    #[test]
+    fn the_socket_is_private() {
+        let cleanup = Cleanup::default();
+        let path = private_socket(&cleanup).unwrap();
+        let other = private_socket(&cleanup).unwrap();
+        assert_ne!(path, other);
+        let directory = path.parent().unwrap();
+        let mode = directory.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        drop(cleanup);
+        assert!(!directory.exists());
+    }
+}

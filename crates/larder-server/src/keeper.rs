@@ -1,0 +1,178 @@
+//! Who keeps an export when no client is there.
+//!
+//! The *keeper* of an export is an engine connection of its own that is in use from the start. It keeps
+//! the size as it was, lets background work write back while no client is there, and writes back
+//! when the last client that could have written has left, and at the end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use larder::{Cache, Connection, Error, Log, Mode, Origin, Volume};
+use larder_frontend::report::one_line;
+
+use crate::unwritten;
+
+/// What is called when a client has left and none is there any more, on any export.
+pub(crate) type OnLastClient = Box<dyn Fn() + Send + Sync>;
+
+/// What an export needs from around it.
+pub(crate) struct Surroundings {
+    /// The cache of all exports.
+    pub(crate) cache: Arc<Cache>,
+    /// Where errors are told.
+    pub(crate) log: Arc<dyn Log>,
+    /// Nothing is written to any origin.
+    pub(crate) read_only: bool,
+    /// The clients of all exports.
+    clients: Mutex<usize>,
+    on_last_client: OnLastClient,
+    /// The end has begun, and whoever ends the server writes everything back.
+    is_ending: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        log: Arc<dyn Log>,
+        read_only: bool,
+        on_last_client: OnLastClient,
+        is_ending: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> Self {
+        Self {
+            cache,
+            log,
+            read_only,
+            clients: Mutex::new(0),
+            on_last_client,
+            is_ending,
+        }
+    }
+
+    fn client_came(&self) {
+        *lock(&self.clients) += 1;
+    }
+
+    fn client_left(&self) {
+        let mut clients = lock(&self.clients);
+        *clients -= 1;
+        let is_last = *clients == 0;
+        drop(clients);
+        if is_last {
+            (self.on_last_client)();
+        }
+    }
+}
+
+/// The keeper of one export.
+pub(crate) struct Keeper {
+    name: String,
+    can_write: bool,
+    connection: Connection,
+    volume: Arc<Volume>,
+    /// Clients that may write.
+    writers: Mutex<usize>,
+    surroundings: Arc<Surroundings>,
+}
+
+impl Keeper {
+    /// The keeper of the export `name`, with a handle of its own.
+    pub(crate) fn new(
+        name: &str,
+        origin: Arc<dyn Origin>,
+        surroundings: &Arc<Surroundings>,
+    ) -> Result<Self, Error> {
+        let volume = surroundings.cache.volume(name);
+        let can_write = origin.capabilities().write;
+        let connection = volume.connect(origin)?;
+        // A connection counts from its first request on.
+        connection.read(0, &mut [])?;
+        Ok(Self {
+            name: name.to_owned(),
+            can_write,
+            connection,
+            volume,
+            writers: Mutex::new(0),
+            surroundings: Arc::clone(surroundings),
+        })
+    }
+
+    /// The export's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether clients may change the export.
+    pub(crate) fn can_write(&self) -> bool {
+        self.can_write
+    }
+
+    /// The keeper's own connection.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What is around it.
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// A client's connection, through a handle of its own.
+    pub(crate) fn connect(&self, origin: Arc<dyn Origin>) -> Result<Connection, Error> {
+        let connection = self.volume.connect(origin)?;
+        if self.can_write {
+            *lock(&self.writers) += 1;
+        }
+        self.surroundings.client_came();
+        Ok(connection)
+    }
+
+    /// A client leaves. If it was the last that may write, what it left dirty is written back.
+    pub(crate) fn disconnect(&self, connection: &Connection) {
+        if let Err(error) = connection.disconnect() {
+            self.tell(&error);
+        }
+        if self.can_write {
+            let mut writers = lock(&self.writers);
+            *writers -= 1;
+            let is_last = *writers == 0;
+            drop(writers);
+            if is_last {
+                self.left_alone();
+            }
+        }
+        self.surroundings.client_left();
+    }
+
+    /// Writes everything back, where that is what the mode promises.
+    pub(crate) fn write_back(&self) -> Result<(), Error> {
+        let is_writeback = self.surroundings.cache.config().mode == Mode::Writeback;
+        if !is_writeback || !self.can_write || !self.volume.is_dirty() {
+            return Ok(());
+        }
+        self.connection.flush()
+    }
+
+    /// The last client that could have written has left.
+    fn left_alone(&self) {
+        if (self.surroundings.is_ending)() {
+            return;
+        }
+        let Err(error) = self.write_back() else {
+            return;
+        };
+        self.tell(&error);
+        let leftovers = self.surroundings.cache.leftovers();
+        let own = leftovers.iter().filter(|left| left.volume == self.name);
+        for message in own.flat_map(unwritten::still_here) {
+            self.surroundings.log.error(&message);
+        }
+    }
+
+    fn tell(&self, error: &Error) {
+        let message = one_line(&format!("export \"{}\": {error}", self.name));
+        self.surroundings.log.error(&message);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,140 @@
+//! The server's life once clients are served, and its end.
+//!
+//! The end: no more clients are accepted and nothing more is read from those there are; what they have
+//! begun is finished; every keeper writes back; what could not be written is told, and is the exit status.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use larder::{Cache, Log};
+use larder_frontend::report::stats_line;
+use sd_notify::NotifyState;
+
+use crate::captive::{Captive, exit_code};
+use crate::cleanup::Cleanup;
+use crate::console::Console;
+use crate::exports::Exports;
+use crate::live_line::LiveLine;
+use crate::stopping::Stopping;
+use crate::storage::Storage;
+use crate::write_back::{tell_leftovers, write_back};
+
+/// How long giving up may take to find out what is lost.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A reason to end.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Somebody asked.
+    Signal,
+    /// The command that the server was run for has ended.
+    CommandEnded(ExitStatus),
+    /// No client is there any more, and the server was to end then.
+    LastClientLeft,
+}
+
+/// A server that serves.
+pub(crate) struct Life {
+    pub(crate) console: Arc<Console>,
+    pub(crate) storage: Storage,
+    pub(crate) exports: Arc<Exports>,
+    pub(crate) stopping: Stopping,
+    pub(crate) cleanup: Cleanup,
+    pub(crate) acceptor: JoinHandle<()>,
+    pub(crate) live_line: Option<LiveLine>,
+    pub(crate) has_terminal: bool,
+    /// How long clients may take for their last replies.
+    pub(crate) patience: Duration,
+}
+
+impl Life {
+    /// Waits for a reason to end, and ends. The exit status.
+    pub(crate) fn live(
+        self,
+        captive: Result<Option<Captive>, String>,
+        inbox: &Receiver<Event>,
+    ) -> u8 {
+        let captive = match captive {
+            Ok(captive) => captive,
+            Err(message) => {
+                self.console.say(&message);
+                self.end();
+                return 1;
+            }
+        };
+        let mut status = None;
+        match inbox.recv() {
+            Ok(Event::CommandEnded(ended)) => status = Some(ended),
+            Ok(Event::Signal) => {
+                if let Some(captive) = &captive {
+                    captive.terminate();
+                }
+            }
+            Ok(Event::LastClientLeft) | Err(_) => {}
+        }
+        let is_lost = self.end();
+        while captive.is_some() && status.is_none() {
+            match inbox.recv() {
+                Ok(Event::CommandEnded(ended)) => status = Some(ended),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        match status.map_or(0, exit_code) {
+            0 => u8::from(is_lost),
+            code => code,
+        }
+    }
+
+    /// Ends serving. True if something is lost.
+    fn end(self) -> bool {
+        let (console, cache) = (&self.console, &self.storage.cache);
+        self.stopping.begin();
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        if self.acceptor.join().is_err() {
+            console.error("accepting clients ended early");
+        }
+        self.cleanup.remove_sockets();
+        let closed = self.stopping.wait_for_all(self.patience);
+        if closed > 0 {
+            console.warning(&format!(
+                "{closed} connections were closed that did not end"
+            ));
+        }
+        drop(self.live_line);
+        write_back(&self.exports, cache, console, self.has_terminal);
+        self.storage.maintenance.stop(cache, &**console);
+        if console.verbose() {
+            console.debug(&stats_line(&cache.stats()));
+        }
+        let is_lost = tell_leftovers(cache, console);
+        if is_lost {
+            // Keepers would try once more as they go.
+            std::mem::forget(Arc::clone(&self.exports));
+        }
+        is_lost
+    }
+}
+
+/// Ends the process at once, and says what is lost with it.
+pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Console>) {
+    console.set_bar(None);
+    console.say("giving up on what is not written back");
+    // Whatever the rest of the server hangs on, this must not.
+    let (sender, told) = mpsc::channel();
+    let (cache, speaker) = (Arc::clone(cache), Arc::clone(console));
+    let speaking = thread::Builder::new()
+        .name("larder-last-words".to_owned())
+        .spawn(move || {
+            tell_leftovers(&cache, &speaker);
+            let _ = sender.send(());
+        });
+    if speaking.is_err() || told.recv_timeout(LAST_WORDS).is_err() {
+        console.error("what is lost cannot be told");
+    }
+    cleanup.run();
+    std::process::exit(1);
+}

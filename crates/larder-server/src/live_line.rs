@@ -1,0 +1,103 @@
+//! One line on a terminal that tells how the cache does, while the server serves.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use larder::{Cache, StatsSnapshot};
+
+use crate::console::Console;
+
+/// How often the figures change.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// The line, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct LiveLine {
+    console: Arc<Console>,
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LiveLine {
+    /// Draws it on standard error. Without a thread for it there is no line.
+    pub(crate) fn start(console: &Arc<Console>, cache: &Arc<Cache>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
+        console.set_bar(Some(bar.clone()));
+        let (end, ended) = mpsc::channel();
+        let cache = Arc::clone(cache);
+        let thread = thread::Builder::new()
+            .name("larder-line".to_owned())
+            .spawn(move || {
+                let mut before = (Instant::now(), cache.stats());
+                while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+                    let now = (Instant::now(), cache.stats());
+                    bar.set_message(line(&now.1, &before.1, now.0 - before.0));
+                    bar.tick();
+                    before = now;
+                }
+            });
+        Self {
+            console: Arc::clone(console),
+            end: Some(end),
+            thread: thread.ok(),
+        }
+    }
+}
+
+impl Drop for LiveLine {
+    fn drop(&mut self) {
+        self.end.take();
+        // It only draws: what became of it does not matter.
+        let _ = self.thread.take().map(JoinHandle::join);
+        self.console.set_bar(None);
+    }
+}
+
+/// The figures, and what moved between the cache and the origin in the time since `before`.
+fn line(now: &StatsSnapshot, before: &StatsSnapshot, elapsed: Duration) -> String {
+    let misses = now.misses + now.pass_through_reads + now.no_room_reads;
+    let reads = now.hits + misses;
+    let share = match reads {
+        0 => String::new(),
+        _ => format!(" ({:.1}%)", now.hits as f64 * 100.0 / reads as f64),
+    };
+    let per_second = |now: u64, before: u64| {
+        let bytes = now.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.001);
+        format!("{}/s", BinaryBytes(bytes as u64))
+    };
+    format!(
+        "hits {}{share}  misses {misses}  dirty {}  origin {} in, {} out",
+        now.hits,
+        BinaryBytes(now.dirty_bytes),
+        per_second(now.origin_read_bytes, before.origin_read_bytes),
+        per_second(now.origin_write_bytes, before.origin_write_bytes),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_tells_hits_misses_dirty_and_speed() {
+        let before = StatsSnapshot::default();
+        let now = StatsSnapshot {
+            hits: 3,
+            misses: 1,
+            dirty_bytes: 3 << 20,
+            origin_read_bytes: 4 << 20,
+            ..StatsSnapshot::default()
+        };
+        assert_eq!(
+            line(&now, &before, Duration::from_secs(2)),
+            "hits 3 (75.0%)  misses 1  dirty 3.00 MiB  origin 2.00 MiB/s in, 0 B/s out"
+        );
+        assert!(line(&before, &before, Duration::ZERO).starts_with("hits 0  misses 0"));
+    }
+}

@@ -1,0 +1,223 @@
+//! Every option of `larder serve`, as it is typed: on the command line and in a configuration file.
+//!
+//! One structure for both, so that they cannot differ in names. Values stay texts here; what they
+//! mean is decided in [`crate::settings`].
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+/// A value as it was typed. A file may say it as text, number or boolean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Text(pub(crate) OsString);
+
+impl Text {
+    pub(crate) fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+impl From<OsString> for Text {
+    fn from(text: OsString) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl Visitor<'_> for Scalar {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a whole number or a boolean")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                Ok(text.into())
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Text, E> {
+                Ok(value.to_string().as_str().into())
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Text, E> {
+                Ok(value.to_string().as_str().into())
+            }
+        }
+        deserializer.deserialize_any(Scalar)
+    }
+}
+
+/// One `[[export]]` of a configuration file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ExportTable {
+    /// The export name; unnamed without.
+    #[serde(default)]
+    pub(crate) name: String,
+    /// What is served.
+    pub(crate) origin: String,
+    /// What a client that lists exports is told.
+    pub(crate) description: Option<String>,
+}
+
+/// All options, given or not.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Options {
+    /// What to serve: memory:SIZE, a file or block device, nbd://, nbds://, nbd+unix://, nbds+unix://,
+    /// http:// or https://; NAME is the export's name
+    #[arg(value_name = "[NAME=]ORIGIN", verbatim_doc_comment)]
+    pub(crate) origins: Vec<Text>,
+
+    /// Exports of a configuration file.
+    #[arg(skip)]
+    pub(crate) export: Vec<ExportTable>,
+
+    /// When writes reach the origin: writeback, writethrough or unsafe [default: writeback]
+    #[arg(long, value_name = "MODE", help_heading = CACHE)]
+    pub(crate) cache: Option<Text>,
+    /// Unit of caching, a power of two from 4K to 2G [default: 64K]
+    #[arg(long, value_name = "SIZE", help_heading = CACHE)]
+    pub(crate) cache_min_block_size: Option<Text>,
+    /// Limit on the cache's size on disk, at least 1M [default: half of what is free in TMPDIR]
+    #[arg(long, value_name = "SIZE", help_heading = CACHE)]
+    pub(crate) cache_max_size: Option<Text>,
+    /// Blocks are dropped above this share of the limit [default: 95]
+    #[arg(long, value_name = "PERCENT", help_heading = CACHE)]
+    pub(crate) cache_high_threshold: Option<Text>,
+    /// ... until less than this share is used [default: 80]
+    #[arg(long, value_name = "PERCENT", help_heading = CACHE)]
+    pub(crate) cache_low_threshold: Option<Text>,
+    /// Keep what is read, always or while /PATH exists [default: true]
+    #[arg(long, value_name = "BOOL|/PATH", help_heading = CACHE)]
+    pub(crate) cache_on_read: Option<Text>,
+    /// Only `separate`: each export has contents of its own [default: separate]
+    #[arg(long, value_name = "WHICH", help_heading = CACHE)]
+    pub(crate) cache_exports: Option<Text>,
+    /// Write back what is older without a flush [default: 30]
+    #[arg(long, value_name = "SECONDS|off", help_heading = CACHE)]
+    pub(crate) cache_dirty_age: Option<Text>,
+
+    /// Where to listen: unix:PATH or tcp:HOST:PORT (port 0 is any free one); may be repeated
+    /// [default: tcp:localhost:10809]
+    #[arg(long, value_name = "ADDRESS", help_heading = CLIENTS)]
+    pub(crate) listen: Vec<Text>,
+    /// Permissions of Unix sockets, such as 660
+    #[arg(long, value_name = "OCTAL", help_heading = CLIENTS)]
+    pub(crate) socket_mode: Option<Text>,
+    /// Owner of Unix sockets, by name or number
+    #[arg(long, value_name = "USER[:GROUP]", help_heading = CLIENTS)]
+    pub(crate) socket_owner: Option<Text>,
+    /// Connections at one time [default: 1024]
+    #[arg(long, value_name = "N", help_heading = CLIENTS)]
+    pub(crate) max_connections: Option<Text>,
+    /// How long a client may take until it has chosen an export [default: 10]
+    #[arg(long, value_name = "SECONDS", help_heading = CLIENTS)]
+    pub(crate) handshake_timeout: Option<Text>,
+    /// Serve everything read-only
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = CLIENTS)]
+    pub(crate) read_only: Option<Text>,
+
+    /// TLS: off, on (clients choose) or require [default: off]
+    #[arg(long, value_name = "POLICY", help_heading = TLS)]
+    pub(crate) tls: Option<Text>,
+    /// Directory with ca-cert.pem, server-cert.pem and server-key.pem
+    #[arg(long, value_name = "DIR", help_heading = TLS)]
+    pub(crate) tls_certificates: Option<Text>,
+    /// Clients must have a certificate that ca-cert.pem signed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = TLS)]
+    pub(crate) tls_verify_peer: Option<Text>,
+    /// Refused, with a sentence.
+    #[arg(long, hide = true)]
+    pub(crate) tls_psk: Option<Text>,
+
+    /// How long a request to an origin that does not answer is tried again [default: 30]
+    #[arg(long, value_name = "SECONDS", help_heading = ORIGINS)]
+    pub(crate) origin_timeout: Option<Text>,
+    /// Header for every HTTP request, 'Name: value', or @FILE with one in each line; may be repeated
+    #[arg(long, value_name = "HEADER|@FILE", help_heading = ORIGINS)]
+    pub(crate) http_header: Vec<Text>,
+    /// Certificate authorities for nbds:// and https:// beyond the system's, as PEM
+    #[arg(long, value_name = "FILE", help_heading = ORIGINS)]
+    pub(crate) origin_tls_ca: Option<Text>,
+
+    /// Run a shell command with $uri, $unixsocket and others set, and end with it
+    #[arg(long, value_name = "COMMAND", help_heading = LIFE)]
+    pub(crate) run: Option<Text>,
+    /// End when the last client has left
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = LIFE)]
+    pub(crate) exit_with_last_client: Option<Text>,
+    /// Write the process number to a file once clients can connect
+    #[arg(long, value_name = "FILE", help_heading = LIFE)]
+    pub(crate) pidfile: Option<Text>,
+    /// Tell what happens to each block, and all figures at the end
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = LIFE)]
+    pub(crate) verbose: Option<Text>,
+    /// Read options from a TOML file; the command line wins
+    #[arg(long, value_name = "FILE", help_heading = LIFE)]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+const CACHE: &str = "Cache";
+const CLIENTS: &str = "Clients";
+const TLS: &str = "TLS";
+const ORIGINS: &str = "Origins";
+const LIFE: &str = "Running";
+
+impl Options {
+    /// These options, and where they say nothing those of `file`. Lists are not mixed: origins and
+    /// exports count as one list.
+    pub(crate) fn over(self, file: Self) -> Self {
+        let says_origins = !self.origins.is_empty() || !self.export.is_empty();
+        let (origins, export) = if says_origins {
+            (self.origins, self.export)
+        } else {
+            (file.origins, file.export)
+        };
+        let list = |own: Vec<Text>, other: Vec<Text>| if own.is_empty() { other } else { own };
+        // All are named, so that a new one cannot be forgotten here.
+        Self {
+            origins,
+            export,
+            cache: self.cache.or(file.cache),
+            cache_min_block_size: self.cache_min_block_size.or(file.cache_min_block_size),
+            cache_max_size: self.cache_max_size.or(file.cache_max_size),
+            cache_high_threshold: self.cache_high_threshold.or(file.cache_high_threshold),
+            cache_low_threshold: self.cache_low_threshold.or(file.cache_low_threshold),
+            cache_on_read: self.cache_on_read.or(file.cache_on_read),
+            cache_exports: self.cache_exports.or(file.cache_exports),
+            cache_dirty_age: self.cache_dirty_age.or(file.cache_dirty_age),
+            listen: list(self.listen, file.listen),
+            socket_mode: self.socket_mode.or(file.socket_mode),
+            socket_owner: self.socket_owner.or(file.socket_owner),
+            max_connections: self.max_connections.or(file.max_connections),
+            handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
+            read_only: self.read_only.or(file.read_only),
+            tls: self.tls.or(file.tls),
+            tls_certificates: self.tls_certificates.or(file.tls_certificates),
+            tls_verify_peer: self.tls_verify_peer.or(file.tls_verify_peer),
+            tls_psk: self.tls_psk.or(file.tls_psk),
+            origin_timeout: self.origin_timeout.or(file.origin_timeout),
+            http_header: list(self.http_header, file.http_header),
+            origin_tls_ca: self.origin_tls_ca.or(file.origin_tls_ca),
+            run: self.run.or(file.run),
+            exit_with_last_client: self.exit_with_last_client.or(file.exit_with_last_client),
+            pidfile: self.pidfile.or(file.pidfile),
+            verbose: self.verbose.or(file.verbose),
+            config: self.config,
+        }
+    }
+}

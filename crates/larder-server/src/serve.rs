@@ -1,0 +1,295 @@
+//! `larder serve` from its settings to the moment at which clients are served.
+//!
+//! The order: certificates, origins, cache, keepers, signals, sockets, background work, process number, the
+//! line that tells what is served, readiness. What fails before that line ends the program with one line, and nothing
+//! is left behind.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use indicatif::BinaryBytes;
+use larder::{Log, Mode};
+use larder_frontend::report::{one_line, reason};
+use larder_origins::Source;
+use sd_notify::NotifyState;
+
+use crate::accept::{Acceptor, Messages, patience, raise_descriptor_limit};
+use crate::captive::{self, Captive, Found};
+use crate::cleanup::Cleanup;
+use crate::console::Console;
+use crate::export::Export;
+use crate::exports::Exports;
+use crate::keeper::Surroundings;
+use crate::life::{Event, Life, give_up};
+use crate::listen::{self, ListenAddress, Listener, Place};
+use crate::live_line::LiveLine;
+use crate::protocol::{self, Service, TlsSettings};
+use crate::settings::{Settings, SocketSettings, TlsPolicy};
+use crate::stopping::Stopping;
+use crate::storage::Storage;
+use crate::{pidfile, signals, uri};
+
+/// A server, the command it runs for, and where reasons to end are told.
+type Started = (Life, Result<Option<Captive>, String>, Receiver<Event>);
+
+/// Serves until there is a reason to end. The exit status, or one line that says why nothing was served.
+pub(crate) fn serve(settings: &Settings, console: &Arc<Console>) -> Result<u8, String> {
+    let cleanup = Cleanup::default();
+    let result =
+        start(settings, console, &cleanup).map(|(life, captive, inbox)| life.live(captive, &inbox));
+    cleanup.run();
+    result
+}
+
+fn start(
+    settings: &Settings,
+    console: &Arc<Console>,
+    cleanup: &Cleanup,
+) -> Result<Started, String> {
+    raise_descriptor_limit();
+    for warning in &settings.cache.warnings {
+        console.warning(warning);
+    }
+    let tls = tls(settings)?;
+    let sources = open_origins(settings, console)?;
+    let storage = Storage::make(&settings.cache, as_log(console))?;
+    let stopping = Stopping::new().map_err(|error| reason(&error))?;
+    let (events, inbox) = mpsc::channel();
+    let exports = Arc::new(exports(
+        settings, sources, &storage, &stopping, console, &events,
+    )?);
+    watch_signals(&storage, cleanup, console, &events)?;
+    let (listeners, private) = listeners(settings, cleanup)?;
+    let places = places(&listeners);
+    storage
+        .maintenance
+        .start(&storage.cache)
+        .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
+    if let Some(path) = &settings.pidfile {
+        pidfile::write(path, cleanup)?;
+    }
+    for line in served(settings, &exports, &storage, &places) {
+        match settings.run {
+            // Standard output is the command's.
+            Some(_) => console.debug(&line),
+            None => console.print(&line),
+        }
+    }
+    let service = Arc::new(Service {
+        exports: Arc::clone(&exports),
+        tls,
+        handshake_timeout: settings.handshake_timeout,
+        log: as_log(console),
+    });
+    let acceptor = Acceptor {
+        listeners,
+        service,
+        stopping: stopping.clone(),
+        log: as_log(console),
+        max_connections: settings.max_connections,
+        messages: Messages::default(),
+    };
+    let acceptor = acceptor
+        .start()
+        .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
+    // Where there is no service manager, nobody listens.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let captive = captive(settings, &exports, private, &events);
+    let has_terminal = io::stderr().is_terminal();
+    let live_line =
+        (has_terminal && settings.run.is_none()).then(|| LiveLine::start(console, &storage.cache));
+    let life = Life {
+        console: Arc::clone(console),
+        storage,
+        exports,
+        stopping,
+        cleanup: cleanup.clone(),
+        acceptor,
+        live_line,
+        has_terminal,
+        patience: patience(settings.origins.timeout),
+    };
+    Ok((life, captive, inbox))
+}
+
+fn as_log(console: &Arc<Console>) -> Arc<dyn Log> {
+    Arc::<Console>::clone(console)
+}
+
+fn tls(settings: &Settings) -> Result<Option<TlsSettings>, String> {
+    let policy = match settings.tls.policy {
+        TlsPolicy::Off => return Ok(None),
+        TlsPolicy::On => protocol::TlsPolicy::Allow,
+        TlsPolicy::Require => protocol::TlsPolicy::Require,
+    };
+    let (directory, verify_peer) = (&settings.tls.certificates, settings.tls.verify_peer);
+    TlsSettings::load(policy, directory, verify_peer)
+        .map(Some)
+        .map_err(|message| format!("tls-certificates: {message}"))
+}
+
+fn open_origins(
+    settings: &Settings,
+    console: &Arc<Console>,
+) -> Result<Vec<Box<dyn Source>>, String> {
+    let options = larder_origins::Options {
+        read_only: settings.read_only,
+        timeout: settings.origins.timeout,
+        http_headers: settings.origins.http_headers.clone(),
+        log: as_log(console),
+    };
+    let open = |address| larder_origins::open(address, &options);
+    let sources = settings.exports.iter().map(|export| open(&export.address));
+    sources
+        .collect::<Result<_, _>>()
+        .map_err(|error| one_line(&error.to_string()))
+}
+
+fn exports(
+    settings: &Settings,
+    sources: Vec<Box<dyn Source>>,
+    storage: &Storage,
+    stopping: &Stopping,
+    console: &Arc<Console>,
+    events: &Sender<Event>,
+) -> Result<Exports, String> {
+    let ends = settings.exit_with_last_client;
+    let events = events.clone();
+    let on_last_client = Box::new(move || {
+        if ends {
+            // Nobody listens once the end has begun.
+            let _ = events.send(Event::LastClientLeft);
+        }
+    });
+    let stopping = stopping.clone();
+    let surroundings = Arc::new(Surroundings::new(
+        Arc::clone(&storage.cache),
+        as_log(console),
+        settings.read_only,
+        on_last_client,
+        Box::new(move || stopping.is_stopping()),
+    ));
+    let mut exports = Vec::new();
+    for (wanted, source) in settings.exports.iter().zip(sources) {
+        let description = wanted.description.clone().unwrap_or_default();
+        let export = Export::new(&wanted.name, description, source, &surroundings);
+        let export = export.map_err(|error| one_line(&format!("{}: {error}", wanted.address)))?;
+        exports.push(export);
+    }
+    Ok(Exports::new(exports))
+}
+
+fn watch_signals(
+    storage: &Storage,
+    cleanup: &Cleanup,
+    console: &Arc<Console>,
+    events: &Sender<Event>,
+) -> Result<(), String> {
+    let events = events.clone();
+    let (cache, cleanup) = (Arc::clone(&storage.cache), cleanup.clone());
+    let console = Arc::clone(console);
+    signals::watch(
+        move || {
+            let _ = events.send(Event::Signal);
+        },
+        move || give_up(&cache, &cleanup, &console),
+    )
+    .map_err(|error| format!("cannot watch for signals: {}", reason(&error)))
+}
+
+/// All sockets, and the path of the command's own one.
+fn listeners(
+    settings: &Settings,
+    cleanup: &Cleanup,
+) -> Result<(Vec<Listener>, Option<PathBuf>), String> {
+    let mut listeners = listen::inherited()?;
+    if let (false, Some(address)) = (listeners.is_empty(), settings.listen.first()) {
+        return Err(format!(
+            "listen={address}: the service manager gave sockets (LISTEN_FDS): either they or listen"
+        ));
+    }
+    let mut private = None;
+    if settings.run.is_some() {
+        let path = captive::private_socket(cleanup)?;
+        let address = [ListenAddress::Unix(path.clone())];
+        listeners.extend(listen::open(&address, SocketSettings::default(), cleanup)?);
+        private = Some(path);
+    }
+    listeners.extend(listen::open(&settings.listen, settings.socket, cleanup)?);
+    if listeners.is_empty() {
+        let address = [ListenAddress::default_address()];
+        listeners.extend(listen::open(&address, settings.socket, cleanup)?);
+    }
+    Ok((listeners, private))
+}
+
+/// Where clients find the server, each place once.
+fn places(listeners: &[Listener]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for place in listeners.iter().filter_map(Listener::place) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// One line for each export.
+fn served(
+    settings: &Settings,
+    exports: &Exports,
+    storage: &Storage,
+    places: &[Place],
+) -> Vec<String> {
+    let is_tls = settings.tls.policy == TlsPolicy::Require;
+    let lines = settings.exports.iter().zip(exports.iter());
+    let lines = lines.map(|(wanted, export)| {
+        let size = BinaryBytes(export.size_bytes());
+        let access = if export.can_write() {
+            ""
+        } else {
+            ", read-only"
+        };
+        let mode = match storage.cache.config().mode {
+            Mode::Writeback => "",
+            Mode::Writethrough => ", writethrough",
+            Mode::Unsafe => ", unsafe",
+        };
+        let limit = storage.limit();
+        let uris = places
+            .iter()
+            .map(|place| uri::uri(place, export.name(), is_tls));
+        let uris = uris.collect::<Vec<_>>().join(", ");
+        let address = &wanted.address;
+        format!("serving {address} ({size}{access}{mode}, {limit}) at {uris}")
+    });
+    lines.collect()
+}
+
+/// Runs the command, if there is one. A command that cannot be run ends the server as one that failed.
+fn captive(
+    settings: &Settings,
+    exports: &Exports,
+    private: Option<PathBuf>,
+    events: &Sender<Event>,
+) -> Result<Option<Captive>, String> {
+    let (Some(command), Some(socket)) = (&settings.run, private) else {
+        return Ok(None);
+    };
+    let export = exports.find("").or_else(|| exports.iter().next());
+    let name = export.map_or("", Export::name);
+    let is_tls = settings.tls.policy == TlsPolicy::Require;
+    let found = Found {
+        uri: &uri::uri(&Place::Unix(socket.clone()), name, is_tls),
+        socket: socket.as_os_str(),
+        export_name: name,
+        tls: settings.tls.policy,
+    };
+    let events = events.clone();
+    let ended = move |status| {
+        let _ = events.send(Event::CommandEnded(status));
+    };
+    Captive::start(command, &found, ended).map(Some)
+}

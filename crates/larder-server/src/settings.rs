@@ -1,0 +1,246 @@
+//! What the options mean, checked whole before anything starts.
+//!
+//! Every error is one line that names the option, its value and what would be right. Values that
+//! may hold credentials are not shown.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use larder::CacheOnRead;
+use larder_frontend::{Defaults, Exports, ParameterError, Parameters, PlainParser};
+
+use crate::listen::ListenAddress;
+use crate::options::{Options, Text};
+
+mod export;
+mod headers;
+mod owner;
+mod value;
+
+pub(crate) use export::ExportSettings;
+pub(crate) use owner::Owner;
+
+/// Everything that is to be done, from options that agree with each other.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// At least one; names are distinct.
+    pub(crate) exports: Vec<ExportSettings>,
+    /// The cache.
+    pub(crate) cache: larder_frontend::Settings,
+    /// Where to listen. Empty means the default, unless there are sockets from elsewhere.
+    pub(crate) listen: Vec<ListenAddress>,
+    /// What Unix sockets look like to others.
+    pub(crate) socket: SocketSettings,
+    /// The most connections at one time.
+    pub(crate) max_connections: usize,
+    /// How long a handshake may take.
+    pub(crate) handshake_timeout: Duration,
+    /// Nothing is written to any origin.
+    pub(crate) read_only: bool,
+    /// Encryption towards clients.
+    pub(crate) tls: TlsChoice,
+    /// How origins are used.
+    pub(crate) origins: OriginSettings,
+    /// The command to run and to end with.
+    pub(crate) run: Option<OsString>,
+    /// Ends when the last client leaves.
+    pub(crate) exit_with_last_client: bool,
+    /// Where the process number goes.
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Tells what happens to each block.
+    pub(crate) verbose: bool,
+}
+
+/// What Unix sockets look like to others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SocketSettings {
+    /// Permission bits.
+    pub(crate) mode: Option<u32>,
+    /// Whose they are.
+    pub(crate) owner: Option<Owner>,
+}
+
+/// Which clients are served with and without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TlsPolicy {
+    /// None with.
+    #[default]
+    Off,
+    /// As they choose.
+    On,
+    /// None without.
+    Require,
+}
+
+/// What was chosen about TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsChoice {
+    /// Who may come how.
+    pub(crate) policy: TlsPolicy,
+    /// Where the certificates are. Empty when the policy is off.
+    pub(crate) certificates: PathBuf,
+    /// Clients need certificates.
+    pub(crate) verify_peer: bool,
+}
+
+/// How origins are used.
+#[derive(Clone)]
+pub(crate) struct OriginSettings {
+    /// How long a request is tried again.
+    pub(crate) timeout: Duration,
+    /// Name and value. They may hold credentials.
+    pub(crate) http_headers: Vec<(String, String)>,
+    /// More certificate authorities.
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for OriginSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OriginSettings")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Checks everything. The error is one line.
+    pub(crate) fn new(options: &Options) -> Result<Self, String> {
+        let exports = export::exports(options)?;
+        let told = |error: ParameterError| error.to_string();
+        let listen: Vec<ListenAddress> = options
+            .listen
+            .iter()
+            .map(|text| ListenAddress::parse(text.as_os_str()))
+            .collect::<Result<_, _>>()
+            .map_err(told)?;
+        Ok(Self {
+            exports,
+            cache: cache(options).map_err(told)?,
+            socket: socket(options, &listen)?,
+            listen,
+            max_connections: value::count("max-connections", &options.max_connections, 1024)
+                .map_err(told)? as usize,
+            handshake_timeout: value::seconds("handshake-timeout", &options.handshake_timeout, 10)
+                .map_err(told)?,
+            read_only: value::flag("read-only", &options.read_only).map_err(told)?,
+            tls: tls(options)?,
+            origins: OriginSettings {
+                timeout: value::seconds("origin-timeout", &options.origin_timeout, 30)
+                    .map_err(told)?,
+                http_headers: headers::headers(&options.http_header)?,
+                tls_ca: value::path("origin-tls-ca", &options.origin_tls_ca).map_err(told)?,
+            },
+            run: value::path("run", &options.run)
+                .map_err(told)?
+                .map(PathBuf::into_os_string),
+            exit_with_last_client: value::flag(
+                "exit-with-last-client",
+                &options.exit_with_last_client,
+            )
+            .map_err(told)?,
+            pidfile: value::path("pidfile", &options.pidfile).map_err(told)?,
+            verbose: value::flag("verbose", &options.verbose).map_err(told)?,
+        })
+    }
+}
+
+/// The cache's own parameters, by the rules that hold for every front end.
+fn cache(options: &Options) -> Result<larder_frontend::Settings, ParameterError> {
+    let mut parameters = Parameters::new(Defaults {
+        cache_on_read: CacheOnRead::Always,
+        dirty_age: Some(Duration::from_secs(30)),
+        is_limited: true,
+    });
+    for (name, text) in [
+        ("cache", &options.cache),
+        ("cache-min-block-size", &options.cache_min_block_size),
+        ("cache-max-size", &options.cache_max_size),
+        ("cache-high-threshold", &options.cache_high_threshold),
+        ("cache-low-threshold", &options.cache_low_threshold),
+        ("cache-on-read", &options.cache_on_read),
+        ("cache-exports", &options.cache_exports),
+        ("cache-dirty-age", &options.cache_dirty_age),
+    ] {
+        if let Some(text) = text {
+            parameters.set(name, text.as_os_str(), &PlainParser)?;
+        }
+    }
+    let settings = parameters.finish()?;
+    if settings.exports != Exports::Separate {
+        let typed = options.cache_exports.as_ref().map(Text::as_os_str);
+        return Err(ParameterError::new(
+            "cache-exports",
+            typed.unwrap_or_default(),
+            "must be separate here: each export is an origin of its own",
+        ));
+    }
+    Ok(settings)
+}
+
+fn socket(options: &Options, listen: &[ListenAddress]) -> Result<SocketSettings, String> {
+    let mode = value::mode("socket-mode", &options.socket_mode).map_err(|e| e.to_string())?;
+    let owner = owner::owner("socket-owner", &options.socket_owner).map_err(|e| e.to_string())?;
+    let is_unix = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
+    for (name, text) in [
+        ("socket-mode", &options.socket_mode),
+        ("socket-owner", &options.socket_owner),
+    ] {
+        if let (Some(text), false) = (text, listen.iter().any(is_unix)) {
+            let advice = "needs a Unix socket that is made here: listen=unix:PATH";
+            return Err(ParameterError::new(name, text.as_os_str(), advice).to_string());
+        }
+    }
+    Ok(SocketSettings { mode, owner })
+}
+
+fn tls(options: &Options) -> Result<TlsChoice, String> {
+    let wrong = |name: &str, text: &Text, advice: &str| {
+        Err(ParameterError::new(name, text.as_os_str(), advice).to_string())
+    };
+    if let Some(text) = &options.tls_psk {
+        let advice = "pre-shared keys are not supported: use certificates (tls-certificates=DIR)";
+        return wrong("tls-psk", text, advice);
+    }
+    let policy = match &options.tls {
+        None => TlsPolicy::Off,
+        Some(text) => match text.as_os_str().to_str() {
+            Some("off") => TlsPolicy::Off,
+            Some("on") => TlsPolicy::On,
+            Some("require") => TlsPolicy::Require,
+            _ => return wrong("tls", text, "must be off, on or require"),
+        },
+    };
+    let verify_peer = value::flag("tls-verify-peer", &options.tls_verify_peer)
+        .map_err(|error| error.to_string())?;
+    let certificates = value::path("tls-certificates", &options.tls_certificates)
+        .map_err(|error| error.to_string())?;
+    if policy == TlsPolicy::Off {
+        let advice = "has no effect without tls=on or tls=require";
+        if let Some(text) = &options.tls_certificates {
+            return wrong("tls-certificates", text, advice);
+        }
+        if let (Some(text), true) = (&options.tls_verify_peer, verify_peer) {
+            return wrong("tls-verify-peer", text, advice);
+        }
+        return Ok(TlsChoice::default());
+    }
+    let Some(certificates) = certificates else {
+        let word = OsStr::new(if policy == TlsPolicy::On {
+            "on"
+        } else {
+            "require"
+        });
+        let advice =
+            "needs tls-certificates=DIR with ca-cert.pem, server-cert.pem and server-key.pem";
+        return wrong("tls", &Text(word.to_owned()), advice);
+    };
+    Ok(TlsChoice {
+        policy,
+        certificates,
+        verify_peer,
+    })
+}
+
+#[cfg(test)]
+mod tests;

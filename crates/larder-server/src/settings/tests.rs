@@ -1,0 +1,137 @@
+//! Each option, right and wrong, and what must hold between them.
+
+use super::*;
+
+fn with(change: impl FnOnce(&mut Options)) -> Result<Settings, String> {
+    let mut options = Options {
+        origins: vec!["/disk".into()],
+        ..Options::default()
+    };
+    change(&mut options);
+    Settings::new(&options)
+}
+
+fn message(change: impl FnOnce(&mut Options)) -> String {
+    let message = with(change).expect_err("refused");
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[test]
+fn defaults_are_the_servers() {
+    let settings = with(|_| {}).unwrap();
+    let config = &settings.cache.config;
+    assert_eq!(config.cache_on_read, CacheOnRead::Always);
+    assert_eq!(config.dirty_age, Some(Duration::from_secs(30)));
+    assert_eq!(config.max_size_bytes, None);
+    assert_eq!(settings.max_connections, 1024);
+    assert_eq!(settings.handshake_timeout, Duration::from_secs(10));
+    assert_eq!(settings.origins.timeout, Duration::from_secs(30));
+    assert_eq!(settings.tls.policy, TlsPolicy::Off);
+    assert!(settings.listen.is_empty());
+    assert!(!settings.read_only && !settings.verbose && !settings.exit_with_last_client);
+}
+
+#[test]
+fn the_caches_parameters_have_the_filters_rules_and_words() {
+    for (told, change) in [
+        (
+            "cache=none: must be writeback, writethrough or unsafe",
+            (|options| options.cache = Some("none".into())) as fn(&mut Options),
+        ),
+        (
+            "cache-max-size=64K: must be a size of at least 1M",
+            |options| options.cache_max_size = Some("64K".into()),
+        ),
+        (
+            "cache-low-threshold=95: must be less than cache-high-threshold, which is 95",
+            |options| options.cache_low_threshold = Some("95".into()),
+        ),
+        (
+            "cache-exports=shared: must be separate here: each export is an origin of its own",
+            |options| options.cache_exports = Some("shared".into()),
+        ),
+        (
+            "cache-dirty-age=0: must be off or a number of seconds, at least 1",
+            |options| options.cache_dirty_age = Some("0".into()),
+        ),
+    ] {
+        assert_eq!(message(change), told);
+    }
+    assert!(with(|options| options.cache_exports = Some("separate".into())).is_ok());
+}
+
+#[test]
+fn values_that_cannot_be_are_told_with_what_would_be_right() {
+    for (told, change) in [
+        (
+            "max-connections=0: must be a whole number, at least 1",
+            (|options| options.max_connections = Some("0".into())) as fn(&mut Options),
+        ),
+        (
+            "handshake-timeout=10s: must be a whole number of seconds, at least 1",
+            |options| options.handshake_timeout = Some("10s".into()),
+        ),
+        (
+            "origin-timeout=-1: must be a whole number of seconds, at least 1",
+            |options| options.origin_timeout = Some("-1".into()),
+        ),
+        ("read-only=perhaps: must be true or false", |options| {
+            options.read_only = Some("perhaps".into());
+        }),
+        ("pidfile=: must not be empty", |options| {
+            options.pidfile = Some("".into());
+        }),
+        ("tls=yes: must be off, on or require", |options| {
+            options.tls = Some("yes".into());
+        }),
+        (
+            "tls-psk=keys: pre-shared keys are not supported: use certificates (tls-certificates=DIR)",
+            |options| options.tls_psk = Some("keys".into()),
+        ),
+        (
+            "tls=require: needs tls-certificates=DIR with ca-cert.pem, server-cert.pem and server-key.pem",
+            |options| options.tls = Some("require".into()),
+        ),
+        (
+            "tls-certificates=/pki: has no effect without tls=on or tls=require",
+            |options| options.tls_certificates = Some("/pki".into()),
+        ),
+        (
+            "socket-mode=660: needs a Unix socket that is made here: listen=unix:PATH",
+            |options| options.socket_mode = Some("660".into()),
+        ),
+        (
+            "socket-mode=rw: must be permissions in octal, such as 660",
+            |options| options.socket_mode = Some("rw".into()),
+        ),
+        (
+            "listen=1234: must be unix:PATH or tcp:HOST:PORT",
+            |options| options.listen = vec!["1234".into()],
+        ),
+    ] {
+        assert_eq!(message(change), told);
+    }
+}
+
+#[test]
+fn socket_permissions_are_octal() {
+    for (text, mode) in [("660", 0o660), ("0600", 0o600), ("777", 0o777)] {
+        let settings = with(|options| {
+            options.listen = vec!["unix:/s".into()];
+            options.socket_mode = Some(text.into());
+        });
+        assert_eq!(settings.unwrap().socket.mode, Some(mode));
+    }
+    for text in ["", "888", "1777", "+60", "0o660"] {
+        assert!(with(|options| options.socket_mode = Some(text.into())).is_err());
+    }
+}
+
+#[test]
+fn headers_are_not_shown() {
+    let settings = with(|options| options.http_header = vec!["Authorization: key".into()]);
+    let settings = settings.unwrap();
+    assert_eq!(settings.origins.http_headers.len(), 1);
+    assert!(!format!("{settings:?}").contains("key"));
+}

@@ -1,0 +1,199 @@
+//! The end of serving, and everybody who has to hear of it.
+//!
+//! Once it has begun it is never taken back. A connection that blocks in a read is woken by shutting
+//! its socket down for reading: it finds an end of the stream and finishes what it has begun. One that
+//! registers later is shut down as it comes, under the same lock, so none is missed.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::EventfdFlags;
+
+use crate::stream::Stream;
+
+/// Whether the server is ending, and the connections that are open.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopping(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    has_begun: AtomicBool,
+    /// Readable for ever once the end has begun.
+    event: OwnedFd,
+    open: Mutex<Open>,
+    one_ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    streams: HashMap<u64, Stream>,
+}
+
+/// A connection that is open; it has ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    stopping: Stopping,
+    number: u64,
+}
+
+impl Stopping {
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(Arc::new(Inner {
+            has_begun: AtomicBool::new(false),
+            event: rustix::event::eventfd(0, flags)?,
+            open: Mutex::default(),
+            one_ended: Condvar::new(),
+        })))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the end has begun.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.has_begun.load(Ordering::SeqCst)
+    }
+
+    /// Becomes readable when the end begins, and stays so: for poll(2).
+    pub(crate) fn event(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+
+    /// Begins the end: nothing more is read from any connection.
+    pub(crate) fn begin(&self) {
+        let open = self.open();
+        self.0.has_begun.store(true, Ordering::SeqCst);
+        // A counter of 1 fits, so this does not fail.
+        let _ = rustix::io::write(&self.0.event, &1_u64.to_ne_bytes());
+        for stream in open.streams.values() {
+            stream.shutdown_read();
+        }
+    }
+
+    /// Notes that a connection is open. None if there are `limit` already.
+    pub(crate) fn register(&self, stream: &Stream, limit: usize) -> Option<Registered> {
+        let mut open = self.open();
+        if open.streams.len() >= limit {
+            return None;
+        }
+        if self.is_stopping() {
+            stream.shutdown_read();
+        }
+        let number = open.next;
+        open.next += 1;
+        open.streams.insert(number, stream.clone());
+        Some(Registered {
+            stopping: self.clone(),
+            number,
+        })
+    }
+
+    /// Waits until every connection has ended. Those that have not within `patience` (a client that does
+    /// not take its replies) are closed. Returns how many those were.
+    pub(crate) fn wait_for_all(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        let mut open = self.open();
+        while !open.streams.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.0.one_ended.wait_timeout(open, left);
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let closed = open.streams.len();
+        for stream in open.streams.values() {
+            stream.shutdown_both();
+        }
+        while !open.streams.is_empty() {
+            let waited = self.0.one_ended.wait(open);
+            open = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        closed
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.stopping.open().streams.remove(&self.number);
+        self.stopping.0.one_ended.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    fn pair() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::unix(ours).unwrap(), theirs)
+    }
+
+    #[test]
+    fn a_blocked_read_ends_and_replies_still_go_out() {
+        let stopping = Stopping::new().unwrap();
+        let (stream, mut client) = pair();
+        let registered = stopping.register(&stream, 1).unwrap();
+        let (sender, reading) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let _registered = registered;
+            sender.send(()).unwrap();
+            let read = (&stream).read(&mut [0; 8]).unwrap();
+            (&stream).write_all(b"reply").unwrap();
+            read
+        });
+        reading.recv().unwrap();
+        stopping.begin();
+        assert_eq!(stopping.wait_for_all(Duration::from_secs(30)), 0);
+        assert_eq!(thread.join().unwrap(), 0);
+        let mut reply = [0; 5];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"reply");
+    }
+
+    #[test]
+    fn whoever_comes_late_is_told_as_well() {
+        let stopping = Stopping::new().unwrap();
+        stopping.begin();
+        let (stream, _client) = pair();
+        let _registered = stopping.register(&stream, 1).unwrap();
+        assert_eq!((&stream).read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_client_that_takes_no_replies_is_closed_after_a_while() {
+        let stopping = Stopping::new().unwrap();
+        let (stream, _client) = pair();
+        let registered = stopping.register(&stream, 1).unwrap();
+        let thread = thread::spawn(move || {
+            let _registered = registered;
+            while (&stream).write(&[0; 4096]).is_ok() {}
+        });
+        stopping.begin();
+        assert_eq!(stopping.wait_for_all(Duration::from_millis(50)), 1);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn there_is_a_limit_that_frees_itself() {
+        let stopping = Stopping::new().unwrap();
+        let (stream, _client) = pair();
+        let first = stopping.register(&stream, 1);
+        assert!(first.is_some());
+        assert!(stopping.register(&stream, 1).is_none());
+        drop(first);
+        assert!(stopping.register(&stream, 1).is_some());
+    }
+}

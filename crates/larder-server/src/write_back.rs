@@ -1,0 +1,73 @@
+//! The last write back: everything that is dirty, with a bar on a terminal, and what is told when
+//! some of it could not be written.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use larder::{Cache, Log};
+use larder_frontend::report::{discarded, lost};
+
+use crate::console::Console;
+use crate::exports::Exports;
+
+/// What this front end calls an origin.
+const ORIGIN: &str = "the origin";
+/// How often the bar moves.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Writes back all exports at once. Errors are told.
+pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, has_bar: bool) {
+    let total = cache.stats().dirty_bytes;
+    if total > 0 && cache.config().mode != larder::Mode::Unsafe {
+        console.say(&format!("writing back {}", BinaryBytes(total)));
+    }
+    if has_bar {
+        console.set_bar(Some(bar(total)));
+    }
+    thread::scope(|scope| {
+        let (sender, done) = mpsc::channel::<()>();
+        for export in exports.iter() {
+            let sender = sender.clone();
+            let work = move || {
+                // Dropped at the end, whatever happens.
+                let _sender = sender;
+                if let Err(error) = export.keeper().write_back() {
+                    console.error(&format!("export \"{}\": {error}", export.name()));
+                }
+            };
+            let named = thread::Builder::new().name("larder-goodbye".to_owned());
+            if named.spawn_scoped(scope, work.clone()).is_err() {
+                work();
+            }
+        }
+        drop(sender);
+        while done.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+            console.move_bar(total.saturating_sub(cache.stats().dirty_bytes));
+        }
+    });
+    console.set_bar(None);
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let template = "writing back {wide_bar} {binary_bytes} of {binary_total_bytes}, {eta} left";
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Tells what the origins did not get. True if that is a loss.
+pub(crate) fn tell_leftovers(cache: &Cache, console: &Console) -> bool {
+    let (mode, leftovers) = (cache.config().mode, cache.leftovers());
+    if let Some(message) = discarded(mode, &leftovers, ORIGIN) {
+        console.warning(&message);
+    }
+    let lost = lost(mode, &leftovers, ORIGIN);
+    for message in &lost {
+        console.error(message);
+    }
+    !lost.is_empty()
+}

@@ -1,0 +1,166 @@
+//! When the server ends, with what status, and what it leaves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+
+use common::{Scratch, Server, larder, listens, output};
+use rustix::process::Signal;
+
+#[test]
+fn signals_end_it_with_success_and_nothing_is_left() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let scratch = Scratch::new();
+        let (listen, pidfile) = (format!("unix:{}", scratch.text("s")), scratch.text("pid"));
+        let arguments = [
+            "serve",
+            "memory:1M",
+            "--listen",
+            &listen,
+            "--pidfile",
+            &pidfile,
+        ];
+        let (server, _) = Server::start(&mut larder(&arguments), 1);
+        assert!(listens(&scratch.path("s")));
+        assert_eq!(
+            fs::read_to_string(&pidfile).unwrap(),
+            format!("{}\n", server.id())
+        );
+        server.signal(signal);
+        let (status, told) = server.end();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {told}");
+        assert_eq!(told, "");
+        assert_eq!(fs::read_dir(scratch.path("")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn nohup_lets_it_live_without_a_terminal() {
+    let scratch = Scratch::new();
+    let listen = format!("unix:{}", scratch.text("s"));
+    let mut command = std::process::Command::new("nohup");
+    command
+        .args([
+            env!("CARGO_BIN_EXE_larder"),
+            "serve",
+            "memory:1M",
+            "--listen",
+            &listen,
+        ])
+        .stdin(std::process::Stdio::null());
+    let (server, _) = Server::start(&mut command, 1);
+    server.signal(Signal::HUP);
+    assert!(listens(&scratch.path("s")));
+    server.stop();
+}
+
+#[test]
+fn figures_are_told_at_the_end_when_asked_for() {
+    let arguments = ["serve", "memory:1M", "-v", "--listen=tcp:127.0.0.1:0"];
+    let (server, _) = Server::start(&mut larder(&arguments), 1);
+    server.signal(Signal::TERM);
+    let (_, told) = server.end();
+    assert!(
+        told.lines()
+            .any(|line| line.starts_with("larder: stats: hits=0 ")),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing() {
+    let scratch = Scratch::new();
+    let good = format!("unix:{}", scratch.text("s"));
+    let output = output(&[
+        "serve",
+        "memory:1M",
+        "--listen",
+        &good,
+        "--listen=unix:/no/such/s",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_dir(scratch.path("")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_command_ends_the_server_with_its_status() {
+    for (command, status) in [
+        ("true", 0),
+        ("false", 1),
+        ("exit 77", 77),
+        ("kill $$", 128 + 15),
+        ("kill -9 $$", 128 + 9),
+        ("/no/such/program 2>/dev/null", 127),
+    ] {
+        let output = output(&["serve", "memory:1M", "--run", command]);
+        assert_eq!(output.status.code(), Some(status), "{command}");
+        assert!(
+            output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn a_command_finds_a_private_socket_that_goes_with_it() {
+    let command = "test -S \"$unixsocket\" && stat -c %a \"${unixsocket%/*}\" && \
+                   echo \"$uri\" && echo \"$nbd\" && echo \"$unixsocket\" && \
+                   echo \"[$exportname][$tls]\"";
+    let output = output(&["serve", "disk=memory:1M", "--run", command]);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    let socket = lines[3];
+    assert_eq!(lines[0], "700");
+    assert_eq!(lines[1], format!("nbd+unix:///disk?socket={socket}"));
+    assert_eq!(lines[2], lines[1]);
+    assert_eq!(lines[4], "[disk][]");
+    let directory = std::path::Path::new(socket).parent().unwrap();
+    assert!(!directory.exists());
+}
+
+#[test]
+fn a_signal_is_passed_on_to_the_command() {
+    let scratch = Scratch::new();
+    let listen = format!("unix:{}", scratch.text("s"));
+    let command = "echo started; exec sleep 1000";
+    let arguments = ["serve", "memory:1M", "--run", command, "--listen", &listen];
+    let (server, lines) = Server::start(&mut larder(&arguments), 1);
+    assert_eq!(lines, ["started\n"]);
+    assert!(listens(&scratch.path("s")));
+    server.signal(Signal::TERM);
+    let (status, told) = server.end();
+    assert_eq!(status.code(), Some(128 + 15), "{told}");
+}
+
+#[test]
+fn the_command_does_not_see_what_was_for_the_server() {
+    let scratch = Scratch::new();
+    let notify = UnixDatagram::bind(scratch.path("notify")).unwrap();
+    let output = larder(&["serve", "memory:1M", "--run", "test -z \"$NOTIFY_SOCKET\""])
+        .env("NOTIFY_SOCKET", scratch.path("notify"))
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    drop(notify);
+}
+
+#[test]
+fn readiness_is_told_to_the_service_manager() {
+    let scratch = Scratch::new();
+    let notify = UnixDatagram::bind(scratch.path("notify")).unwrap();
+    let listen = format!("unix:{}", scratch.text("s"));
+    let mut command = larder(&["serve", "memory:1M", "--listen", &listen]);
+    let (server, _) = Server::start(command.env("NOTIFY_SOCKET", scratch.path("notify")), 1);
+    let mut buffer = [0; 256];
+    let mut receive = || {
+        let length = notify.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    assert_eq!(receive().trim_end(), "READY=1");
+    server.stop();
+    assert_eq!(receive().trim_end(), "STOPPING=1");
+}
