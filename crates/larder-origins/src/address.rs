@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::OpenError;
+use crate::{HttpAddress, OpenError};
 
 /// Every form of an origin, for errors that have to say what would be right.
 pub(crate) const FORMS: &str = "an origin is memory:SIZE, nbd://HOST[:PORT][/EXPORT], nbds://..., \
@@ -28,6 +28,8 @@ pub enum Address {
     Memory(u64),
     /// A file or a block device.
     File(PathBuf),
+    /// An object of a web server.
+    Http(HttpAddress),
 }
 
 impl Address {
@@ -38,6 +40,7 @@ impl Address {
         };
         match scheme.as_str() {
             "memory" => memory(rest),
+            "http" | "https" => HttpAddress::parse(url(text)?).map(Self::Http),
             // The rest may hold a password, so only the scheme is shown.
             _ => Err(OpenError::new(format!(
                 "{scheme}:// is no origin that is known here; {FORMS}"
@@ -51,6 +54,7 @@ impl fmt::Display for Address {
         match self {
             Self::Memory(bytes) => write!(f, "memory:{bytes}"),
             Self::File(path) => f.write_str(&shown(path.as_os_str())),
+            Self::Http(address) => write!(f, "{address}"),
         }
     }
 }
@@ -74,6 +78,12 @@ fn split_scheme(text: &[u8]) -> Option<(String, &[u8])> {
     }
     let scheme = String::from_utf8_lossy(scheme).to_ascii_lowercase();
     (scheme == "memory" || rest.starts_with(b"//")).then_some((scheme, rest))
+}
+
+/// A URL is ASCII; what it holds may be secret and is not shown.
+fn url(text: &OsStr) -> Result<&str, OpenError> {
+    text.to_str()
+        .ok_or_else(|| OpenError::new("a URL has only ASCII letters; others are written as %XX"))
 }
 
 fn path(text: &OsStr) -> Result<Address, OpenError> {

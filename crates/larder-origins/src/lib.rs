@@ -13,5 +13,6 @@ mod memory;
 mod nbd;
 
 pub use address::Address;
+pub use http::HttpAddress;
 pub use open::{OpenError, Options, open};
 pub use source::Source;

@@ -1,10 +1,11 @@
 //! From an address to a source.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, Source, file, memory};
+use crate::{Address, Source, file, http, memory};
 
 /// How origins are opened and used.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Headers that go with every HTTP request: name and value.
     pub http_headers: Vec<(String, String)>,
+    /// Certificate authorities (PEM) that are trusted besides the system's, for NBD and HTTP over TLS.
+    pub tls_ca: Option<PathBuf>,
     /// Where reconnections and the like are told.
     pub log: Arc<dyn larder::Log>,
 }
@@ -53,5 +56,6 @@ pub fn open(address: &Address, options: &Options) -> Result<Box<dyn Source>, Ope
     match address {
         Address::Memory(bytes) => memory::open(*bytes, options),
         Address::File(path) => file::open(path, options),
+        Address::Http(http) => http::open(http, options),
     }
 }

@@ -101,7 +101,7 @@ impl Life {
         let closed = self.stopping.wait_for_all(self.patience);
         if closed > 0 {
             console.warning(&format!(
-                "{closed} connections were closed that did not end"
+                "connections closed that did not end by themselves: {closed}"
             ));
         }
         drop(self.live_line);

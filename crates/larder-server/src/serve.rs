@@ -138,6 +138,7 @@ fn open_origins(
         read_only: settings.read_only,
         timeout: settings.origins.timeout,
         http_headers: settings.origins.http_headers.clone(),
+        tls_ca: settings.origins.tls_ca.clone(),
         log: as_log(console),
     };
     let open = |address| larder_origins::open(address, &options);

@@ -27,6 +27,7 @@ pub(crate) fn open(
         read_only,
         timeout: Duration::from_secs(30),
         http_headers: Vec::new(),
+        tls_ca: None,
         log: Arc::new(MemoryLog::default()),
     };
     larder_origins::open(&Address::parse(origin.as_ref())?, &options)

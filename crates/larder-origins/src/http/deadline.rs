@@ -1,0 +1,156 @@
+//! How long a read may take, and when it tries again.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+/// The slowest transfer that a long read is given the time for: a line of 2 Mbit/s.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
+/// The first pause between two attempts; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_SILENCE: Duration = Duration::from_secs(20);
+/// Keeps sums of times in their range.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// When a read gives up. No attempt begins after it; the answer to one must have begun before it, and its
+/// body must keep coming.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    timeout: Duration,
+    at: Instant,
+    transfer: Duration,
+}
+
+/// The times of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Until the answer begins.
+    pub(super) answer: Duration,
+    /// Connecting, and each wait for further bytes.
+    pub(super) silence: Duration,
+    /// All of it.
+    pub(super) whole: Duration,
+}
+
+impl Budget {
+    /// For a request whose read has just begun.
+    pub(super) fn longest(timeout: Duration) -> Self {
+        let timeout = timeout.min(LONGEST_TIMEOUT);
+        Self {
+            answer: timeout,
+            silence: silence(timeout),
+            whole: timeout,
+        }
+    }
+}
+
+/// How long a server may send nothing: it is noticed early enough for further attempts.
+fn silence(timeout: Duration) -> Duration {
+    (timeout / 3).min(LONGEST_SILENCE)
+}
+
+impl Deadline {
+    /// `timeout` from now, for a body of `length_bytes`.
+    pub(super) fn new(timeout: Duration, length_bytes: usize) -> Self {
+        let timeout = timeout.min(LONGEST_TIMEOUT);
+        let seconds = length_bytes as f64 / SLOWEST_BYTES_PER_SECOND as f64;
+        Self {
+            timeout,
+            at: Instant::now() + timeout,
+            transfer: Duration::from_secs_f64(seconds),
+        }
+    }
+
+    /// What an attempt that begins now may take; `None` if there is no time left.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        let left = self.left();
+        let silence = silence(self.timeout).min(left);
+        (!silence.is_zero()).then(|| Budget {
+            answer: left,
+            silence,
+            whole: left + self.transfer,
+        })
+    }
+
+    /// How long to wait before the next attempt; `None` if there is to be none. The last one begins when a
+    /// tenth of the time is left.
+    pub(super) fn pause(&self, failures: u32, retry_after: Option<Duration>) -> Option<Duration> {
+        let most = self.left().checked_sub(self.timeout / 10)?;
+        let pause = match retry_after {
+            Some(wait) => wait.max(FIRST_PAUSE),
+            None => jittered(
+                FIRST_PAUSE
+                    .saturating_mul(1 << failures.min(8))
+                    .min(LONGEST_PAUSE),
+            ),
+        };
+        (!most.is_zero()).then(|| pause.min(most))
+    }
+
+    fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Between half of a pause and all of it, so that many readers do not come back as one.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 512;
+    pause / 2 + pause.mul_f64(random as f64 / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_within_the_deadline() {
+        let deadline = Deadline::new(Duration::from_secs(100), 0);
+        for (failures, shortest, longest) in [
+            (0, 50, 100),
+            (1, 100, 200),
+            (4, 800, 1600),
+            (5, 1000, 2000),
+            (60, 1000, 2000),
+        ] {
+            let pause = deadline.pause(failures, None).unwrap().as_millis();
+            assert!(
+                (shortest..=longest).contains(&pause),
+                "{failures}: {pause} ms"
+            );
+        }
+        let short = Deadline::new(Duration::from_millis(40), 0);
+        assert!(short.pause(0, None).unwrap() <= Duration::from_millis(36));
+        assert_eq!(Deadline::new(Duration::ZERO, 0).pause(0, None), None);
+    }
+
+    #[test]
+    fn a_server_may_ask_for_time() {
+        let deadline = Deadline::new(Duration::from_secs(100), 0);
+        let pause = |seconds| {
+            deadline
+                .pause(0, Some(Duration::from_secs(seconds)))
+                .unwrap()
+        };
+        assert_eq!(pause(7), Duration::from_secs(7));
+        assert_eq!(pause(0), FIRST_PAUSE);
+        let most = pause(3600);
+        assert!(
+            most > Duration::from_secs(80) && most <= Duration::from_secs(90),
+            "{most:?}"
+        );
+    }
+
+    #[test]
+    fn budgets() {
+        let budget = Deadline::new(Duration::from_secs(30), 32 << 20)
+            .budget()
+            .unwrap();
+        assert_eq!(budget.silence, Duration::from_secs(10));
+        assert!(budget.answer <= Duration::from_secs(30));
+        assert!(
+            budget.whole > Duration::from_secs(150) && budget.whole <= Duration::from_secs(158)
+        );
+        assert!(Deadline::new(Duration::ZERO, 1).budget().is_none());
+        assert!(Deadline::new(Duration::MAX, usize::MAX).budget().is_some());
+    }
+}
