@@ -137,7 +137,10 @@ fn contexts_are_listed_and_chosen_by_name() {
         let replies = client.option(OptionCode::LIST_META_CONTEXT, &contexts("", queries));
         assert_eq!(replies.len(), count + 1, "{queries:?}");
         let ids = replies[..count].iter().map(|(_, payload)| &payload[..4]);
-        assert!(ids.eq(std::iter::repeat_n(&[0; 4][..], count)), "{queries:?}");
+        assert!(
+            ids.eq(std::iter::repeat_n(&[0; 4][..], count)),
+            "{queries:?}"
+        );
     }
     // The last choice counts, also one of nothing.
     let both = contexts("", &["base:allocation", "larder:cache", "base:allocation"]);
@@ -244,7 +247,10 @@ fn requests_that_make_no_sense_are_refused_by_name() {
         let mut client = RawClient::open(server.socket(), "", form);
         for (command, flags, range, error) in nonsense() {
             let answer = client.call(command, flags, range, b"");
-            assert_eq!(answer.error, error, "{form:?} {command:?} {flags:?} {range:?}");
+            assert_eq!(
+                answer.error, error,
+                "{form:?} {command:?} {flags:?} {range:?}"
+            );
         }
         let status = client.call(Command::BLOCK_STATUS, NONE, (SIZE, 512), b"");
         assert_eq!(status.error, EINVAL, "{form:?}");
@@ -301,7 +307,10 @@ fn a_payload_where_none_belongs_is_refused_and_taken_away() {
     assert_eq!(extended.read(0, 512).data, [0; 512]);
     // A write without the flag has its payload all the same.
     let plain = extended.call(Command::WRITE, NONE, (0, 3), b"abc");
-    assert_eq!((plain.error, extended.read(0, 3).data), (0, b"abc".to_vec()));
+    assert_eq!(
+        (plain.error, extended.read(0, 3).data),
+        (0, b"abc".to_vec())
+    );
     // In the short headers there is no such flag.
     let mut structured = RawClient::open(server.socket(), "", Form::Structured);
     for command in others {
@@ -309,7 +318,10 @@ fn a_payload_where_none_belongs_is_refused_and_taken_away() {
         assert_eq!(answer.error, EINVAL, "{command:?}");
     }
     let write = structured.call(Command::WRITE, flagged, (0, 3), b"xyz");
-    assert_eq!((write.error, structured.read(0, 3).data), (EINVAL, b"abc".to_vec()));
+    assert_eq!(
+        (write.error, structured.read(0, 3).data),
+        (EINVAL, b"abc".to_vec())
+    );
 }
 
 #[test]
@@ -369,7 +381,13 @@ fn a_status_covers_no_more_than_asked_and_one_extent_where_one_is_wanted() {
         client.write(MIB, &[1; 4096]);
         client.write(3 * MIB, &[1; 4096]);
         for (flags, most) in [(NONE, usize::MAX), (CommandFlags::REQ_ONE, 1)] {
-            for range in [(0, SIZE), (1, 1), (MIB - 1, 3), (SIZE - 1, 1), (777, SIZE - 777)] {
+            for range in [
+                (0, SIZE),
+                (1, 1),
+                (MIB - 1, 3),
+                (SIZE - 1, 1),
+                (777, SIZE - 777),
+            ] {
                 let status = client.call(Command::BLOCK_STATUS, flags, range, b"").status;
                 let ids: Vec<u32> = status.iter().map(|(id, _)| *id).collect();
                 assert_eq!(ids, [1, 2], "{form:?} {range:?}");

@@ -105,7 +105,10 @@ impl Server {
     pub fn stop(mut self) {
         self.terminate();
         wait_until("the server has ended", || {
-            self.child.try_wait().expect("the server's status").is_some()
+            self.child
+                .try_wait()
+                .expect("the server's status")
+                .is_some()
         });
         let status = self.child.wait().expect("the server's status");
         assert_eq!(status.code(), Some(0), "{}", self.output());

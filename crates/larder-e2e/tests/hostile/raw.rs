@@ -208,7 +208,10 @@ impl RawClient {
             let header = ChunkHeader::decode(&[magic, rest].concat(), format).unwrap();
             let payload = self.receive(header.length_bytes as usize)?;
             let is_first = answer == Answer::default();
-            assert!(is_first || answer.cookie == header.cookie, "two replies mixed");
+            assert!(
+                is_first || answer.cookie == header.cookie,
+                "two replies mixed"
+            );
             answer.cookie = header.cookie;
             match Chunk::decode(header.kind, &payload).unwrap() {
                 Chunk::None => {}
@@ -264,7 +267,10 @@ pub fn opening(name: &str, form: Form) -> Vec<u8> {
             queries: vec!["base:allocation", "larder:cache"],
         };
         let contexts = contexts.encode();
-        bytes.extend(OptionHeader::encode(OptionCode::SET_META_CONTEXT, &contexts));
+        bytes.extend(OptionHeader::encode(
+            OptionCode::SET_META_CONTEXT,
+            &contexts,
+        ));
     }
     let go = ExportRequest {
         name,
