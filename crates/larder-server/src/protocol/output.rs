@@ -13,7 +13,7 @@ use crate::stream::Stream;
 #[derive(Debug)]
 pub(crate) struct Output {
     sender: Mutex<Sender>,
-    /// To be ended without waiting for whoever sends and cannot go on.
+    /// Ended without the lock, which a send that waits for the client holds.
     stream: Stream,
     is_broken: AtomicBool,
 }

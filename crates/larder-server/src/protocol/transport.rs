@@ -255,7 +255,7 @@ impl Sender {
         self.stream.shutdown_write();
     }
 
-    /// The socket that it sends to.
+    /// The socket.
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }
