@@ -411,9 +411,10 @@ fn assert_all_answered(mut client: RawClient, requests: u64) {
     assert_eq!(client.rest(), b"");
 }
 
+/// As much as fits into the sockets, since nothing is read meanwhile.
 fn ask_much(socket: &Path) -> RawClient {
     let mut client = RawClient::open(socket, "", Form::Structured);
-    for number in 0..100 {
+    for number in 0..20 {
         let offset = number * 600_000;
         client.submit(Command::READ, NONE, (offset, 4096), b"");
         client.submit(Command::WRITE, NONE, (offset, 5000), &[9; 5000]);
@@ -426,17 +427,17 @@ fn ask_much(socket: &Path) -> RawClient {
 #[test]
 fn who_leaves_with_requests_under_way_gets_all_answers_and_loses_no_write() {
     let scratch = Scratch::new();
-    let server = serve(&scratch, &["cache=writeback", "cache-dirty-age=0"]);
+    let server = serve(&scratch, &["cache=writeback", "cache-dirty-age=off"]);
     let image = scratch.path("image");
     let mut polite = ask_much(server.socket());
     polite.submit(Command::DISCONNECT, NONE, (0, 0), b"");
-    assert_all_answered(polite, 400);
+    assert_all_answered(polite, 80);
     // The last client has gone, and the connection ended after what it wrote had been written back.
-    assert_eq!(&read_file(&image)[59_400_000..59_405_000], &[9; 5000]);
+    assert_eq!(&read_file(&image)[11_400_000..11_405_000], &[9; 5000]);
     let half_closed = ask_much(server.socket());
     half_closed.end_sending();
-    assert_all_answered(half_closed, 400);
+    assert_all_answered(half_closed, 80);
     let mut broken = ask_much(server.socket());
     broken.send(&[0; 28]);
-    assert_all_answered(broken, 400);
+    assert_all_answered(broken, 80);
 }

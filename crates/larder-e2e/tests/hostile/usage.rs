@@ -1,6 +1,11 @@
 //! What a process takes of the machine.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to let go of what it had for clients that have gone: its idle threads stay for 5 s.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Memory, threads and descriptors at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,19 @@ impl Usage {
             rss_anon_kib: figure("RssAnon:"),
             threads: figure("Threads:"),
             descriptors: descriptors.count() as u64,
+        }
+    }
+
+    /// Waits until the process takes about as much as it did. Panics with the figures when it does not.
+    pub fn wait_for_return(pid: u32, before: &Self, slack_kib: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = Self::of(pid);
+            if now.is_like(before, slack_kib) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "before {before:?}, now {now:?}");
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
