@@ -8,6 +8,7 @@
 )]
 
 pub mod launcher;
+pub mod origins;
 pub mod raw;
 pub mod usage;
 
