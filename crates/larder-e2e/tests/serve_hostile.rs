@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use hostile::launcher::{Larder, Server};
 use hostile::mutation::Mutator;
+use hostile::origins::Origin;
 use hostile::raw::{Form, RawClient, opening};
 use hostile::usage::Usage;
 use larder_e2e::{Client, MIB, Random, Scratch, read_file, sparse_file, wait_until};
@@ -475,4 +476,38 @@ fn ranges_of_terabytes_are_done_without_memory_for_each_block() {
         "{before:?} {after:?}"
     );
     server.stop();
+}
+
+#[test]
+fn a_flood_of_large_writes_at_a_stuck_origin_takes_bounded_memory() {
+    let scratch = Scratch::new();
+    let image = image(&scratch, "image");
+    let delay = ["--filter=delay", "wdelay=600"];
+    let origin = Origin::nbdkit(&scratch, &image, &delay);
+    let server = Larder::serve(&scratch)
+        .origin(origin.address(""))
+        .parameter("cache=writethrough")
+        .parameter("origin-timeout=900")
+        .start();
+    let mut good = Client::connect(server.socket());
+    assert_eq!(good.read(0, 65536).expect("a read"), vec![0; 65536]);
+    let before = Usage::of(server.pid());
+    let mut floods = Vec::new();
+    for _ in 0..2 {
+        let mut client = RawClient::open(server.socket(), "", Form::Structured);
+        let next = |message: &mut Vec<u8>| {
+            message.extend(request(Command::WRITE, MIB, 32 * MIB));
+            message.resize(message.len() + 32 * MIB as usize, 7);
+        };
+        let sent = send_until_stuck(&mut client, next, 1 << 30);
+        assert!(sent < 100 * MIB, "{sent} bytes were taken");
+        floods.push(client);
+        // Others do not wait.
+        for _ in 0..100 {
+            assert_eq!(good.read(0, 65536).expect("a hit"), vec![0; 65536]);
+        }
+    }
+    let now = Usage::of(server.pid());
+    let most = before.rss_anon_kib + 2 * (64 << 10) + (32 << 10);
+    assert!(now.rss_anon_kib < most, "{before:?} {now:?}");
 }
