@@ -45,12 +45,6 @@ const FORMS: &str = "nbd://HOST[:PORT][/EXPORT], nbds://HOST[:PORT][/EXPORT], \
                      nbd+unix:///[EXPORT]?socket=PATH or nbds+unix:///[EXPORT]?socket=PATH";
 
 impl NbdAddress {
-    /// Whether `text` is meant to be such an address.
-    pub fn is_meant(text: &str) -> bool {
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-        scheme.is_some_and(|scheme| parse_scheme(scheme).is_some())
-    }
-
     /// Reads an address of the schemes `nbd`, `nbds`, `nbd+unix` and `nbds+unix`.
     pub fn parse(text: &str) -> Result<Self, OpenError> {
         let wrong = |why: &str| OpenError::new(format!("{}: {why}", without_user(text)));
