@@ -511,3 +511,23 @@ fn a_flood_of_large_writes_at_a_stuck_origin_takes_bounded_memory() {
     let most = before.rss_anon_kib + 2 * (64 << 10) + (32 << 10);
     assert!(now.rss_anon_kib < most, "{before:?} {now:?}");
 }
+
+#[test]
+fn the_end_does_not_wait_for_ever_for_who_does_not_read() {
+    let scratch = Scratch::new();
+    let image = image(&scratch, "image");
+    let larder = Larder::serve(&scratch).file(&image);
+    let server = larder.parameter("origin-timeout=1").start();
+    let mut good = Good::new(&server, "");
+    good.step();
+    let mut silent = Vec::new();
+    for length in [MIB, 32 * MIB] {
+        let mut client = RawClient::open(server.socket(), "", Form::Structured);
+        let next = |message: &mut Vec<u8>| message.extend(request(Command::READ, 0, length));
+        send_until_stuck(&mut client, next, MIB);
+        silent.push(client);
+    }
+    server.stop();
+    // What was acknowledged is written back all the same.
+    assert!(read_file(&image)[..good.expected.len()] == good.expected);
+}
