@@ -159,7 +159,7 @@ impl Session<'_> {
         let is_answer = error.kind() == ErrorKind::NotSupported
             && request.flags.contains(CommandFlags::FAST_ZERO);
         if !is_answer {
-            self.log(&message);
+            self.tell_failure(&message);
         }
         let code = ErrorCode::from_errno(error.errno());
         self.form().error(into, request, code, &message);

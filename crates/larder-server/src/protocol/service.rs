@@ -14,6 +14,7 @@ use super::session::Session;
 use super::tls::TlsSettings;
 use super::transport::{self, Receiver};
 use crate::exports::Exports;
+use crate::rate_limit::RateLimit;
 use crate::stream::Stream;
 
 /// How long a peer may take to notice that a connection has ended.
@@ -60,6 +61,7 @@ impl Service {
             terms: agreed.terms,
             allowed: agreed.allowed,
             log: &*self.log,
+            failures: RateLimit::default(),
             is_leaving: AtomicBool::new(false),
         };
         let mut input = Input::new(receiver);

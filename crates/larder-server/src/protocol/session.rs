@@ -11,6 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope};
+use std::time::Instant;
 
 use larder::Log;
 use nbd_wire::{Command, CommandFlags, Request, RequestFormat};
@@ -23,6 +24,7 @@ use super::reply_buffer::ReplyBuffer;
 use super::terms::{Allowed, Terms, check};
 use super::workers::{Job, Workers};
 use crate::export::ClientConnection;
+use crate::rate_limit::RateLimit;
 
 /// Replies are sent when they have come to this much.
 const BATCH_BYTES: usize = 256 << 10;
@@ -33,6 +35,8 @@ pub(crate) struct Session<'l> {
     pub(super) terms: Terms,
     pub(super) allowed: Allowed,
     pub(super) log: &'l dyn Log,
+    /// Requests that failed: a client may cause any number of them.
+    pub(super) failures: RateLimit,
     /// No more requests come.
     pub(super) is_leaving: AtomicBool,
 }
@@ -63,8 +67,11 @@ impl Session<'_> {
         self.terms.form
     }
 
-    pub(super) fn log(&self, message: &str) {
-        self.log.error(message);
+    /// Tells the operator that a request has failed.
+    pub(super) fn tell_failure(&self, message: &str) {
+        if let Some(message) = self.failures.pass(Instant::now(), message.to_owned()) {
+            self.log.error(&message);
+        }
     }
 
     /// Serves requests until the client leaves or breaks the protocol; all of them have been answered then.
