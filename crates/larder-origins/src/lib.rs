@@ -11,6 +11,7 @@ mod file;
 mod http;
 mod memory;
 mod nbd;
+mod reason;
 
 pub use address::Address;
 pub use http::HttpAddress;

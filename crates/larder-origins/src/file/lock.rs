@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::opening::reason;
 use crate::OpenError;
+use crate::reason::reason;
 
 /// How long somebody else's lock of a device is waited for. udev takes one for a moment when it looks
 /// at a device that has just appeared or was just closed by a writer.

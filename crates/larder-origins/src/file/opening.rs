@@ -16,6 +16,7 @@ use super::disk::{self, Disk, Kind};
 use super::lock;
 use crate::OpenError;
 use crate::address::{FORMS, shown_path};
+use crate::reason::reason;
 
 /// Opens and locks the file or block device at `path`.
 pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
@@ -99,13 +100,4 @@ fn description(file_type: FileType) -> &'static str {
 
 fn cannot_open(name: &str, error: io::Error) -> OpenError {
     OpenError::new(format!("{name} cannot be opened: {}", reason(&error)))
-}
-
-/// What the error says, without its number.
-pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ureq::{Error, Timeout};
 
+use crate::reason::reason;
+
 /// What a failure means for the read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -104,7 +106,7 @@ fn of_io(error: &io::Error) -> Failure {
         }
         io::ErrorKind::TimedOut => Failure::new(Kind::Silent, "the server does not answer"),
         io::ErrorKind::ConnectionRefused => Failure::new(Kind::Passing, "connection refused"),
-        _ => Failure::new(Kind::Passing, error.to_string()),
+        _ => Failure::new(Kind::Passing, reason(error)),
     }
 }
 

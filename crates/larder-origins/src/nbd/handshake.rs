@@ -15,6 +15,7 @@ use nbd_wire::{
 use super::export::{Dialect, Export};
 use super::tls::Tls;
 use super::transport::Channel;
+use crate::reason::reason;
 
 /// What a server before newstyle says second.
 const OLDSTYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
@@ -37,7 +38,7 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return Self("the server hung up during the handshake".to_owned());
         }
-        Self(error.to_string())
+        Self(reason(&error))
     }
 }
 

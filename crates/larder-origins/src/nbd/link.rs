@@ -21,6 +21,7 @@ use super::ledger::{Covered, Ledger, SessionNumber, Told};
 use super::reply::{Answer, Assembly, Refusal, violation};
 use super::sync::{lock, wait_until};
 use super::transport::{Closer, Receiver, Sender};
+use crate::reason::reason;
 
 const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a farewell may take.
@@ -280,7 +281,7 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return format!("the server broke the protocol: {error}");
                 }
-                Err(error) => return error.to_string(),
+                Err(error) => return reason(&error),
             }
         }
     }

@@ -19,6 +19,7 @@ use super::session::{Connection, Session};
 use super::sync::{lock, wait_until};
 use super::tls::Tls;
 use super::transport::Channel;
+use crate::reason::reason;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -263,7 +264,7 @@ impl Pool {
         }
         let session = self
             .begin(connection, &export)
-            .map_err(|error| Attempt::Failed(error.to_string()))?;
+            .map_err(|error| Attempt::Failed(reason(&error)))?;
         self.report.back();
         Ok(session)
     }

@@ -16,6 +16,7 @@ use super::reply::{Answer, Asked, Assembly, Refusal};
 use super::report::Report;
 use super::sync::lock;
 use super::transport::{Closer, Receiver, Sender};
+use crate::reason::reason;
 
 /// How often a connection that may be of no use is looked at.
 const SUSPICION: Duration = Duration::from_millis(200);
@@ -202,7 +203,7 @@ impl Session {
             deadline,
         );
         if let Err(error) = sent {
-            self.lose(&error.to_string());
+            self.lose(&reason(&error));
         }
         match self.wait(link, &slot, deadline) {
             None => Ended::TooLate,
