@@ -23,8 +23,21 @@ fn parse(text: &str) -> Result<Options, (usize, String)> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or_default();
-        (before.matches('\n').count() + 1, error.message().to_owned())
+        (
+            before.matches('\n').count() + 1,
+            without_value(error.message()),
+        )
     })
+}
+
+/// What serde says of a value of the wrong type, without the value: it may be a credential.
+fn without_value(message: &str) -> String {
+    match (message.split_once(": "), message.rsplit_once(", expected ")) {
+        (Some((kind, _)), Some((_, wanted))) if kind.starts_with("invalid ") => {
+            format!("{kind}, expected {wanted}")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +87,25 @@ mod tests {
             let (at, message) = parse(text).expect_err("refused");
             assert_eq!(at, line, "{message}");
             assert!(message.contains(told), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_shown() {
+        for (text, told) in [
+            (
+                "http-header = \"Authorization: s3cret, expected s3cret\"\n",
+                "invalid type, expected a sequence",
+            ),
+            (
+                "[[export]]\norigin = [\"https://me:s3cret@host/\"]\n",
+                "invalid type, expected a string",
+            ),
+            ("http-header = [\"s3cret\"\n", ""),
+        ] {
+            let (_, message) = parse(text).expect_err("refused");
+            assert!(message.contains(told), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
         }
     }
 
