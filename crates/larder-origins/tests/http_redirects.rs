@@ -86,7 +86,7 @@ fn no_message_shows_a_secret() {
         3 => forbidden(),
         _ => redirect(&onward),
     });
-    let mut opener = Opener::new().timeout(std::time::Duration::from_millis(500));
+    let mut opener = Opener::new().timeout(std::time::Duration::from_secs(2));
     opener
         .options
         .http_headers
