@@ -11,6 +11,7 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     ///
     /// Where writes that were acknowledged and not yet flushed may have been lost, each handle that was
     /// open then is told once, by its next flush or by the next request that ends with one, with an error
-    /// of kind [`io::ErrorKind::ConnectionReset`]: what one client is told is not hidden from another.
+    /// of kind [`io::ErrorKind::ConnectionReset`]: what one client is told is not hidden from another. What nobody
+    /// was told yet, a handle that is opened later is told as well.
     fn connect(&self) -> io::Result<Arc<dyn Origin>>;
 }

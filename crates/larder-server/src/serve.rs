@@ -49,6 +49,8 @@ fn start(
     cleanup: &Cleanup,
 ) -> Result<Started, String> {
     raise_descriptor_limit();
+    signals::survive_file_size_limit()
+        .map_err(|error| format!("cannot watch for signals: {}", reason(&error)))?;
     for warning in &settings.cache.warnings {
         console.warning(warning);
     }

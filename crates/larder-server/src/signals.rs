@@ -1,10 +1,12 @@
-//! SIGTERM, SIGINT and SIGHUP: the first one ends the server, the second one gives up.
+//! SIGTERM, SIGINT and SIGHUP: the first one ends the server, the second one gives up. SIGXFSZ is an error of the
+//! write that met the limit on file sizes, and not the end of everything that the cache holds.
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 /// Calls `first` for the first signal and `next` for every later one, from a thread of its own.
@@ -29,6 +31,12 @@ pub(crate) fn watch(
                 }
             }
         })?;
+    Ok(())
+}
+
+/// From now on a write past the limit on file sizes (`ulimit -f`) fails with EFBIG, and ends nothing.
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     Ok(())
 }
 

@@ -38,6 +38,19 @@ fn signals_end_it_with_success_and_nothing_is_left() {
 }
 
 #[test]
+fn regression_a_limit_on_file_sizes_fails_a_write_and_ends_nothing() {
+    let scratch = Scratch::new();
+    let larder = env!("CARGO_BIN_EXE_larder");
+    let listen = format!("unix:{}", scratch.text("s"));
+    let limited = format!("ulimit -f 8; exec {larder} serve memory:1M --listen {listen}");
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &limited]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("File too large"), "{told}");
+}
+
+#[test]
 fn nohup_lets_it_live_without_a_terminal() {
     let scratch = Scratch::new();
     let listen = format!("unix:{}", scratch.text("s"));
