@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod failure;
+mod fuzz;
 mod install;
 mod options;
 mod run;
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
   bench [--rounds N]          measures speed against nbdkit without a filter and its own filter
   soak [--seconds N] [--seed S]
                               runs the random tests for that long (600 seconds)
+  fuzz [--seconds N]          runs libFuzzer on the NBD messages for that long (600 seconds)
 
 install and uninstall also take --filterdir DIR and --mandir DIR; without them nbdkit is asked.
 ";
@@ -56,6 +58,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         "demo" => demo::run(rest),
         "bench" => bench::run(&Options::parse(rest, &["rounds"])?),
         "soak" => soak::run(&Options::parse(rest, &["seconds", "seed"])?),
+        "fuzz" => fuzz::run(&Options::parse(rest, &["seconds"])?),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

@@ -26,10 +26,10 @@
 //!    of covered changes was taken, under the ledger's lock and before it was sent, after the
 //!    acknowledgement.
 //! 4. A session that is lost with unflushed changes adds one to the number of losses; so does a
-//!    flush that the server refuses, since a server may tell of a failure only once. A handle
-//!    remembers the number of losses that it was told of, beginning with the number when it was
-//!    opened. A flush of a handle fails once with [`std::io::ErrorKind::ConnectionReset`] where
-//!    that number is behind.
+//!    flush that the server refuses, or a change with FUA, since a server may tell of a failure
+//!    only once. A handle remembers the number of losses that it was told of, beginning with the
+//!    number that any handle was told of when it was opened. A flush of a handle fails once with
+//!    [`std::io::ErrorKind::ConnectionReset`] where that number is behind.
 //! 5. Every flush that was in flight when a loss happened fails with that kind, also when its
 //!    handle has been told already by another. One whose session is lost succeeds on the next only
 //!    if nothing was unflushed.
@@ -39,7 +39,7 @@
 //! cannot guard against is a server that goes on with a request of a connection that is gone while
 //! it serves the next one; no client can.
 //!
-//! **Lock order:** pool state → ledger; report → ledger; a link's entries → a slot. The TLS state
+//! **Lock order:** pool state → ledger; report → ledger; a link's entries → a slot → ledger. The TLS state
 //! and the ledger are leaves. No lock is held while a socket is read, written or connected; the
 //! sender of a link is taken out of its place meanwhile.
 

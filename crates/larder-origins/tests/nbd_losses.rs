@@ -55,19 +55,19 @@ fn quick(scratch: &Scratch, timeout_ms: u64) -> Opened {
 }
 
 #[test]
-fn each_open_handle_is_told_once_and_a_later_one_not() {
+fn each_open_handle_is_told_once_and_a_later_one_only_if_nobody_was() {
     let scratch = Scratch::new();
     let server = honest(&scratch, Offer::default());
     let opened = open_socket(&server.socket);
     let (first, second) = (opened.handle(), opened.handle());
     first.write(0, b"unflushed", false).unwrap();
     cut(&server, &opened, 0);
-    let late = opened.handle();
-    assert!(late.flush().is_ok(), "opened after the loss");
-    for handle in [&first, &second] {
+    let unheard = opened.handle();
+    for handle in [&first, &second, &unheard] {
         assert!(is_reset(handle.flush()));
         handle.flush().unwrap();
     }
+    opened.handle().flush().unwrap();
     assert!(opened.log.has("with writes that were not flushed"));
     wait_until("the return is told", || opened.log.has("connected again"));
     assert_eq!(
@@ -246,6 +246,86 @@ fn a_refused_flush_is_told_to_all_and_is_what_the_asker_gets() {
     asker.flush().unwrap();
     assert!(is_reset(other.flush()));
     other.flush().unwrap();
+}
+
+#[test]
+fn regression_a_loss_that_nobody_heard_of_is_told_to_whoever_comes_next() {
+    let scratch = Scratch::new();
+    let server = honest(&scratch, Offer::default());
+    let opened = open_socket(&server.socket);
+    opened.handle().write(0, b"by who leaves", false).unwrap();
+    cut(&server, &opened, 0);
+    assert!(is_reset(opened.handle().flush()));
+    opened.handle().flush().unwrap();
+}
+
+#[test]
+fn regression_a_refused_durable_change_may_be_told_of_what_others_wrote() {
+    for (error, is_loss) in [(ErrorCode::IO, true), (ErrorCode::NOT_SUPPORTED, false)] {
+        let scratch = Scratch::new();
+        let disk = disk();
+        let server = Scripted::start(
+            &scratch.path("s"),
+            Offer::default(),
+            move |peer, request, data| match request.flags.contains(CommandFlags::FUA) {
+                true => peer.fail(request, error),
+                false => disk.answer(peer, request, data),
+            },
+        );
+        let opened = open_socket(&server.socket);
+        let (one, other) = (opened.handle(), opened.handle());
+        one.write(0, b"x", false).unwrap();
+        other.write(512, b"y", true).unwrap_err();
+        for handle in [&one, &other] {
+            assert_eq!(is_reset(handle.flush()), is_loss);
+            handle.flush().unwrap();
+        }
+    }
+}
+
+/// The flush is refused only after it was given up, and what was written since may be what it was told of.
+#[test]
+fn regression_a_flush_that_was_given_up_does_not_hear_of_its_refusal() {
+    let scratch = Scratch::new();
+    let disk = disk();
+    let flushes = AtomicUsize::new(0);
+    let late: Mutex<Option<nbd_wire::Request>> = Mutex::default();
+    let server = Scripted::start(
+        &scratch.path("s"),
+        Offer::default(),
+        move |peer, request, data| {
+            if request.command == Command::FLUSH && flushes.fetch_add(1, Ordering::SeqCst) == 0 {
+                *late.lock().unwrap() = Some(*request);
+                return Ok(());
+            }
+            disk.answer(peer, request, data)?;
+            if request.command != Command::WRITE {
+                return Ok(());
+            }
+            let flush = late.lock().unwrap().take();
+            flush.map_or(Ok(()), |flush| peer.fail(&flush, ErrorCode::IO))
+        },
+    );
+    let opened = quick(&scratch, 600);
+    let handle = opened.handle();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Answers keep the connection from being taken for dead.
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                read(&*handle, 0, 512);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        assert!(handle.flush().is_err());
+        done.store(true, Ordering::SeqCst);
+    });
+    handle.write(0, b"since", false).unwrap();
+    // Replies come in order: the refusal has been heard.
+    read(&*handle, 0, 512);
+    assert!(is_reset(handle.flush()));
+    assert_eq!(server.connections(), 1);
+    handle.flush().unwrap();
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | `storage` | the cache, and how large it may become |
 //! | `captive` | the command that the server runs for |
 //! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
+//! | `memory` | that memory goes back to the system |
 //! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
 //! | `protocol` | NBD |
 
@@ -31,6 +32,7 @@ mod keeper;
 mod life;
 mod listen;
 mod live_line;
+mod memory;
 mod options;
 mod pidfile;
 mod protocol;
@@ -55,6 +57,7 @@ use options::Options;
 use settings::Settings;
 
 fn main() {
+    memory::give_back_large_buffers();
     let code = match cli::parse(env::args_os()) {
         Ok(Asked::Told) => 0,
         Ok(Asked::Serve(options)) => serve(*options),

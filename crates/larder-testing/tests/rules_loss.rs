@@ -407,3 +407,35 @@ fn writethrough_does_not_keep_a_write_that_was_lost_on_its_way_back() {
     assert!(rig.on_origin(0, 4096) == old);
     assert!(other.get(0, 4096).unwrap() == old);
 }
+
+/// An origin tells a failure once: here to a write with FUA, and what a pass had written is lost with it.
+#[test]
+fn regression_a_pass_waits_for_a_durable_write_that_may_be_told_of_its_loss() {
+    let rig = rig_with(|_, settings| settings.capabilities.fua = Fua::Native);
+    let [client, other] = [(); 2].map(|()| rig.client());
+    client.put(0, &content(2, 0, BLOCK as usize)).unwrap();
+    let place = 8 * BLOCK;
+    rig.origin
+        .fault(Fault::new(Kind::Write, When::Meets(place, 4096)));
+    let flushing = rig.hold(only_first(|stop| {
+        stop.is_origin(Kind::Flush, Phase::Before)
+    }));
+    let flush = run({
+        let client = Arc::clone(&client);
+        move || client.flush()
+    });
+    flushing.wait_for(1);
+    let failing =
+        rig.hold(move |stop| stop.is_origin(Kind::Write, Phase::After) && stop.meets(place, 4096));
+    let durable = run(move || other.serve(|one| one.write(place, &[5; 4096], true)));
+    failing.wait_for(1);
+    let disk = rig.origin.disk();
+    disk.lose(&disk.covered(None));
+    flushing.release();
+    flush.give_a_chance();
+    failing.release();
+    durable.finish().unwrap_err();
+    flush.finish().unwrap();
+    assert!(rig.durable(0, BLOCK as usize) == content(2, 0, BLOCK as usize));
+    assert_eq!(rig.cache.stats().dirty_bytes, 0);
+}

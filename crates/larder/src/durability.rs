@@ -126,9 +126,19 @@ impl Durability {
         state.refused + state.losses
     }
 
-    /// A durable request failed that was not made with [`Durability::attempt`].
-    pub(crate) fn failed(&self) {
-        sync::lock(&self.state).refused += 1;
+    /// Makes a request that is durable by itself, whatever else failed. Its own failure may be all that is told of
+    /// what others have lost.
+    pub(crate) fn watch(
+        &self,
+        attached: &Attached,
+        request: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut under_way = self.begin(attached);
+        let result = request();
+        if result.is_ok() {
+            under_way.end = End::Well;
+        }
+        result
     }
 
     /// Makes a durable request. What was written since `before` was asked for is durable only if nothing has
@@ -194,7 +204,7 @@ impl Volume {
         mut request: impl FnMut() -> io::Result<()>,
     ) -> io::Result<()> {
         if attached.capabilities.fua == Fua::Native {
-            return request().inspect_err(|_| self.durability.failed());
+            return self.durability.watch(attached, request);
         }
         let mut retries = 0;
         loop {

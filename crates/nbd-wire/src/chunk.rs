@@ -288,11 +288,17 @@ impl<'b> Chunk<'b> {
         let context_id = cursor.u32()?;
         let count = cursor.u32()?;
         let mut descriptors = Vec::new();
-        for _ in 0..count {
+        while !cursor.is_empty() {
             descriptors.push(Descriptor {
                 length_bytes: cursor.u64()?,
                 status: cursor.u64()?,
             });
+        }
+        // A server may leave the number out.
+        if count != 0 && count as usize != descriptors.len() {
+            return Err(Malformed(
+                "a block status has not as many extents as it says",
+            ));
         }
         Self::status(context_id, descriptors)
     }
@@ -458,6 +464,24 @@ mod tests {
         assert!(Chunk::decode(ChunkType::BLOCK_STATUS, &[0, 0, 0, 1]).is_err());
         let empty_run = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
         assert!(Chunk::decode(ChunkType::BLOCK_STATUS, &empty_run).is_err());
+    }
+
+    #[test]
+    fn a_long_status_may_leave_out_how_many_extents_it_has() {
+        let payload = |count: u8, extents: usize| {
+            let extent = [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3];
+            [&[0, 0, 0, 1, 0, 0, 0, count][..], &extent.repeat(extents)].concat()
+        };
+        let read = |payload: &[u8]| match Chunk::decode(ChunkType::BLOCK_STATUS_EXT, payload) {
+            Ok(Chunk::Status { descriptors, .. }) => Some(descriptors.len()),
+            _ => None,
+        };
+        assert_eq!(read(&payload(0, 2)), Some(2));
+        assert_eq!(read(&payload(2, 2)), Some(2));
+        for wrong in [payload(1, 2), payload(3, 2), payload(0, 0), payload(1, 0)] {
+            assert_eq!(read(&wrong), None);
+        }
+        assert_eq!(read(&payload(0, 2)[..39]), None);
     }
 
     #[test]

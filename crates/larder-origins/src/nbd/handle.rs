@@ -72,7 +72,7 @@ impl Handle {
                     CommandFlags::empty()
                 },
             meaning: if is_native {
-                Meaning::Plain
+                Meaning::Durable
             } else {
                 Meaning::Change
             },

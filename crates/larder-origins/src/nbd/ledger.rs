@@ -37,6 +37,8 @@ struct State {
     acknowledged: u64,
     flushed: u64,
     losses: u64,
+    /// How many of the losses at least one handle was told of.
+    told: u64,
 }
 
 impl State {
@@ -102,19 +104,22 @@ impl Ledger {
         is_current
     }
 
-    /// A flush was refused: what was unflushed may be lost, and the next flush may not say so. The
-    /// handle that learns of it by the refusal is not told again. False if the session was lost:
-    /// it counts as not answered.
-    pub(super) fn flush_refused(&self, session: SessionNumber, told: &Told) -> bool {
+    /// A flush, or a change that was to be durable, was refused: what was unflushed may be lost, and the next flush
+    /// may not say so. The handle `told` learns of it by the refusal, and is not told again. False if the session
+    /// was lost: it counts as not answered.
+    pub(super) fn refused(&self, session: SessionNumber, told: Option<&Told>) -> bool {
         let mut state = lock(&self.state);
         if !state.is_current(session) {
             return false;
         }
         if state.acknowledged > state.flushed {
-            let knew_all = told.0.load(Ordering::Relaxed) == state.losses;
+            let before = state.losses;
             state.losses += 1;
-            if knew_all {
+            if let Some(told) = told
+                && told.0.load(Ordering::Relaxed) == before
+            {
                 told.0.store(state.losses, Ordering::Relaxed);
+                state.told = state.losses;
             }
         }
         true
@@ -125,15 +130,17 @@ impl Ledger {
         Losses(lock(&self.state).losses)
     }
 
-    /// What a handle that is opened now has to be told of: nothing that was.
+    /// What a handle that is opened now counts as told of: what any other was. A loss that nobody heard of, since
+    /// whoever wrote had left, is told to whoever flushes first.
     pub(super) fn opened(&self) -> Told {
-        Told(AtomicU64::new(lock(&self.state).losses))
+        Told(AtomicU64::new(lock(&self.state).told))
     }
 
     /// Whether a flush that began when there were `before` losses must fail. Then the handle
     /// counts as told.
     pub(super) fn is_owed(&self, told: &Told, before: Losses) -> bool {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.told = state.losses;
         let known = told.0.swap(state.losses, Ordering::Relaxed);
         known < state.losses || before.0 < state.losses
     }
@@ -151,12 +158,12 @@ mod tests {
         assert!(ledger.acknowledge(session));
         assert_eq!(ledger.lose(session), Some(true));
         assert_eq!(ledger.lose(session), None);
-        let late = ledger.opened();
-        for told in [&first, &second] {
+        let unheard = ledger.opened();
+        for told in [&first, &second, &unheard] {
             assert!(ledger.is_owed(told, ledger.losses()));
             assert!(!ledger.is_owed(told, ledger.losses()));
         }
-        assert!(!ledger.is_owed(&late, ledger.losses()));
+        assert!(!ledger.is_owed(&ledger.opened(), ledger.losses()));
     }
 
     #[test]
@@ -200,7 +207,7 @@ mod tests {
         assert_eq!(ledger.lose(session), Some(false));
         assert!(!ledger.acknowledge(session));
         assert!(!ledger.flushed(session, covered));
-        assert!(!ledger.flush_refused(session, &told));
+        assert!(!ledger.refused(session, Some(&told)));
         assert_eq!(ledger.cover(session), None);
         let next = ledger.begin();
         assert!(ledger.is_live(next) && !ledger.is_live(session));
@@ -226,12 +233,22 @@ mod tests {
         let ledger = Ledger::default();
         let (refused, other) = (ledger.opened(), ledger.opened());
         let session = ledger.begin();
-        assert!(ledger.flush_refused(session, &refused));
+        assert!(ledger.refused(session, Some(&refused)));
         assert!(!ledger.is_owed(&other, ledger.losses()), "nothing was lost");
         ledger.acknowledge(session);
-        assert!(ledger.flush_refused(session, &refused));
+        assert!(ledger.refused(session, Some(&refused)));
         assert!(!ledger.is_owed(&refused, ledger.losses()));
         assert!(ledger.is_owed(&other, ledger.losses()));
         assert!(ledger.is_live(session));
+    }
+
+    #[test]
+    fn a_refused_durable_change_is_told_to_all() {
+        let ledger = Ledger::default();
+        let told = ledger.opened();
+        let session = ledger.begin();
+        ledger.acknowledge(session);
+        assert!(ledger.refused(session, None));
+        assert!(ledger.is_owed(&told, ledger.losses()));
     }
 }

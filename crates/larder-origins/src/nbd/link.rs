@@ -30,8 +30,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// What a reply means for durability.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// Nothing: a read, or a change that is durable.
+    /// Nothing: it changes nothing.
     None,
+    /// A change that is durable.
+    Durable,
     /// A change that is not durable.
     Change,
     /// A flush of the handle that was told so much.
@@ -50,27 +52,47 @@ pub(super) enum Outcome {
 /// Where a thread finds its reply.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    outcome: Mutex<Option<Outcome>>,
+    place: Mutex<Place>,
     filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    outcome: Option<Outcome>,
+    /// Nobody waits any more.
+    is_given_up: bool,
 }
 
 impl Slot {
     fn fill(&self, outcome: Outcome) {
-        let mut place = lock(&self.outcome);
-        if place.is_none() {
-            *place = Some(outcome);
+        self.fill_if(|_| Some(outcome));
+    }
+
+    /// Fills the slot with what is found, told whether anybody waits for it.
+    fn fill_if(&self, find: impl FnOnce(bool) -> Option<Outcome>) {
+        let mut place = lock(&self.place);
+        let outcome = find(!place.is_given_up);
+        if place.outcome.is_none() && outcome.is_some() {
+            place.outcome = outcome;
             self.filled.notify_one();
         }
     }
 
+    /// The outcome, if it has come. If not, nobody waits for it any more.
+    pub(super) fn give_up(&self) -> Option<Outcome> {
+        let mut place = lock(&self.place);
+        place.is_given_up = place.outcome.is_none();
+        place.outcome.take()
+    }
+
     /// The outcome, if it comes until then.
     pub(super) fn wait(&self, until: Instant) -> Option<Outcome> {
-        let mut outcome = lock(&self.outcome);
+        let mut place = lock(&self.place);
         loop {
-            if outcome.is_some() || Instant::now() >= until {
-                return outcome.take();
+            if place.outcome.is_some() || Instant::now() >= until {
+                return place.outcome.take();
             }
-            outcome = wait_until(&self.filled, outcome, until);
+            place = wait_until(&self.filled, place, until);
         }
     }
 }
@@ -315,14 +337,27 @@ fn settle(mut entry: Entry, ledger: &Ledger, session: SessionNumber) -> io::Resu
     {
         return Err(io::Error::other("the server is ending"));
     }
-    let counts = match (&entry.effect, &result) {
-        (Effect::Change, Ok(_)) => ledger.acknowledge(session),
-        (Effect::Flush(covered, _), Ok(_)) => ledger.flushed(session, *covered),
-        (Effect::Flush(_, told), Err(_)) => ledger.flush_refused(session, told),
-        (Effect::None | Effect::Change, _) => ledger.is_live(session),
-    };
-    if counts {
-        entry.slot.fill(Outcome::Replied(result));
-    }
+    let refusal = result.as_ref().err().map(|refusal| refusal.error);
+    entry.slot.fill_if(|is_waited_for| {
+        let counts = match (&entry.effect, refusal) {
+            (Effect::Change, None) => ledger.acknowledge(session),
+            (Effect::Flush(covered, _), None) => ledger.flushed(session, *covered),
+            // Who has given up was told of another failure, and may have written since.
+            (Effect::Flush(_, told), Some(_)) => {
+                ledger.refused(session, is_waited_for.then_some(&**told))
+            }
+            (Effect::Durable, Some(error)) if may_tell_of_others(error) => {
+                ledger.refused(session, None)
+            }
+            (Effect::None | Effect::Durable | Effect::Change, _) => ledger.is_live(session),
+        };
+        counts.then_some(Outcome::Replied(result))
+    });
     Ok(())
+}
+
+/// Whether the refusal of a change that was to be durable may be that of the server's own flush, which tells once
+/// of a failure that concerns all that was unflushed.
+fn may_tell_of_others(error: ErrorCode) -> bool {
+    ![ErrorCode::NOT_SUPPORTED, ErrorCode::PERM].contains(&error)
 }

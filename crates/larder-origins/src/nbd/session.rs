@@ -43,8 +43,10 @@ pub(super) struct Call<'a> {
 /// What a request means for durability.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Meaning<'a> {
-    /// Nothing: it changes nothing, or durably.
+    /// Nothing: it changes nothing.
     Plain,
+    /// A change that is durable when it is acknowledged.
+    Durable,
     /// A change that is not durable when it is acknowledged.
     Change,
     /// A flush by the handle that was told so much.
@@ -183,6 +185,7 @@ impl Session {
     pub(super) fn call(&self, call: &Call<'_>, deadline: Instant) -> Ended {
         let effect = match call.meaning {
             Meaning::Plain => Effect::None,
+            Meaning::Durable => Effect::Durable,
             Meaning::Change => Effect::Change,
             Meaning::Flush(told) => match self.ledger.cover(self.number) {
                 Some(covered) => Effect::Flush(covered, Arc::clone(told)),
@@ -244,10 +247,10 @@ impl Session {
             if is_silent && (now >= deadline || link.has_only_reads()) {
                 self.lose(&format!("no answer for {:.1} s", silent.as_secs_f64()));
                 // The loss has filled the slot, unless the reply came first.
-                return slot.wait(now);
+                return slot.give_up();
             }
             if now >= deadline {
-                return None;
+                return slot.give_up();
             }
         }
     }

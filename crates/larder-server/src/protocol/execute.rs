@@ -1,5 +1,7 @@
 //! Doing what a request asks for, whatever it has to wait for.
 
+use std::sync::atomic::Ordering;
+
 use larder::{CacheState, ErrorKind, Extent, ZeroOptions};
 use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFormat, StatusFlags};
 
@@ -11,6 +13,10 @@ use super::session::Session;
 const MAX_COMPACT_EXTENT_BYTES: u64 = 2 << 30;
 /// Extents of one context in one answer, at most.
 const MAX_EXTENTS: usize = 64 << 10;
+/// Memory that one extent takes while it is answered.
+const EXTENT_BYTES: u64 = 16;
+/// The bytes that are fetched into the cache before it is asked whether the client is still there.
+const CACHE_PIECE_BYTES: u64 = 32 << 20;
 
 impl Session<'_> {
     /// Does the request, which has been checked, and appends its reply.
@@ -45,7 +51,7 @@ impl Session<'_> {
             Command::WRITE => self.client.write(offset, payload, fua),
             Command::FLUSH => self.client.flush(),
             Command::TRIM => self.client.trim(offset, length, fua),
-            Command::CACHE => self.client.cache(offset, length),
+            Command::CACHE => self.cache(offset, length),
             _ => {
                 let options = ZeroOptions {
                     may_trim: !request.flags.contains(CommandFlags::NO_HOLE),
@@ -54,6 +60,29 @@ impl Session<'_> {
                 };
                 self.client.zero(offset, length, options)
             }
+        }
+    }
+
+    /// Fetches the range, however long it is, as long as the client stays: what it hinted at is of no use to it
+    /// once it leaves, and must not hold up its end, nor the server's.
+    fn cache(&self, offset: u64, length: u64) -> Result<(), larder::Error> {
+        let end = offset + length;
+        let mut at = offset;
+        while at < end && !self.is_leaving.load(Ordering::SeqCst) {
+            let count = CACHE_PIECE_BYTES.min(end - at);
+            self.client.cache(at, count)?;
+            at += count;
+        }
+        Ok(())
+    }
+
+    /// What a request other than a read or a write may take of the memory that one client may have under way.
+    pub(super) fn answer_bytes(&self, request: &Request) -> u64 {
+        let is_long = request.command == Command::BLOCK_STATUS
+            && !request.flags.contains(CommandFlags::REQ_ONE);
+        match is_long {
+            true => self.terms.contexts.len() as u64 * MAX_EXTENTS as u64 * EXTENT_BYTES,
+            false => 0,
         }
     }
 

@@ -125,6 +125,10 @@ impl<'c> Handshake<'c> {
             }
             let header = OptionHeader::decode(&header).map_err(|error| malformed(error.0))?;
             if header.length_bytes > MAX_OPTION_BYTES {
+                if header.code == OptionCode::EXPORT_NAME {
+                    // It cannot be refused in any other way.
+                    return Err(malformed("an export's name that is much too long"));
+                }
                 self.skip(header.length_bytes)?;
                 self.reply(
                     header.code,
@@ -213,6 +217,7 @@ impl<'c> Handshake<'c> {
 
     /// Sends bytes as they are.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.receiver.limit_send()?;
         self.sender.send(&mut [IoSlice::new(bytes)])
     }
 }

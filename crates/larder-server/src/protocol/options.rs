@@ -198,7 +198,9 @@ fn list_meta_context(handshake: &mut Handshake<'_>, payload: &[u8]) -> io::Resul
         let queries = &request.queries;
         queries.is_empty() || queries.iter().any(|query| context.is_listed_by(query))
     });
-    reply_contexts(handshake, code, &listed.collect::<Vec<_>>())
+    // A list is not a choice, so there is nothing that block status would call them.
+    let listed = listed.map(|context| (context, 0));
+    reply_contexts(handshake, code, listed)
 }
 
 /// What is chosen replaces what was chosen before, also when it fails.
@@ -221,18 +223,19 @@ fn set_meta_context(handshake: &mut Handshake<'_>, payload: &[u8]) -> io::Result
     let chosen: Vec<Context> = Context::ALL.into_iter().filter(is_chosen).collect();
     handshake.terms.contexts.clone_from(&chosen);
     request.export.clone_into(&mut handshake.contexts_of);
-    reply_contexts(handshake, code, &chosen)
+    let chosen = chosen.into_iter().map(|context| (context, context.id()));
+    reply_contexts(handshake, code, chosen)
 }
 
 fn reply_contexts(
     handshake: &mut Handshake<'_>,
     code: OptionCode,
-    contexts: &[Context],
+    contexts: impl Iterator<Item = (Context, u32)>,
 ) -> io::Result<Step> {
     let mut replies = Vec::new();
-    for context in contexts {
+    for (context, id) in contexts {
         let payload = MetaContext {
-            id: context.id(),
+            id,
             name: context.name(),
         };
         let reply = ReplyType::META_CONTEXT;

@@ -31,8 +31,7 @@ impl Output {
     /// Sends the replies and empties the buffer.
     pub(crate) fn send(&self, replies: &mut ReplyBuffer) {
         if !replies.is_empty() && !self.is_broken() {
-            let mut sender = self.lock();
-            let sent = sender.send(&mut [IoSlice::new(replies.as_slice())]);
+            let sent = self.lock().send(&mut [IoSlice::new(replies.as_slice())]);
             if sent.is_err() {
                 self.abort();
             }
@@ -40,7 +39,7 @@ impl Output {
         replies.clear();
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once, whoever receives or sends.
     pub(crate) fn abort(&self) {
         self.is_broken.store(true, Ordering::SeqCst);
         self.stream.shutdown_both();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use larder::Log;
@@ -59,6 +60,7 @@ impl Service {
             terms: agreed.terms,
             allowed: agreed.allowed,
             log: &*self.log,
+            is_leaving: AtomicBool::new(false),
         };
         let mut input = Input::new(receiver);
         session.serve(&mut input, output);

@@ -9,10 +9,11 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope};
 
 use larder::Log;
-use nbd_wire::{Command, CommandFlags, MAX_PAYLOAD_BYTES, Request, RequestFormat};
+use nbd_wire::{Command, CommandFlags, Request, RequestFormat};
 
 use super::in_flight::{InFlight, Permit};
 use super::input::{Input, SMALL_PAYLOAD_BYTES};
@@ -32,6 +33,8 @@ pub(crate) struct Session<'l> {
     pub(super) terms: Terms,
     pub(super) allowed: Allowed,
     pub(super) log: &'l dyn Log,
+    /// No more requests come.
+    pub(super) is_leaving: AtomicBool,
 }
 
 /// What the receiving thread does next.
@@ -81,6 +84,7 @@ impl Session<'_> {
                 replies: ReplyBuffer::default(),
             };
             let ended = catch_unwind(AssertUnwindSafe(|| receiving.run()));
+            self.is_leaving.store(true, Ordering::SeqCst);
             workers.close();
             ended
         });
@@ -120,7 +124,14 @@ impl Session<'_> {
 }
 
 impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
+    /// Receives until the end. Whatever was answered by then is sent, also if the end is an error.
     fn run(&mut self) -> io::Result<()> {
+        let ended = self.receive();
+        self.output.send(&mut self.replies);
+        ended
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
         let format = self.session.form().format;
         loop {
             let request = self.input.peek(format).map_err(invalid)?;
@@ -138,7 +149,6 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
                 }
             };
             if next == Next::End || self.output.is_broken() {
-                self.output.send(&mut self.replies);
                 return Ok(());
             }
             if self.replies.len() >= BATCH_BYTES {
@@ -182,7 +192,7 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             Command::READ => self.read(request),
             Command::WRITE => self.write(request)?,
             _ => {
-                let permit = self.enter(0);
+                let permit = self.enter(session.answer_bytes(request));
                 self.submit(request, Vec::new(), permit);
             }
         }
@@ -198,7 +208,7 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
                 format!("a payload of {payload} bytes"),
             ));
         }
-        if payload > MAX_PAYLOAD_BYTES.into() {
+        if payload > SMALL_PAYLOAD_BYTES as u64 {
             self.output.send(&mut self.replies);
         }
         self.input.discard(payload)

@@ -92,6 +92,7 @@ impl Read for Handshaking<'_> {
 
 impl Write for Handshaking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.limit_send()?;
         (&self.0.stream).write(bytes)
     }
 
@@ -107,6 +108,26 @@ impl Receiver {
         self.deadline = limit.map(|limit| Instant::now() + limit);
         self.stream.set_write_timeout(limit)?;
         self.stream.set_read_timeout(limit)
+    }
+
+    /// Lets the next send take no longer than what is left of the limit.
+    pub(crate) fn limit_send(&self) -> io::Result<()> {
+        match self.time_left()? {
+            Some(left) => self.stream.set_write_timeout(Some(left)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is left until the deadline, if there is one; an error if that is nothing.
+    fn time_left(&self) -> io::Result<Option<Duration>> {
+        let Some(deadline) = self.deadline else {
+            return Ok(None);
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(Some(left)),
+        }
     }
 
     /// Receives what there is, at least one byte; 0 at the end of the connection.
@@ -146,11 +167,7 @@ impl Receiver {
 
     fn receive_raw(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if let Some(deadline) = self.deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
+            if let Some(left) = self.time_left()? {
                 self.stream.set_read_timeout(Some(left))?;
             }
             match (&self.stream).read(buffer) {
