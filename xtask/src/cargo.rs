@@ -23,24 +23,38 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 
 /// Builds the filter for use, and returns the path of the file.
 pub(crate) fn build_filter() -> Result<PathBuf, Failure> {
-    run(&mut cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "nbdkit-larder-filter",
-    ]))?;
+    build_release(&["--package", "nbdkit-larder-filter"])?;
     built_filter()
 }
 
 /// The path of the filter that was built before.
 pub(crate) fn built_filter() -> Result<PathBuf, Failure> {
+    built("libnbdkit_larder_filter.so")
+}
+
+/// Builds the `larder` command for use, and returns the path of the program.
+pub(crate) fn build_server() -> Result<PathBuf, Failure> {
+    build_release(&["--package", "larder-server", "--bin", "larder"])?;
+    built("larder")
+}
+
+/// Builds the server that the benchmark measures `larder serve` against, and returns its path.
+pub(crate) fn build_ceiling() -> Result<PathBuf, Failure> {
+    build_release(&["--package", "larder-server", "--example", "ceiling"])?;
+    built("examples/ceiling")
+}
+
+fn build_release(what: &[&str]) -> Result<(), Failure> {
+    run(cargo(&["build", "--release", "--locked"]).args(what))
+}
+
+fn built(file: &str) -> Result<PathBuf, Failure> {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    let filter = target.join("release/libnbdkit_larder_filter.so");
-    if filter.exists() {
-        return Ok(filter);
+    let path = target.join("release").join(file);
+    if path.exists() {
+        return Ok(path);
     }
-    let path = filter.display();
+    let path = path.display();
     Err(Failure::new(format!("{path} is not there after building")))
 }
