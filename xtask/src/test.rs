@@ -27,13 +27,20 @@ fn test_everything() -> Result<(), Failure> {
     ])
 }
 
-/// Those tests that run an nbdkit.
+/// Those tests that run nbdkit, libnbd or qemu.
 fn test_with_trixie() -> Result<(), Failure> {
-    let nbdkit = trixie::prepare()?;
+    let scripts = trixie::prepare()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::iter::once(scripts.clone()).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(directories)
+        .map_err(|e| Failure::new(format!("PATH with {}: {e}", scripts.display())))?;
     build_filter()?;
     let commands = [tests(&["--package", "nbdkit-filter"]), end_to_end_tests()];
     run_all(commands.map(|mut command| {
-        command.env("NBDKIT", &nbdkit);
+        command.env("NBDKIT", scripts.join("nbdkit"));
+        command.env("PATH", &path);
+        // Its clients know extended headers, and tests may count on it.
+        command.env("LARDER_EXPECT_EXTENDED_HEADERS", "1");
         command
     }))
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::{HttpAddress, OpenError};
+use crate::{HttpAddress, NbdAddress, OpenError};
 
 /// Every form of an origin, for errors that have to say what would be right.
 pub(crate) const FORMS: &str = "an origin is memory:SIZE, nbd://HOST[:PORT][/EXPORT], nbds://..., \
@@ -28,6 +28,8 @@ pub enum Address {
     Memory(u64),
     /// A file or a block device.
     File(PathBuf),
+    /// An NBD export.
+    Nbd(NbdAddress),
     /// An object of a web server.
     Http(HttpAddress),
 }
@@ -40,6 +42,9 @@ impl Address {
         };
         match scheme.as_str() {
             "memory" => memory(rest),
+            "nbd" | "nbds" | "nbd+unix" | "nbds+unix" => {
+                NbdAddress::parse(url(text)?).map(Self::Nbd)
+            }
             "http" | "https" => HttpAddress::parse(url(text)?).map(Self::Http),
             // The rest may hold a password, so only the scheme is shown.
             _ => Err(OpenError::new(format!(
@@ -54,6 +59,7 @@ impl fmt::Display for Address {
         match self {
             Self::Memory(bytes) => write!(f, "memory:{bytes}"),
             Self::File(path) => f.write_str(&shown(path.as_os_str())),
+            Self::Nbd(address) => write!(f, "{address}"),
             Self::Http(address) => write!(f, "{address}"),
         }
     }

@@ -14,5 +14,6 @@ mod nbd;
 
 pub use address::Address;
 pub use http::HttpAddress;
+pub use nbd::address::{NbdAddress, NbdServer, NbdTls};
 pub use open::{OpenError, Options, open};
 pub use source::Source;

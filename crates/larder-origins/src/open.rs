@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, Source, file, http, memory};
+use crate::{Address, Source, file, http, memory, nbd};
 
 /// How origins are opened and used.
 #[derive(Clone)]
@@ -56,6 +56,7 @@ pub fn open(address: &Address, options: &Options) -> Result<Box<dyn Source>, Ope
     match address {
         Address::Memory(bytes) => memory::open(*bytes, options),
         Address::File(path) => file::open(path, options),
+        Address::Nbd(address) => nbd::open(address, options),
         Address::Http(http) => http::open(http, options),
     }
 }

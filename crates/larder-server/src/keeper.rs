@@ -142,13 +142,20 @@ impl Keeper {
         self.surroundings.client_left();
     }
 
-    /// Writes everything back, where that is what the mode promises.
+    /// Writes everything back, where that is what the mode promises. In writethrough mode the origin is flushed all
+    /// the same: an origin that has lost its connection tells so by a flush, and if every client has left without one,
+    /// the cache would keep what the origin has lost.
     pub(crate) fn write_back(&self) -> Result<(), Error> {
-        let is_writeback = self.surroundings.cache.config().mode == Mode::Writeback;
-        if !is_writeback || !self.can_write || !self.volume.is_dirty() {
-            return Ok(());
+        let is_needed = match self.surroundings.cache.config().mode {
+            Mode::Writeback => self.volume.is_dirty(),
+            Mode::Writethrough => true,
+            Mode::Unsafe => false,
+        };
+        if self.can_write && is_needed {
+            self.connection.flush()
+        } else {
+            Ok(())
         }
-        self.connection.flush()
     }
 
     /// The last client that could have written has left.

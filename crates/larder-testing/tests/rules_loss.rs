@@ -321,6 +321,36 @@ fn writethrough_forgets_what_was_lost_of_a_write_that_failed() {
 }
 
 #[test]
+fn writethrough_forgets_what_a_refused_flush_did_not_save() {
+    let rig = writethrough(Fua::None);
+    let client = rig.client();
+    let old = rig.fill(1, 0, 4096);
+    client.put(0, &[5; 4096]).unwrap();
+    rig.origin.fault(Fault::new(Kind::Flush, When::Nth(1)));
+    client.flush().unwrap_err();
+    // Nothing was left for this one to save.
+    client.flush().unwrap();
+    assert_eq!(client.get(0, 4096).unwrap(), rig.on_origin(0, 4096));
+    rig.origin.lose_connection(None);
+    client.flush().unwrap_err();
+    assert!(client.get(0, 4096).unwrap() == old);
+}
+
+#[test]
+fn writethrough_is_told_by_a_connection_that_was_there() {
+    let rig = writethrough(Fua::None);
+    let client = rig.client();
+    let old = rig.fill(1, 0, 4096);
+    client.put(0, &[5; 4096]).unwrap();
+    rig.origin.lose_connection(None);
+    // One that came later knows of nothing.
+    let late = rig.client();
+    late.flush().unwrap();
+    client.flush().unwrap_err();
+    assert!(late.get(0, 4096).unwrap() == old);
+}
+
+#[test]
 fn writethrough_forgets_everything_when_too_much_is_unflushed() {
     let rig = writethrough(Fua::None);
     let client = rig.client();

@@ -99,12 +99,15 @@ fn status_of_an_origin_of_exbibytes_is_told_at_once() {
     let rig = rig_of(size);
     let client = rig.client();
     client.put(1 << 62, &[5; 512]).unwrap();
+    client.get(1 << 61, 512).unwrap();
     zero(&client, 1 << 50, 1 << 40);
     let after_zeros = (1 << 50) + (1 << 40);
     let expected = [
         (1 << 50, Absent),
         (1 << 40, Dirty),
-        ((1 << 62) - after_zeros, Absent),
+        ((1 << 61) - after_zeros, Absent),
+        (BLOCK, Clean),
+        ((1 << 61) - BLOCK, Absent),
         (512, Dirty),
         (size - (1 << 62) - 512, Absent),
     ];

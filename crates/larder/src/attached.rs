@@ -18,6 +18,8 @@ pub(crate) struct ConnectionNumber(pub u64);
 /// One connection to the origin, with what it said of itself.
 pub(crate) struct Attached {
     pub number: ConnectionNumber,
+    /// When it joined, see [`crate::unflushed::Flush`].
+    pub joined: u64,
     pub origin: Arc<dyn Origin>,
     pub capabilities: Capabilities,
     pub limits: RequestLimits,
@@ -32,10 +34,11 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    pub(crate) fn new(origin: Arc<dyn Origin>) -> Arc<Self> {
+    pub(crate) fn new(origin: Arc<dyn Origin>, joined: u64) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             number: ConnectionNumber(NEXT.fetch_add(1, Ordering::Relaxed)),
+            joined,
             capabilities: origin.capabilities(),
             limits: origin.limits(),
             origin,

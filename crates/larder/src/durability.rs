@@ -16,6 +16,7 @@ use std::sync::{Condvar, Mutex};
 
 use crate::attached::Attached;
 use crate::config::Mode;
+use crate::unflushed::Flush;
 use crate::volume::Volume;
 use crate::{Fua, sync, through};
 
@@ -202,7 +203,7 @@ impl Volume {
             let Err(failure) = attempt else {
                 return Ok(());
             };
-            if retries == MOST_RETRIES || !self.can_make_up_for(&failure) {
+            if !self.can_make_up_for(&failure) || retries == MOST_RETRIES {
                 return Err(failure.into_error());
             }
             retries += 1;
@@ -213,7 +214,10 @@ impl Volume {
     pub(crate) fn flush_origin(&self, attached: &Attached) -> io::Result<()> {
         let mut retries = 0;
         loop {
-            let moment = self.unflushed.moment();
+            let flush = Flush {
+                joined: attached.joined,
+                began: self.unflushed.moment(),
+            };
             let before = self.durability.failures(attached);
             let attempt = self
                 .durability
@@ -222,12 +226,12 @@ impl Volume {
                 Ok(()) => {
                     let covers_all = attached.capabilities.multi_conn;
                     let own = (!covers_all).then_some(attached.number);
-                    self.unflushed.flushed(moment, own);
+                    self.unflushed.flushed(flush, own);
                     return Ok(());
                 }
                 // They were told, and this one was not.
                 Err(NotDurable::OthersFailed) => return Ok(()),
-                Err(failure) if retries == MOST_RETRIES || !self.can_make_up_for(&failure) => {
+                Err(failure) if !self.can_make_up_for(&failure) || retries == MOST_RETRIES => {
                     return Err(failure.into_error());
                 }
                 Err(_) => retries += 1,
@@ -238,6 +242,9 @@ impl Volume {
     /// Whether doing the work again makes up for it. What was written through is in nobody's hands any
     /// more: the client must be told, and the cache must forget it.
     fn can_make_up_for(&self, failure: &NotDurable) -> bool {
+        if matches!(failure, NotDurable::Refused(_)) {
+            self.unflushed.refused();
+        }
         let is_loss = matches!(failure, NotDurable::Lost(_));
         if is_loss && self.store().config.mode == Mode::Writethrough {
             through::forget_unflushed(self);

@@ -16,7 +16,7 @@ impl Volume {
         let limits = origin.limits();
         let wanted = Geometry::new(block_bytes, limits)
             .ok_or_else(|| does_not_fit(limits.minimum, block_bytes))?;
-        let attached = Attached::new(origin);
+        let attached = Attached::new(origin, self.unflushed.moment());
         let _joining = self.lock_joining();
         let geometry = self.decide_geometry(wanted);
         if geometry.sector_bytes() < wanted.sector_bytes() {

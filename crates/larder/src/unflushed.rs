@@ -1,7 +1,9 @@
 //! What the origin acknowledged and was not flushed since, in writethrough mode.
 //!
 //! The cache holds it as clean. If the origin loses it with a connection, the cache must forget it, or it
-//! would give what the origin no longer has. The list is bounded: when it is full it stands for everything.
+//! would give what the origin no longer has. A flush that succeeds clears only what was noted since its connection
+//! joined: of an earlier loss it would not have been told. The list is bounded: when it is full it stands
+//! for everything.
 
 use std::sync::Mutex;
 
@@ -11,21 +13,53 @@ use crate::sync;
 /// The most ranges that are kept apart.
 const MOST_RANGES: usize = 4096;
 
+/// Later than any flush.
+const NEVER: u64 = u64::MAX;
+
+/// When changes were noted: the first and the last.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    first: u64,
+    last: u64,
+}
+
+impl Noted {
+    fn join(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+
+    fn is_covered(self, flush: Flush) -> bool {
+        flush.joined <= self.first && self.last < flush.began
+    }
+}
+
+/// A flush, in moments of [`Unflushed::moment`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flush {
+    /// When its connection joined.
+    pub joined: u64,
+    /// The moment before it.
+    pub began: u64,
+}
+
 /// A change that a flush would make durable.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     start: u64,
     end: u64,
     connection: ConnectionNumber,
-    moment: u64,
+    noted: Noted,
 }
 
 #[derive(Debug, Default)]
 struct State {
     now: u64,
     entries: Vec<Entry>,
-    /// When the list was last full: any byte may have been changed until then.
-    everything: Option<u64>,
+    /// What did not fit into the list: any byte may have been changed then.
+    everything: Option<Noted>,
 }
 
 /// The changes of a volume that wait for a flush.
@@ -38,40 +72,58 @@ impl Unflushed {
     /// The origin has acknowledged a change of these bytes.
     pub(crate) fn note(&self, connection: ConnectionNumber, start: u64, end: u64) {
         let state = &mut *sync::lock(&self.state);
-        let moment = state.now;
+        let noted = Noted {
+            first: state.now,
+            last: state.now,
+        };
         match state.entries.last_mut() {
             Some(last) if last.end == start && last.connection == connection => {
                 last.end = end;
-                last.moment = moment;
+                last.noted = last.noted.join(noted);
             }
             _ => state.entries.push(Entry {
                 start,
                 end,
                 connection,
-                moment,
+                noted,
             }),
         }
         if state.entries.len() > MOST_RANGES {
-            state.entries.clear();
-            state.everything = Some(moment);
+            let all = state.entries.drain(..).map(|entry| entry.noted);
+            state.everything = state.everything.into_iter().chain(all).reduce(Noted::join);
         }
     }
 
-    /// The moment before a flush, for [`Unflushed::flushed`].
+    /// The moment now, for a [`Flush`].
     pub(crate) fn moment(&self) -> u64 {
         let mut state = sync::lock(&self.state);
         state.now += 1;
         state.now
     }
 
-    /// A flush that began at `moment` succeeded: of one connection's changes, or of all.
-    pub(crate) fn flushed(&self, moment: u64, connection: Option<ConnectionNumber>) {
+    /// A flush succeeded, which covers one connection's changes, or all.
+    pub(crate) fn flushed(&self, flush: Flush, connection: Option<ConnectionNumber>) {
         let state = &mut *sync::lock(&self.state);
         state.entries.retain(|entry| {
-            entry.moment >= moment || connection.is_some_and(|one| one != entry.connection)
+            !entry.noted.is_covered(flush) || connection.is_some_and(|one| one != entry.connection)
         });
-        if connection.is_none() && state.everything.is_some_and(|full| full < moment) {
+        if connection.is_none()
+            && state
+                .everything
+                .is_some_and(|noted| noted.is_covered(flush))
+        {
             state.everything = None;
+        }
+    }
+
+    /// A flush was refused: no later one brings back what it was to make durable, though reads may see it for now.
+    pub(crate) fn refused(&self) {
+        let state = &mut *sync::lock(&self.state);
+        for entry in &mut state.entries {
+            entry.noted.last = NEVER;
+        }
+        if let Some(noted) = &mut state.everything {
+            noted.last = NEVER;
         }
     }
 
@@ -93,30 +145,73 @@ mod tests {
     const A: ConnectionNumber = ConnectionNumber(1);
     const B: ConnectionNumber = ConnectionNumber(2);
 
+    /// A flush of a connection that was there from the beginning.
+    fn now(unflushed: &Unflushed) -> Flush {
+        Flush {
+            joined: 0,
+            began: unflushed.moment(),
+        }
+    }
+
+    fn fill(unflushed: &Unflushed) {
+        for number in 0..=MOST_RANGES as u64 {
+            unflushed.note(A, 2 * number, 2 * number + 1);
+        }
+    }
+
     #[test]
     fn a_flush_covers_what_was_noted_before_it_began() {
         let unflushed = Unflushed::default();
         unflushed.note(A, 0, 10);
         unflushed.note(A, 10, 20);
         unflushed.note(B, 20, 30);
-        let moment = unflushed.moment();
+        let flush = now(&unflushed);
         unflushed.note(B, 40, 50);
-        unflushed.flushed(moment, Some(A));
+        unflushed.flushed(flush, Some(A));
         assert_eq!(unflushed.ranges().unwrap(), [(20, 30), (40, 50)]);
-        unflushed.flushed(moment, None);
+        unflushed.flushed(flush, None);
         assert_eq!(unflushed.ranges().unwrap(), [(40, 50)]);
+    }
+
+    #[test]
+    fn a_flush_covers_nothing_from_before_its_connection_joined() {
+        let unflushed = Unflushed::default();
+        unflushed.note(A, 0, 10);
+        let joined = unflushed.moment();
+        unflushed.note(A, 10, 20);
+        unflushed.note(B, 30, 40);
+        let late = |unflushed: &Unflushed| Flush {
+            joined,
+            began: unflushed.moment(),
+        };
+        unflushed.flushed(late(&unflushed), None);
+        assert_eq!(unflushed.ranges().unwrap(), [(0, 20)]);
+        fill(&unflushed);
+        unflushed.flushed(late(&unflushed), None);
+        assert_eq!(unflushed.ranges(), None);
+    }
+
+    #[test]
+    fn what_a_flush_has_failed_to_save_no_other_saves() {
+        let unflushed = Unflushed::default();
+        unflushed.note(A, 0, 10);
+        unflushed.refused();
+        unflushed.note(A, 20, 30);
+        unflushed.flushed(now(&unflushed), None);
+        assert_eq!(unflushed.ranges().unwrap(), [(0, 10)]);
+        fill(&unflushed);
+        unflushed.flushed(now(&unflushed), None);
+        assert_eq!(unflushed.ranges(), None);
     }
 
     #[test]
     fn a_full_list_stands_for_everything_until_a_flush() {
         let unflushed = Unflushed::default();
-        for number in 0..=MOST_RANGES as u64 {
-            unflushed.note(A, 2 * number, 2 * number + 1);
-        }
+        fill(&unflushed);
         assert_eq!(unflushed.ranges(), None);
-        unflushed.flushed(unflushed.moment(), Some(A));
+        unflushed.flushed(now(&unflushed), Some(A));
         assert_eq!(unflushed.ranges(), None, "others' may be among it");
-        unflushed.flushed(unflushed.moment(), None);
+        unflushed.flushed(now(&unflushed), None);
         assert_eq!(unflushed.ranges().unwrap(), []);
     }
 }

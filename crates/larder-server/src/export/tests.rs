@@ -74,6 +74,16 @@ fn where_nothing_is_dirty_the_origin_is_left_alone() {
 }
 
 #[test]
+fn in_writethrough_mode_the_last_client_leaves_a_flushed_origin() {
+    let scene = Scene::with_mode(Mode::Writethrough);
+    let client = scene.client();
+    client.write(0, &[7; 512], false).unwrap();
+    assert_eq!(scene.disk.flushes.load(Ordering::SeqCst), 0);
+    drop(client);
+    assert_eq!(scene.disk.flushes.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn what_cannot_be_written_is_told_by_range_and_kept() {
     let scene = Scene::with_mode(Mode::Writeback);
     let client = scene.client();

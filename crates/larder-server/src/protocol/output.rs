@@ -6,12 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reply_buffer::ReplyBuffer;
 use super::transport::Sender;
+use crate::stream::Stream;
 
 /// The sending half. Once a send has failed the connection is over: both directions are ended, so
 /// that whoever receives notices.
 #[derive(Debug)]
 pub(crate) struct Output {
     sender: Mutex<Sender>,
+    /// Ended without the lock, which a send that waits for the client holds.
+    stream: Stream,
     is_broken: AtomicBool,
 }
 
@@ -19,6 +22,7 @@ impl Output {
     /// Nothing sent yet.
     pub(crate) fn new(sender: Sender) -> Self {
         Self {
+            stream: sender.stream().clone(),
             sender: Mutex::new(sender),
             is_broken: AtomicBool::new(false),
         }
@@ -30,8 +34,7 @@ impl Output {
             let mut sender = self.lock();
             let sent = sender.send(&mut [IoSlice::new(replies.as_slice())]);
             if sent.is_err() {
-                self.is_broken.store(true, Ordering::SeqCst);
-                sender.abort();
+                self.abort();
             }
         }
         replies.clear();
@@ -40,7 +43,7 @@ impl Output {
     /// Ends the connection at once.
     pub(crate) fn abort(&self) {
         self.is_broken.store(true, Ordering::SeqCst);
-        self.lock().abort();
+        self.stream.shutdown_both();
     }
 
     /// Whether nothing can be sent any more.

@@ -5,8 +5,8 @@
 
 use nbd_wire::Sink;
 
-/// Past this much memory the buffer is given back after use.
-const KEPT_BYTES: usize = 2 << 20;
+/// Past this much memory the buffer is given back after use. Common clients read at most 2 MiB at once.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// A buffer that grows to what is needed and is used again.
 #[derive(Debug, Default)]

@@ -94,13 +94,18 @@ impl Session<'_> {
         }
     }
 
-    /// What a worker does. A panic outside the engine ends the connection, and only that.
+    /// What a worker does. A panic outside the engine ends the connection, and only that. What changes nothing
+    /// is not done for a client that cannot be told any more.
     fn work(&self, job: Job<'_>, output: &Output) {
         let Job {
             request,
             payload,
             permit,
         } = job;
+        let only_looks = [Command::READ, Command::CACHE, Command::BLOCK_STATUS];
+        if output.is_broken() && only_looks.contains(&request.command) {
+            return;
+        }
         let worked = catch_unwind(AssertUnwindSafe(|| {
             let mut reply = ReplyBuffer::default();
             self.execute(&request, &payload, &mut reply);

@@ -238,9 +238,9 @@ impl Sender {
         self.stream.shutdown_write();
     }
 
-    /// Ends both directions at once, whoever waits for them.
-    pub(crate) fn abort(&self) {
-        self.stream.shutdown_both();
+    /// The socket.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 }
 

@@ -370,10 +370,21 @@ impl Worker {
         self.judge("disconnect", none, &result, MayFail::No)
     }
 
+    /// What a connection was not told before it left, nobody hears of any more.
+    fn hear_of_losses(&self) {
+        const ENOUGH: u32 = 100;
+        if self.world.case.losses_are_told() {
+            let flush = |_| self.serve(|client| client.flush());
+            // Faults hide it for a while.
+            let _ = (0..ENOUGH).map(flush).find(Result::is_ok);
+        }
+    }
+
     fn reconnect(&mut self) -> Result<(), String> {
         if self.world.case.shared_connection {
             return Ok(());
         }
+        self.hear_of_losses();
         self.leave()?;
         (self.client, self.origin) = self.world.connect()?;
         Ok(())

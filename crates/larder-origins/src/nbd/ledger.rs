@@ -1,0 +1,237 @@
+//! Which acknowledged changes are not durable yet, and how many losses there were.
+//!
+//! Sessions follow one another: one begins only after the one before was lost. Changes are counted
+//! as they are acknowledged; a flush covers as many as had been counted when it was sent.
+//! See the head of `nbd.rs` for the invariants.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::sync::lock;
+
+/// A session's number. No two sessions of a ledger have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SessionNumber(u64);
+
+/// How many of a session's changes a flush covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Covered(u64);
+
+/// The number of losses at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) struct Losses(u64);
+
+/// What one handle was told of.
+#[derive(Debug)]
+pub(super) struct Told(AtomicU64);
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: u64,
+    is_live: bool,
+    acknowledged: u64,
+    flushed: u64,
+    losses: u64,
+}
+
+impl State {
+    fn is_current(&self, session: SessionNumber) -> bool {
+        self.is_live && self.session == session.0
+    }
+}
+
+impl Ledger {
+    /// A session begins. The one before, if any, must have been lost.
+    pub(super) fn begin(&self) -> SessionNumber {
+        let mut state = lock(&self.state);
+        debug_assert!(!state.is_live);
+        state.session += 1;
+        state.is_live = true;
+        state.acknowledged = 0;
+        state.flushed = 0;
+        SessionNumber(state.session)
+    }
+
+    /// The session is lost. Returns whether changes may be lost with it; `None` if it was lost
+    /// before.
+    pub(super) fn lose(&self, session: SessionNumber) -> Option<bool> {
+        let mut state = lock(&self.state);
+        if !state.is_current(session) {
+            return None;
+        }
+        state.is_live = false;
+        let is_loss = state.acknowledged > state.flushed;
+        state.losses += u64::from(is_loss);
+        Some(is_loss)
+    }
+
+    /// Whether the session lives.
+    pub(super) fn is_live(&self, session: SessionNumber) -> bool {
+        lock(&self.state).is_current(session)
+    }
+
+    /// A change was acknowledged that is not durable. False if the session was lost: it does not
+    /// count.
+    pub(super) fn acknowledge(&self, session: SessionNumber) -> bool {
+        let mut state = lock(&self.state);
+        let is_current = state.is_current(session);
+        state.acknowledged += u64::from(is_current);
+        is_current
+    }
+
+    /// What a flush that is sent after this covers. `None` if the session was lost.
+    pub(super) fn cover(&self, session: SessionNumber) -> Option<Covered> {
+        let state = lock(&self.state);
+        state
+            .is_current(session)
+            .then_some(Covered(state.acknowledged))
+    }
+
+    /// A flush succeeded. False if the session was lost: it covers nothing.
+    pub(super) fn flushed(&self, session: SessionNumber, covered: Covered) -> bool {
+        let mut state = lock(&self.state);
+        let is_current = state.is_current(session);
+        if is_current {
+            state.flushed = state.flushed.max(covered.0);
+        }
+        is_current
+    }
+
+    /// A flush was refused: what was unflushed may be lost, and the next flush may not say so. The
+    /// handle that learns of it by the refusal is not told again. False if the session was lost:
+    /// it counts as not answered.
+    pub(super) fn flush_refused(&self, session: SessionNumber, told: &Told) -> bool {
+        let mut state = lock(&self.state);
+        if !state.is_current(session) {
+            return false;
+        }
+        if state.acknowledged > state.flushed {
+            let knew_all = told.0.load(Ordering::Relaxed) == state.losses;
+            state.losses += 1;
+            if knew_all {
+                told.0.store(state.losses, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// The losses so far.
+    pub(super) fn losses(&self) -> Losses {
+        Losses(lock(&self.state).losses)
+    }
+
+    /// What a handle that is opened now has to be told of: nothing that was.
+    pub(super) fn opened(&self) -> Told {
+        Told(AtomicU64::new(lock(&self.state).losses))
+    }
+
+    /// Whether a flush that began when there were `before` losses must fail. Then the handle
+    /// counts as told.
+    pub(super) fn is_owed(&self, told: &Told, before: Losses) -> bool {
+        let state = lock(&self.state);
+        let known = told.0.swap(state.losses, Ordering::Relaxed);
+        known < state.losses || before.0 < state.losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unflushed_changes_are_lost_with_their_session_and_told_once() {
+        let ledger = Ledger::default();
+        let (first, second) = (ledger.opened(), ledger.opened());
+        let session = ledger.begin();
+        assert!(ledger.acknowledge(session));
+        assert_eq!(ledger.lose(session), Some(true));
+        assert_eq!(ledger.lose(session), None);
+        let late = ledger.opened();
+        for told in [&first, &second] {
+            assert!(ledger.is_owed(told, ledger.losses()));
+            assert!(!ledger.is_owed(told, ledger.losses()));
+        }
+        assert!(!ledger.is_owed(&late, ledger.losses()));
+    }
+
+    #[test]
+    fn flushed_changes_are_not_lost() {
+        let ledger = Ledger::default();
+        let session = ledger.begin();
+        assert!(ledger.acknowledge(session));
+        let covered = ledger.cover(session).unwrap();
+        assert!(ledger.flushed(session, covered));
+        assert_eq!(ledger.lose(session), Some(false));
+    }
+
+    #[test]
+    fn a_flush_covers_nothing_that_was_acknowledged_after_it_was_sent() {
+        let ledger = Ledger::default();
+        let session = ledger.begin();
+        ledger.acknowledge(session);
+        let covered = ledger.cover(session).unwrap();
+        ledger.acknowledge(session);
+        assert!(ledger.flushed(session, covered));
+        assert_eq!(ledger.lose(session), Some(true));
+    }
+
+    #[test]
+    fn an_older_flush_takes_nothing_back() {
+        let ledger = Ledger::default();
+        let session = ledger.begin();
+        let old = ledger.cover(session).unwrap();
+        ledger.acknowledge(session);
+        let new = ledger.cover(session).unwrap();
+        assert!(ledger.flushed(session, new) && ledger.flushed(session, old));
+        assert_eq!(ledger.lose(session), Some(false));
+    }
+
+    #[test]
+    fn nothing_counts_that_comes_after_the_loss() {
+        let ledger = Ledger::default();
+        let told = ledger.opened();
+        let session = ledger.begin();
+        let covered = ledger.cover(session).unwrap();
+        assert_eq!(ledger.lose(session), Some(false));
+        assert!(!ledger.acknowledge(session));
+        assert!(!ledger.flushed(session, covered));
+        assert!(!ledger.flush_refused(session, &told));
+        assert_eq!(ledger.cover(session), None);
+        let next = ledger.begin();
+        assert!(ledger.is_live(next) && !ledger.is_live(session));
+        assert_eq!(ledger.lose(session), None);
+        assert!(!ledger.acknowledge(session) && ledger.acknowledge(next));
+    }
+
+    #[test]
+    fn every_flush_in_flight_fails_though_its_handle_was_told() {
+        let ledger = Ledger::default();
+        let told = ledger.opened();
+        let session = ledger.begin();
+        let before = ledger.losses();
+        ledger.acknowledge(session);
+        ledger.lose(session);
+        assert!(ledger.is_owed(&told, before));
+        assert!(ledger.is_owed(&told, before));
+        assert!(!ledger.is_owed(&told, ledger.losses()));
+    }
+
+    #[test]
+    fn a_refused_flush_is_told_to_the_others() {
+        let ledger = Ledger::default();
+        let (refused, other) = (ledger.opened(), ledger.opened());
+        let session = ledger.begin();
+        assert!(ledger.flush_refused(session, &refused));
+        assert!(!ledger.is_owed(&other, ledger.losses()), "nothing was lost");
+        ledger.acknowledge(session);
+        assert!(ledger.flush_refused(session, &refused));
+        assert!(!ledger.is_owed(&refused, ledger.losses()));
+        assert!(ledger.is_owed(&other, ledger.losses()));
+        assert!(ledger.is_live(session));
+    }
+}

@@ -1,0 +1,327 @@
+//! One connection to the server: who waits for which reply.
+//!
+//! Any number of threads send, one at a time; a thread of the link's own receives and hands each
+//! reply to the thread that waits for it. The receiving thread waits for nobody, so that a server
+//! that sends replies before it takes more requests is always heard. A reply's data is received
+//! into memory of its own and copied once, by the thread that asked.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader, Read};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nbd_wire::{
+    ChunkHeader, Command, CommandFlags, ErrorCode, Request, RequestFormat, SIMPLE_REPLY_BYTES,
+    SIMPLE_REPLY_MAGIC, SimpleReply,
+};
+
+use super::export::Dialect;
+use super::ledger::{Covered, Ledger, SessionNumber, Told};
+use super::reply::{Answer, Assembly, Refusal, violation};
+use super::sync::{lock, wait_until};
+use super::transport::{Closer, Receiver, Sender};
+
+const RECEIVE_BYTES: usize = 64 << 10;
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What a reply means for durability.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Nothing: a read, or a change that is durable.
+    None,
+    /// A change that is not durable.
+    Change,
+    /// A flush of the handle that was told so much.
+    Flush(Covered, Arc<Told>),
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// With a reply.
+    Replied(Result<Answer, Refusal>),
+    /// Without: nothing is known of what the server did.
+    Lost,
+}
+
+/// Where a thread finds its reply.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    outcome: Mutex<Option<Outcome>>,
+    filled: Condvar,
+}
+
+impl Slot {
+    fn fill(&self, outcome: Outcome) {
+        let mut place = lock(&self.outcome);
+        if place.is_none() {
+            *place = Some(outcome);
+            self.filled.notify_one();
+        }
+    }
+
+    /// The outcome, if it comes until then.
+    pub(super) fn wait(&self, until: Instant) -> Option<Outcome> {
+        let mut outcome = lock(&self.outcome);
+        loop {
+            if outcome.is_some() || Instant::now() >= until {
+                return outcome.take();
+            }
+            outcome = wait_until(&self.filled, outcome, until);
+        }
+    }
+}
+
+/// A request that is not answered yet. Dropped, it counts as lost.
+#[derive(Debug)]
+struct Entry {
+    assembly: Option<Assembly>,
+    effect: Effect,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.slot.fill(Outcome::Lost);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    is_closed: bool,
+    by_cookie: HashMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    dialect: Dialect,
+    /// `None` while a thread sends.
+    sender: Mutex<Option<Sender>>,
+    sender_back: Condvar,
+    entries: Mutex<Entries>,
+    closer: Closer,
+    next_cookie: AtomicU64,
+    outstanding: AtomicUsize,
+}
+
+impl Link {
+    pub(super) fn new(dialect: Dialect, sender: Sender, closer: Closer) -> Self {
+        Self {
+            dialect,
+            sender: Mutex::new(Some(sender)),
+            sender_back: Condvar::new(),
+            entries: Mutex::default(),
+            closer,
+            next_cookie: AtomicU64::new(1),
+            outstanding: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many requests wait for replies.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// When bytes last came.
+    pub(super) fn last_received(&self) -> Instant {
+        self.closer.last_received()
+    }
+
+    /// Whether every request that waits changes nothing.
+    pub(super) fn has_only_reads(&self) -> bool {
+        let is_read = |entry: &Entry| entry.assembly.as_ref().is_none_or(Assembly::is_read);
+        lock(&self.entries).by_cookie.values().all(is_read)
+    }
+
+    /// Sends a request; its reply comes to the slot. An error ends the link, and the slot says so
+    /// too. A link that is closed leaves the slot lost.
+    pub(super) fn send(
+        &self,
+        (command, flags): (Command, CommandFlags),
+        (offset, payload): (u64, &[u8]),
+        (length_bytes, assembly): (u64, Assembly),
+        (effect, slot): (Effect, Arc<Slot>),
+        deadline: Instant,
+    ) -> io::Result<()> {
+        let cookie = self.next_cookie.fetch_add(1, Ordering::Relaxed);
+        let request = Request {
+            flags,
+            command,
+            cookie,
+            offset,
+            length_bytes,
+        };
+        let mut header = Vec::with_capacity(32);
+        request.encode(&mut header, self.dialect.format);
+        let entry = Entry {
+            assembly: Some(assembly),
+            effect,
+            slot,
+        };
+        // Taken before the entry is made, so that a request that never went out waits for nothing.
+        let Some(mut sender) = self.take_sender(deadline) else {
+            return Ok(());
+        };
+        let sent = if self.enter(cookie, entry) {
+            sender.send(&header, payload, deadline)
+        } else {
+            Ok(())
+        };
+        *lock(&self.sender) = Some(sender);
+        self.sender_back.notify_one();
+        sent
+    }
+
+    /// The right to send. `None` at the deadline.
+    fn take_sender(&self, deadline: Instant) -> Option<Sender> {
+        let mut place = lock(&self.sender);
+        loop {
+            if let Some(sender) = place.take() {
+                return Some(sender);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            place = wait_until(&self.sender_back, place, deadline);
+        }
+    }
+
+    fn enter(&self, cookie: u64, entry: Entry) -> bool {
+        let mut entries = lock(&self.entries);
+        if entries.is_closed {
+            return false;
+        }
+        entries.by_cookie.insert(cookie, entry);
+        self.outstanding
+            .store(entries.by_cookie.len(), Ordering::Relaxed);
+        true
+    }
+
+    fn leave(&self, cookie: u64) -> io::Result<Entry> {
+        let mut entries = lock(&self.entries);
+        let entry = entries.by_cookie.remove(&cookie);
+        self.outstanding
+            .store(entries.by_cookie.len(), Ordering::Relaxed);
+        entry.ok_or_else(|| violation("a reply to nothing that was asked"))
+    }
+
+    /// Ends the link: what waits is lost.
+    pub(super) fn close(&self) {
+        let lost = {
+            let mut entries = lock(&self.entries);
+            entries.is_closed = true;
+            self.outstanding.store(0, Ordering::Relaxed);
+            std::mem::take(&mut entries.by_cookie)
+        };
+        self.closer.close();
+        drop(lost);
+    }
+
+    /// Tells the server that this is the end.
+    pub(super) fn say_farewell(&self) {
+        let deadline = Instant::now() + FAREWELL;
+        let Some(mut sender) = self.take_sender(deadline) else {
+            return;
+        };
+        let request = Request {
+            flags: CommandFlags::empty(),
+            command: Command::DISCONNECT,
+            cookie: 0,
+            offset: 0,
+            length_bytes: 0,
+        };
+        let mut header = Vec::new();
+        request.encode(&mut header, self.dialect.format);
+        // A server that does not take it learns by the end of the connection.
+        let _ = sender.send(&header, &[], deadline);
+        let _ = sender.finish(deadline);
+        *lock(&self.sender) = Some(sender);
+        self.sender_back.notify_one();
+    }
+
+    /// Receives replies until the connection ends. Returns why it did.
+    pub(super) fn receive(
+        &self,
+        receiver: Receiver,
+        ledger: &Ledger,
+        session: SessionNumber,
+    ) -> String {
+        let mut reader = BufReader::with_capacity(RECEIVE_BYTES, receiver);
+        loop {
+            match self.receive_reply(&mut reader, ledger, session) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return "the server hung up".to_owned();
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return format!("the server broke the protocol: {error}");
+                }
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    fn receive_reply(
+        &self,
+        reader: &mut impl Read,
+        ledger: &Ledger,
+        session: SessionNumber,
+    ) -> io::Result<()> {
+        let mut header = [0; 32];
+        reader.read_exact(&mut header[..4])?;
+        let magic = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
+        let format = self.dialect.format;
+        if self.dialect.is_structured && ChunkHeader::is_magic(magic, format) {
+            let header = &mut header[..ChunkHeader::bytes(format)];
+            reader.read_exact(&mut header[4..])?;
+            let header = ChunkHeader::decode(header, format).map_err(|error| violation(error.0))?;
+            let mut entry = self.leave(header.cookie)?;
+            let Some(assembly) = &mut entry.assembly else {
+                return Err(violation("a reply after the last"));
+            };
+            if !assembly.take_chunk(&header, reader)? {
+                // A link that was closed meanwhile drops the entry.
+                self.enter(header.cookie, entry);
+                return Ok(());
+            }
+            return settle(entry, ledger, session);
+        }
+        if magic != SIMPLE_REPLY_MAGIC || format == RequestFormat::Extended {
+            return Err(violation("a reply does not begin with its magic"));
+        }
+        let mut header_bytes = [0; SIMPLE_REPLY_BYTES];
+        header_bytes[..4].copy_from_slice(&header[..4]);
+        reader.read_exact(&mut header_bytes[4..])?;
+        let header = SimpleReply::decode(&header_bytes).map_err(|error| violation(error.0))?;
+        let mut entry = self.leave(header.cookie)?;
+        if let Some(assembly) = &mut entry.assembly {
+            assembly.take_simple(header.error, reader)?;
+        }
+        settle(entry, ledger, session)
+    }
+}
+
+/// Hands a whole reply to who waits for it, if the session still lives; otherwise it is lost.
+fn settle(mut entry: Entry, ledger: &Ledger, session: SessionNumber) -> io::Result<()> {
+    let Some(assembly) = entry.assembly.take() else {
+        return Ok(());
+    };
+    let result = assembly.finish()?;
+    if let Err(refusal) = &result
+        && refusal.error == ErrorCode::SHUTDOWN
+    {
+        return Err(io::Error::other("the server is ending"));
+    }
+    let counts = match (&entry.effect, &result) {
+        (Effect::Change, Ok(_)) => ledger.acknowledge(session),
+        (Effect::Flush(covered, _), Ok(_)) => ledger.flushed(session, *covered),
+        (Effect::Flush(_, told), Err(_)) => ledger.flush_refused(session, told),
+        (Effect::None | Effect::Change, _) => ledger.is_live(session),
+    };
+    if counts {
+        entry.slot.fill(Outcome::Replied(result));
+    }
+    Ok(())
+}

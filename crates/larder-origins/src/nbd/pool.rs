@@ -1,0 +1,335 @@
+//! The current session with the server, and its replacement after a loss.
+//!
+//! A thread of its own connects, for as long as requests wait for it: at once after a loss, then
+//! after 50 ms and up to a second. What it finds is compared with what was found at first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use nbd_wire::RequestFormat;
+
+use super::address::NbdAddress;
+use super::export::Export;
+use super::handshake::{Failure, negotiate};
+use super::ledger::Ledger;
+use super::report::Report;
+use super::session::{Connection, Session};
+use super::sync::{lock, wait_until};
+use super::tls::Tls;
+use super::transport::Channel;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long that of a connection may take that is good to have.
+const EXTRA_HANDSHAKE: Duration = Duration::from_secs(3);
+/// How many connections are used where the server says multi-conn.
+const CONNECTIONS: usize = 4;
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LAST_DELAY: Duration = Duration::from_secs(1);
+/// A session that lived so long is replaced at once.
+const STABLE: Duration = Duration::from_secs(1);
+
+/// How to reach the server.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) address: NbdAddress,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Way {
+    /// One connection, ready for requests.
+    pub(super) fn connect(&self, limit: Duration) -> Result<(Connection, Export), Failure> {
+        let deadline = Instant::now() + limit;
+        let mut channel = Channel::connect(&self.address.server, deadline)?;
+        let export = negotiate(&mut channel, &self.address.export, self.tls.as_ref())?;
+        let connection = Connection {
+            dialect: export.dialect,
+            halves: channel.split()?,
+        };
+        Ok((connection, export))
+    }
+
+    /// The first connection to a server.
+    pub(super) fn connect_first(&self) -> Result<(Connection, Export), Failure> {
+        self.connect(HANDSHAKE)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    way: Way,
+    read_only: bool,
+    timeout: Duration,
+    promised: Export,
+    ledger: Arc<Ledger>,
+    report: Arc<Report>,
+    /// How many connections the server was found to take.
+    connections: AtomicUsize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    is_connecting: bool,
+    /// Threads that wait for a session.
+    waiters: usize,
+    delay: Duration,
+    last_attempt: Option<Instant>,
+    last_error: String,
+    /// Why no session will ever do.
+    failed: Option<String>,
+}
+
+/// Why there is no new session.
+enum Attempt {
+    /// Later there may be.
+    Failed(String),
+    /// There never will be.
+    Hopeless(String),
+}
+
+impl Pool {
+    /// With the connection by which the export was found.
+    pub(super) fn new(
+        way: Way,
+        (read_only, timeout): (bool, Duration),
+        report: Report,
+        (connection, export): (Connection, Export),
+    ) -> io::Result<Arc<Self>> {
+        let pool = Self {
+            way,
+            read_only,
+            timeout,
+            promised: export.clone(),
+            ledger: Arc::default(),
+            report: Arc::new(report),
+            connections: AtomicUsize::new(CONNECTIONS),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        let session = pool.begin(connection, &export)?;
+        // One that the server does not take now is not tried for again: it may have waited for it
+        // in vain.
+        pool.connections
+            .store(session.connections(), Ordering::Relaxed);
+        lock(&pool.state).session = Some(session);
+        Ok(Arc::new(pool))
+    }
+
+    pub(super) fn export(&self) -> &Export {
+        &self.promised
+    }
+
+    pub(super) fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// When a request that begins now is given up.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// The error of a request whose deadline has passed.
+    pub(super) fn too_late(&self) -> io::Error {
+        let state = lock(&self.state);
+        let is_live = state.session.as_ref().is_some_and(|it| it.is_live());
+        let why = if is_live || state.last_error.is_empty() {
+            "no answer"
+        } else {
+            &state.last_error
+        };
+        let message = format!(
+            "{}: given up after {} s: {why}",
+            self.report.address(),
+            self.timeout.as_secs_f64()
+        );
+        io::Error::new(io::ErrorKind::TimedOut, message)
+    }
+
+    /// A session that lives, or the error of a request that cannot have one until its deadline.
+    pub(super) fn session(self: &Arc<Self>, deadline: Instant) -> io::Result<Arc<Session>> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(reason) = &state.failed {
+                let message = format!("{}: {reason}", self.report.address());
+                return Err(io::Error::other(message));
+            }
+            if Instant::now() >= deadline {
+                drop(state);
+                return Err(self.too_late());
+            }
+            if let Some(session) = &state.session
+                && session.is_live()
+            {
+                return Ok(Arc::clone(session));
+            }
+            if !state.is_connecting {
+                self.start_connecting(&mut state)?;
+            }
+            state.waiters += 1;
+            state = wait_until(&self.changed, state, deadline);
+            state.waiters -= 1;
+        }
+    }
+
+    fn start_connecting(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        if let Some(lost) = state.session.take() {
+            state.last_error = lost.reason();
+            state.delay = match lost.started().elapsed() >= STABLE {
+                true => Duration::ZERO,
+                false => next_delay(state.delay),
+            };
+        }
+        let pool = Arc::clone(self);
+        thread::Builder::new()
+            .name("nbd-connect".to_owned())
+            .spawn(move || pool.connect_again())?;
+        state.is_connecting = true;
+        Ok(())
+    }
+
+    /// Connects until it succeeds, or nobody waits for it any more.
+    fn connect_again(&self) {
+        /// However the thread ends, the next request may start another.
+        struct End<'a>(&'a Pool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                lock(&self.0.state).is_connecting = false;
+                self.0.changed.notify_all();
+            }
+        }
+        let _end = End(self);
+        while self.wait_for_turn() {
+            let attempt = self.attempt();
+            if let Err(Attempt::Hopeless(reason)) = &attempt {
+                self.report.failed(reason);
+            }
+            let mut state = lock(&self.state);
+            match attempt {
+                Ok(session) => {
+                    state.session = Some(session);
+                    return;
+                }
+                Err(Attempt::Failed(reason)) => {
+                    state.last_error = reason;
+                    state.delay = next_delay(state.delay);
+                }
+                Err(Attempt::Hopeless(reason)) => {
+                    state.failed = Some(reason);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits out the delay. False if nobody waits for a session any more.
+    fn wait_for_turn(&self) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            let now = Instant::now();
+            let due = state.last_attempt.map_or(now, |last| last + state.delay);
+            if due <= now {
+                state.last_attempt = Some(now);
+                return state.waiters > 0;
+            }
+            if state.waiters == 0 {
+                return false;
+            }
+            state = wait_until(&self.changed, state, due);
+        }
+    }
+
+    fn attempt(&self) -> Result<Arc<Session>, Attempt> {
+        let (connection, export) = self
+            .way
+            .connect(HANDSHAKE)
+            .map_err(|failure| Attempt::Failed(failure.to_string()))?;
+        if let Some(reason) = self.promised.broken_promise(&export, self.read_only) {
+            return Err(Attempt::Hopeless(format!(
+                "the export is not what it was: {reason}; start again to use it as it is"
+            )));
+        }
+        let session = self
+            .begin(connection, &export)
+            .map_err(|error| Attempt::Failed(error.to_string()))?;
+        self.report.back();
+        Ok(session)
+    }
+
+    /// Makes the other connections, where there are to be any, and begins the session.
+    fn begin(&self, first: Connection, export: &Export) -> io::Result<Arc<Session>> {
+        let mut connections = vec![first];
+        if export.is_multi_conn() {
+            connections.extend(self.connect_extra(export));
+        }
+        let dialect = match (export.dialect.format, export.dialect.is_structured) {
+            (RequestFormat::Extended, _) => "extended headers",
+            (RequestFormat::Compact, true) => "structured replies",
+            (RequestFormat::Compact, false) => "simple replies",
+        };
+        let count = connections.len();
+        self.report
+            .note(&format!("connections: {count}, {dialect}"));
+        Session::start(connections, &self.ledger, &self.report, self.timeout / 2)
+    }
+
+    /// Those that the server takes.
+    fn connect_extra(&self, export: &Export) -> Vec<Connection> {
+        let count = self.connections.load(Ordering::Relaxed).saturating_sub(1);
+        let connect = || self.way.connect(EXTRA_HANDSHAKE);
+        let results: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..count)
+                .filter_map(|_| thread::Builder::new().spawn_scoped(scope, connect).ok())
+                .collect();
+            threads
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect()
+        });
+        let mut connections = Vec::new();
+        for result in results {
+            match result {
+                Ok(Ok((connection, same))) if is_same(export, &same) => {
+                    connections.push(connection)
+                }
+                Ok(Err(failure)) => self
+                    .report
+                    .note(&format!("a further connection: {failure}")),
+                _ => {}
+            }
+        }
+        connections
+    }
+}
+
+/// Whether two connections can be used as one.
+fn is_same(first: &Export, second: &Export) -> bool {
+    first.size_bytes == second.size_bytes
+        && first.flags == second.flags
+        && first.limits == second.limits
+        && first.dialect == second.dialect
+}
+
+fn next_delay(delay: Duration) -> Duration {
+    (delay * 2).clamp(FIRST_DELAY, LAST_DELAY)
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(session) = &lock(&self.state).session {
+            session.disconnect();
+        }
+    }
+}

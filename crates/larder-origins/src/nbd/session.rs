@@ -1,0 +1,253 @@
+//! All connections to one server process. They are made before any is used, and the loss of one
+//! ends all.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nbd_wire::{Command, CommandFlags};
+
+use super::export::Dialect;
+use super::ledger::{Ledger, SessionNumber, Told};
+use super::link::{Effect, Link, Outcome, Slot};
+use super::reply::{Answer, Asked, Assembly, Refusal};
+use super::report::Report;
+use super::sync::lock;
+use super::transport::{Closer, Receiver, Sender};
+
+/// How often a connection that may be of no use is looked at.
+const SUSPICION: Duration = Duration::from_millis(200);
+
+/// A connection that is ready for requests.
+pub(super) struct Connection {
+    pub(super) dialect: Dialect,
+    pub(super) halves: (Sender, Receiver, Closer),
+}
+
+/// A request, however often it has to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) command: Command,
+    pub(super) flags: CommandFlags,
+    pub(super) offset: u64,
+    pub(super) length_bytes: u64,
+    /// The data of a write; otherwise empty.
+    pub(super) payload: &'a [u8],
+    pub(super) asked: Asked,
+    pub(super) meaning: Meaning<'a>,
+}
+
+/// What a request means for durability.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meaning<'a> {
+    /// Nothing: it changes nothing, or durably.
+    Plain,
+    /// A change that is not durable when it is acknowledged.
+    Change,
+    /// A flush by the handle that was told so much.
+    Flush(&'a Arc<Told>),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Answered(Answer),
+    Refused(Refusal),
+    /// The session is lost: the call is for the next one.
+    Lost,
+    /// The deadline passed.
+    TooLate,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    number: SessionNumber,
+    dialect: Dialect,
+    links: Vec<Link>,
+    ledger: Arc<Ledger>,
+    report: Arc<Report>,
+    /// No byte comes for so long though something was asked: the connection may be of no use.
+    patience: Duration,
+    started: Instant,
+    next_link: AtomicUsize,
+    is_ending: AtomicBool,
+    reason: Mutex<String>,
+}
+
+impl Session {
+    /// Begins with these connections, at least one, all of the same dialect.
+    pub(super) fn start(
+        connections: Vec<Connection>,
+        ledger: &Arc<Ledger>,
+        report: &Arc<Report>,
+        patience: Duration,
+    ) -> io::Result<Arc<Self>> {
+        let dialect = connections.first().map(|first| first.dialect);
+        let mut links = Vec::new();
+        let mut receivers = Vec::new();
+        for connection in connections {
+            let (sender, receiver, closer) = connection.halves;
+            links.push(Link::new(connection.dialect, sender, closer));
+            receivers.push(receiver);
+        }
+        let session = Arc::new(Self {
+            number: ledger.begin(),
+            dialect: dialect.unwrap_or_default(),
+            links,
+            ledger: Arc::clone(ledger),
+            report: Arc::clone(report),
+            patience,
+            started: Instant::now(),
+            next_link: AtomicUsize::new(0),
+            is_ending: AtomicBool::new(false),
+            reason: Mutex::default(),
+        });
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            let of_thread = Arc::clone(&session);
+            let spawned = thread::Builder::new()
+                .name("nbd-receive".to_owned())
+                .spawn(move || of_thread.receive(index, receiver));
+            if let Err(error) = spawned {
+                session.lose(&format!("a thread cannot be started: {error}"));
+                return Err(error);
+            }
+        }
+        Ok(session)
+    }
+
+    fn receive(&self, index: usize, receiver: Receiver) {
+        /// Ends the session however the thread ends.
+        struct End<'a>(&'a Session, String);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                // A server that hangs up on the first farewell must not cut the others off.
+                if !self.0.is_ending.load(Ordering::Relaxed) {
+                    self.0.lose(&self.1);
+                }
+            }
+        }
+        let mut end = End(self, "receiving failed".to_owned());
+        end.1 = self.links[index].receive(receiver, &self.ledger, self.number);
+    }
+
+    /// Whether requests can be sent.
+    pub(super) fn is_live(&self) -> bool {
+        self.ledger.is_live(self.number)
+    }
+
+    /// How many connections it has.
+    pub(super) fn connections(&self) -> usize {
+        self.links.len()
+    }
+
+    /// When it began.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Why it was lost.
+    pub(super) fn reason(&self) -> String {
+        lock(&self.reason).clone()
+    }
+
+    /// Ends the session. What was in flight is lost.
+    fn lose(&self, reason: &str) {
+        // Before the loss is seen by others, so that they find it.
+        if self.is_live() {
+            reason.clone_into(&mut lock(&self.reason));
+        }
+        let lose = || self.ledger.lose(self.number);
+        let is_lost = if self.is_ending.load(Ordering::Relaxed) {
+            lose().is_some()
+        } else {
+            self.report.lost(reason, lose)
+        };
+        if is_lost {
+            self.links.iter().for_each(Link::close);
+        }
+    }
+
+    /// Ends the session as the protocol wants it.
+    pub(super) fn disconnect(&self) {
+        if self.is_live() {
+            self.is_ending.store(true, Ordering::Relaxed);
+            self.links.iter().for_each(Link::say_farewell);
+            self.lose("disconnected");
+        }
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(super) fn call(&self, call: &Call<'_>, deadline: Instant) -> Ended {
+        let effect = match call.meaning {
+            Meaning::Plain => Effect::None,
+            Meaning::Change => Effect::Change,
+            Meaning::Flush(told) => match self.ledger.cover(self.number) {
+                Some(covered) => Effect::Flush(covered, Arc::clone(told)),
+                None => return Ended::Lost,
+            },
+        };
+        let link = self.choose_link();
+        let slot = Arc::new(Slot::default());
+        let assembly = Assembly::new(call.asked, call.offset, call.length_bytes, self.dialect);
+        let sent = link.send(
+            (call.command, call.flags),
+            (call.offset, call.payload),
+            (call.length_bytes, assembly),
+            (effect, Arc::clone(&slot)),
+            deadline,
+        );
+        if let Err(error) = sent {
+            self.lose(&error.to_string());
+        }
+        match self.wait(link, &slot, deadline) {
+            None => Ended::TooLate,
+            Some(Outcome::Lost) => Ended::Lost,
+            Some(Outcome::Replied(Ok(answer))) => Ended::Answered(answer),
+            Some(Outcome::Replied(Err(refusal))) => Ended::Refused(refusal),
+        }
+    }
+
+    /// The link with the fewest requests; in turn where they are equal.
+    fn choose_link(&self) -> &Link {
+        let count = self.links.len();
+        let first = self.next_link.fetch_add(1, Ordering::Relaxed) % count;
+        let mut best = &self.links[first];
+        for step in 1..count {
+            let link = &self.links[(first + step) % count];
+            if link.outstanding() < best.outstanding() {
+                best = link;
+            }
+        }
+        best
+    }
+
+    /// Waits for a reply; meanwhile looks whether the connection is silent. `None` at the deadline.
+    ///
+    /// Reads can be asked for again at no risk. A change may just take long, and if it were sent
+    /// again on another connection, the first could still come after it: it has its whole time.
+    fn wait(&self, link: &Link, slot: &Slot, deadline: Instant) -> Option<Outcome> {
+        let sent = Instant::now();
+        loop {
+            let suspicious = link.last_received().max(sent) + self.patience;
+            let is_suspicious = suspicious <= Instant::now();
+            let again = Instant::now() + SUSPICION;
+            let until = if is_suspicious { again } else { suspicious };
+            if let Some(outcome) = slot.wait(until.min(deadline)) {
+                return Some(outcome);
+            }
+            let now = Instant::now();
+            let silent = now.saturating_duration_since(link.last_received().max(sent));
+            let is_silent = silent >= self.patience;
+            if is_silent && (now >= deadline || link.has_only_reads()) {
+                self.lose(&format!("no answer for {:.1} s", silent.as_secs_f64()));
+                // The loss has filled the slot, unless the reply came first.
+                return slot.wait(now);
+            }
+            if now >= deadline {
+                return None;
+            }
+        }
+    }
+}
