@@ -9,12 +9,17 @@ use crate::failure::Failure;
 const IMAGE_MIB: usize = 256;
 pub(super) const IMAGE_BYTES: u64 = (IMAGE_MIB as u64) << 20;
 
+const PARENT: &str = "/dev/shm";
+/// The number of the process that uses it follows.
+const PREFIX: &str = "larder-bench-";
+
 /// A directory in memory, with an image of random bytes in it; removed when dropped.
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
     pub(super) fn new() -> Result<Self, Failure> {
-        let path = PathBuf::from(format!("/dev/shm/larder-bench-{}", std::process::id()));
+        remove_left_over();
+        let path = Path::new(PARENT).join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&path).map_err(|e| Failure::at(&path, &e))?;
         let directory = Self(path);
         let image = directory.image();
@@ -41,6 +46,19 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A run that was killed leaves its directory, and memory is dear.
+fn remove_left_over() {
+    for entry in fs::read_dir(PARENT).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(process) = name.strip_prefix(PREFIX)
+            && process.parse::<u32>().is_ok()
+            && !Path::new("/proc").join(process).exists()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

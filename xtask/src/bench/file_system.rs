@@ -10,13 +10,13 @@ use crate::failure::Failure;
 use crate::run::output;
 use crate::tools;
 
-const IMAGE_SIZE: &str = "64M";
+const IMAGE_SIZE: &str = "512M";
 /// What of the machine's files goes into it, in whole blocks.
-const SOURCE: &str = "/usr/share";
-const FILES_BYTES: u64 = 48 << 20;
+const SOURCE: &str = "/usr";
+const FILES_BYTES: u64 = 400 << 20;
 const BLOCK_BYTES: u64 = 4096;
 /// The image has inodes for more.
-const FILES_MAX: usize = 10_000;
+const FILES_MAX: usize = 20_000;
 
 /// Makes an ext4 image with files of this machine.
 pub(super) fn make(image: &Path, directory: &Directory) -> Result<(), Failure> {
