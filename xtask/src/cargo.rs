@@ -38,6 +38,12 @@ pub(crate) fn build_server() -> Result<PathBuf, Failure> {
     built("larder")
 }
 
+/// Builds the server that the benchmark measures `larder serve` against, and returns its path.
+pub(crate) fn build_ceiling() -> Result<PathBuf, Failure> {
+    build_release(&["--package", "larder-server", "--example", "ceiling"])?;
+    built("examples/ceiling")
+}
+
 fn build_release(what: &[&str]) -> Result<(), Failure> {
     run(cargo(&["build", "--release", "--locked"]).args(what))
 }

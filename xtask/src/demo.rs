@@ -1,10 +1,10 @@
 //! `cargo xtask demo`: a plugin served through the filter, to be looked at with any NBD client.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
 use crate::cargo::build_filter;
 use crate::failure::Failure;
+use crate::port::free_port;
 use crate::run::run as run_command;
 use crate::tools;
 
@@ -37,12 +37,4 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             .arg(format!("--filter={}", filter.display()))
             .args(plugin),
     )
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16, Failure> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|e| Failure::new(format!("no free TCP port: {e}")))
 }

@@ -7,6 +7,7 @@ mod failure;
 mod fuzz;
 mod install;
 mod options;
+mod port;
 mod run;
 mod soak;
 mod test;
@@ -28,7 +29,8 @@ usage: cargo xtask COMMAND
                               --as cache: in the place of nbdkit's own cache filter
   uninstall                   takes all of that away again, and puts the original back
   demo [PLUGIN [ARGS]]        serves a plugin through the filter until Ctrl-C (memory 1G)
-  bench [--rounds N]          measures speed against nbdkit without a filter and its own filter
+  bench [WORD] [--rounds N]   measures the filter and `larder serve` against nbdkit, its own filter
+                              and a bare server; with WORD: the rows with that in their name
   soak [--seconds N] [--seed S]
                               runs the random tests for that long (600 seconds)
   fuzz [--seconds N]          runs libFuzzer on the NBD messages for that long (600 seconds)
@@ -56,7 +58,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         "install" => install::install(rest),
         "uninstall" => install::uninstall(rest),
         "demo" => demo::run(rest),
-        "bench" => bench::run(&Options::parse(rest, &["rounds"])?),
+        "bench" => bench::run(rest),
         "soak" => soak::run(&Options::parse(rest, &["seconds", "seed"])?),
         "fuzz" => fuzz::run(&Options::parse(rest, &["seconds"])?),
         "help" | "--help" | "-h" => {

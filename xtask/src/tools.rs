@@ -3,17 +3,28 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::Failure;
 use crate::run::{run, succeeds};
 
-/// A program, and the package that has it.
+/// A program, or the path of another file, and the package that has it.
 pub(crate) type Tool = (&'static str, &'static str);
 
 pub(crate) const NBDKIT: Tool = ("nbdkit", "nbdkit");
 pub(crate) const FIO: Tool = ("fio", "fio");
+pub(crate) const NBDCOPY: Tool = ("nbdcopy", "libnbd-bin");
+pub(crate) const QEMU_IMG: Tool = ("qemu-img", "qemu-utils");
+pub(crate) const MKE2FS: Tool = ("mke2fs", "e2fsprogs");
+pub(crate) const NGINX: Tool = ("nginx", "nginx-light");
+/// nginx's module that can delay answers.
+pub(crate) const NGINX_ECHO: Tool = (
+    "/usr/lib/nginx/modules/ngx_http_echo_module.so",
+    "libnginx-mod-http-echo",
+);
+/// Has `--pdeathsig`.
+pub(crate) const SETPRIV: Tool = ("setpriv", "util-linux");
 pub(crate) const DEBOOTSTRAP: Tool = ("debootstrap", "debootstrap");
 
 /// What the tests run.
@@ -21,16 +32,16 @@ pub(crate) const FOR_TESTS: [Tool; 19] = [
     NBDKIT,
     FIO,
     ("nbdinfo", "libnbd-bin"),
-    ("nbdcopy", "libnbd-bin"),
+    NBDCOPY,
     ("nbdfuse", "libnbd-bin"),
-    ("qemu-img", "qemu-utils"),
+    QEMU_IMG,
     ("qemu-io", "qemu-utils"),
     ("qemu-nbd", "qemu-utils"),
     ("nbd-client", "nbd-client"),
     ("nbd-server", "nbd-server"),
-    ("mke2fs", "e2fsprogs"),
+    MKE2FS,
     ("e2fsck", "e2fsprogs"),
-    ("nginx", "nginx-light"),
+    NGINX,
     ("openssl", "openssl"),
     ("systemd-socket-activate", "systemd"),
     ("losetup", "mount"),
@@ -74,13 +85,18 @@ pub(crate) fn ensure_for_tests() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks on PATH, and where only root's PATH looks.
 fn is_installed(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// Where a program is: on PATH, or where only root's PATH looks.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrators = ["/usr/sbin", "/sbin"].map(Into::into);
     env::split_paths(&path)
         .chain(administrators)
-        .any(|directory| directory.join(program).is_file())
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }
 
 fn install(mut packages: Vec<&str>) -> Result<(), Failure> {

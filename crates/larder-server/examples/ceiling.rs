@@ -1,9 +1,10 @@
 //! The ceiling that `larder serve` is measured against: an NBD server that does nothing but copy
 //! between memory and a Unix socket.
 //!
-//! It receives many requests at once and sends their replies together, as a fast server would; it
-//! negotiates what fio and libnbd need and nothing more, and checks little. One thread per
-//! connection. `ceiling SOCKET BYTES`.
+//! It receives many requests at once and sends their replies together, as a fast server would, but
+//! never so many bytes that they leave the processor's cache before they are sent. It negotiates
+//! what fio and libnbd need and nothing more, and checks little. One thread per connection.
+//! `ceiling SOCKET BYTES`.
 
 #![allow(clippy::unwrap_used, reason = "an instrument of the benchmark")]
 
@@ -20,16 +21,19 @@ use nbd_wire::{
 
 /// Bytes per lock: connections that write elsewhere do not wait for each other.
 const STRIPE_BYTES: usize = 1 << 20;
-const BATCH_BYTES: usize = 256 << 10;
+/// Replies are sent when there are this many bytes of them, or nothing more to answer.
+const SEND_BYTES: usize = 128 << 10;
+/// A header and the longest payload, and what may have been received after them.
+const INPUT_BYTES: usize = 33 << 20;
 
-type Memory = Vec<RwLock<Vec<u8>>>;
+type Memory<'m> = [RwLock<&'m mut [u8]>];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let socket = arguments.next().unwrap();
     let size: usize = arguments.next().unwrap().parse().unwrap();
-    let stripe = || RwLock::new(vec![0x5a_u8; STRIPE_BYTES]);
-    let memory: Memory = (0..size.div_ceil(STRIPE_BYTES)).map(|_| stripe()).collect();
+    let mut bytes = vec![0x5a_u8; size];
+    let memory: Vec<_> = bytes.chunks_mut(STRIPE_BYTES).map(RwLock::new).collect();
     let listener = UnixListener::bind(socket).unwrap();
     thread::scope(|scope| {
         for stream in listener.incoming() {
@@ -40,46 +44,44 @@ fn main() {
 }
 
 /// None at the end of the connection.
-fn serve(mut stream: &UnixStream, memory: &Memory, size: u64) -> Option<()> {
+fn serve(mut stream: &UnixStream, memory: &Memory<'_>, size: u64) -> Option<()> {
     let chunks = handshake(stream, size)?;
-    let mut input = vec![0; BATCH_BYTES + (33 << 20)];
-    let mut output = Vec::new();
+    let mut input = vec![0; INPUT_BYTES];
+    let mut output = Vec::with_capacity(2 * SEND_BYTES);
     let (mut start, mut end) = (0, 0);
     loop {
         while let Some(header) = input[start..end].get(..28) {
             let request = Request::decode(header, RequestFormat::Compact).ok()?;
-            let length = request.length_bytes as usize;
-            let payload = if request.command == Command::WRITE {
-                length
-            } else {
-                0
-            };
-            if end - start < 28 + payload {
+            let is_write = request.command == Command::WRITE;
+            let payload_bytes = usize::from(is_write) * request.length_bytes as usize;
+            let Some(payload) = input[start + 28..end].get(..payload_bytes) else {
                 break;
-            }
+            };
             match request.command {
                 Command::DISCONNECT => return None,
-                Command::READ => read(&request, chunks, memory, &mut output),
+                Command::READ => read(&request, chunks, memory, stream, &mut output)?,
                 _ => {
-                    let payload = &input[start + 28..start + 28 + payload];
                     write(request.offset as usize, payload, memory);
                     acknowledge(&request, &mut output);
                 }
             }
-            start += 28 + payload;
-            if output.len() >= BATCH_BYTES {
-                stream.write_all(&output).ok()?;
-                output.clear();
-            }
+            start += 28 + payload_bytes;
         }
-        stream.write_all(&output).ok()?;
-        output.clear();
+        send(stream, &mut output, 1)?;
         input.copy_within(start..end, 0);
         (start, end) = (0, end - start);
-        let room = (end + BATCH_BYTES).max(input.len());
-        let received = stream.read(&mut input[end..room]).ok()?;
+        let received = stream.read(&mut input[end..]).ok()?;
         end += (received > 0).then_some(received)?;
     }
+}
+
+/// Sends the output if there are that many bytes of it.
+fn send(mut stream: &UnixStream, output: &mut Vec<u8>, at_least: usize) -> Option<()> {
+    if output.len() >= at_least {
+        stream.write_all(output).ok()?;
+        output.clear();
+    }
+    Some(())
 }
 
 fn acknowledge(request: &Request, output: &mut Vec<u8>) {
@@ -88,7 +90,13 @@ fn acknowledge(request: &Request, output: &mut Vec<u8>) {
     output.extend_from_slice(&SimpleReply { error, cookie }.encode());
 }
 
-fn read(request: &Request, chunks: bool, memory: &Memory, output: &mut Vec<u8>) {
+fn read(
+    request: &Request,
+    chunks: bool,
+    memory: &Memory<'_>,
+    stream: &UnixStream,
+    output: &mut Vec<u8>,
+) -> Option<()> {
     if chunks {
         let header = ChunkHeader {
             flags: ChunkFlags::DONE,
@@ -105,14 +113,17 @@ fn read(request: &Request, chunks: bool, memory: &Memory, output: &mut Vec<u8>) 
     let (mut at, mut left) = (request.offset as usize, request.length_bytes as usize);
     while left > 0 {
         let within = at % STRIPE_BYTES;
-        let part = left.min(STRIPE_BYTES - within);
+        let part = left.min(STRIPE_BYTES - within).min(SEND_BYTES);
         let stripe = memory[at / STRIPE_BYTES].read().unwrap();
         output.extend_from_slice(&stripe[within..within + part]);
+        drop(stripe);
         (at, left) = (at + part, left - part);
+        send(stream, output, SEND_BYTES)?;
     }
+    Some(())
 }
 
-fn write(mut at: usize, mut payload: &[u8], memory: &Memory) {
+fn write(mut at: usize, mut payload: &[u8], memory: &Memory<'_>) {
     while !payload.is_empty() {
         let within = at % STRIPE_BYTES;
         let (part, rest) = payload.split_at(payload.len().min(STRIPE_BYTES - within));

@@ -1,83 +1,92 @@
-//! The servers that are measured, and what they serve, all in memory.
+//! The contenders as servers on a Unix socket, and the disks they serve.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use super::contender::Contender;
+use super::directory::{Directory, IMAGE_BYTES};
+use super::process::{self, Process};
+use super::programs::Programs;
 use crate::failure::Failure;
 use crate::run::run;
 
-const IMAGE_MIB: usize = 256;
+/// What is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Disk {
+    /// The image in memory.
+    Image,
+    /// Zeros, of which each request takes 5 ms.
+    Slow,
+}
 
-/// A directory in memory, with an image of random bytes in it; removed when dropped.
-pub(super) struct Directory(PathBuf);
-
-impl Directory {
-    pub(super) fn new() -> Result<Self, Failure> {
-        let path = PathBuf::from(format!("/dev/shm/larder-bench-{}", std::process::id()));
-        fs::create_dir(&path).map_err(|e| Failure::at(&path, &e))?;
-        let directory = Self(path);
-        let image = directory.image();
-        fill(&image).map_err(|e| Failure::at(&image, &e))?;
-        Ok(directory)
-    }
-
-    pub(super) fn image(&self) -> PathBuf {
-        self.0.join("image")
+impl Disk {
+    pub(super) const fn bytes(self) -> u64 {
+        match self {
+            Self::Image => IMAGE_BYTES,
+            Self::Slow => 64 << 30,
+        }
     }
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+/// Beneath a cache, if there is one; the plugin's parameters are those of the filter too.
+const SLOW_FILTER: &str = "--filter=delay";
+const SLOW_PLUGIN: [&str; 4] = ["memory", "64G", "rdelay=5ms", "wdelay=5ms"];
 
-fn fill(image: &Path) -> std::io::Result<()> {
-    let mut random = File::open("/dev/urandom")?;
-    let mut file = File::create(image)?;
-    let mut mebibyte = vec![0; 1 << 20];
-    for _ in 0..IMAGE_MIB {
-        random.read_exact(&mut mebibyte)?;
-        file.write_all(&mebibyte)?;
-    }
-    Ok(())
-}
-
-/// A running nbdkit, killed when dropped: what it would still write back is of no interest.
+/// A running contender. It ends before the origin that it may have.
 pub(super) struct Server {
-    child: Child,
+    _process: Process,
+    _origin: Option<Process>,
     socket: PathBuf,
 }
 
 impl Server {
-    pub(super) fn start(directory: &Directory, arguments: &[String]) -> Result<Self, Failure> {
-        let socket = directory.0.join("socket");
-        let _ = fs::remove_file(&socket);
-        let child = Command::new("nbdkit")
-            .args(["--foreground", "--exit-with-parent", "--unix"])
-            .arg(&socket)
-            .args(arguments)
-            .env("TMPDIR", &directory.0)
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|e| Failure::new(format!("cannot run nbdkit: {e}")))?;
-        let server = Self { child, socket };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !server.socket.exists() {
-            if Instant::now() > deadline {
-                return Err(Failure::new(format!("nbdkit {arguments:?} does not serve")));
+    pub(super) fn start(
+        contender: Contender,
+        disk: Disk,
+        programs: &Programs,
+        directory: &Directory,
+    ) -> Result<Self, Failure> {
+        let socket = directory.path().join("socket");
+        let origin_socket = directory.path().join("origin");
+        let mut origin = None;
+        let command = match contender {
+            Contender::Ceiling => {
+                let mut command = process::command(&programs.ceiling, directory);
+                command.arg(&socket).arg(disk.bytes().to_string());
+                command
             }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(server)
+            Contender::Serve => {
+                let mut command = process::command(&programs.larder, directory);
+                let listen = format!("unix:{}", socket.display());
+                command.args(["serve", "--listen", &listen]);
+                match disk {
+                    Disk::Image => command.arg(directory.image()),
+                    Disk::Slow => {
+                        let command_of_origin = nbdkit(&origin_socket, &[], disk, directory);
+                        origin = Some(start(command_of_origin, &origin_socket, directory)?);
+                        command.arg(uri_of(&origin_socket))
+                    }
+                };
+                command
+            }
+            Contender::Bare => nbdkit(&socket, &[], disk, directory),
+            Contender::Stock => nbdkit(&socket, &["cache"], disk, directory),
+            Contender::Filter => {
+                let filter = programs.filter.display().to_string();
+                nbdkit(&socket, &[&filter], disk, directory)
+            }
+        };
+        Ok(Self {
+            _process: start(command, &socket, directory)?,
+            _origin: origin,
+            socket,
+        })
     }
 
     pub(super) fn uri(&self) -> String {
-        format!("nbd+unix:///?socket={}", self.socket.display())
+        uri_of(&self.socket)
     }
 
     /// Fills a cache that keeps what is read.
@@ -86,9 +95,25 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// nbdkit with caches in front of a disk.
+fn nbdkit(socket: &Path, caches: &[&str], disk: Disk, directory: &Directory) -> Command {
+    let mut command = process::command("nbdkit", directory);
+    command.arg("--foreground").arg("--unix").arg(socket);
+    command.args(caches.iter().map(|filter| format!("--filter={filter}")));
+    match disk {
+        Disk::Image => command.arg("file").arg(directory.image()),
+        Disk::Slow => command.arg(SLOW_FILTER).args(SLOW_PLUGIN),
+    };
+    command.args(caches.iter().map(|_| "cache-on-read=true"));
+    command
+}
+
+fn uri_of(socket: &Path) -> String {
+    format!("nbd+unix:///?socket={}", socket.display())
+}
+
+/// Starts a server and waits until one can connect to its socket.
+fn start(command: Command, socket: &Path, directory: &Directory) -> Result<Process, Failure> {
+    let _ = fs::remove_file(socket);
+    Process::start(command, directory, || UnixStream::connect(socket).is_ok())
 }
