@@ -6,8 +6,10 @@ use larder::{CacheState, ErrorKind, Extent, ZeroOptions};
 use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFormat, StatusFlags};
 
 use super::contexts::{CACHED, Context, DIRTY};
+use super::replies::Part;
 use super::reply_buffer::ReplyBuffer;
 use super::session::Session;
+use super::workers::Job;
 
 /// The longest length of one extent in a compact answer: a multiple of every block size below it.
 const MAX_COMPACT_EXTENT_BYTES: u64 = 2 << 30;
@@ -19,10 +21,11 @@ const EXTENT_BYTES: u64 = 16;
 const CACHE_PIECE_BYTES: u64 = 32 << 20;
 
 impl Session<'_> {
-    /// Does the request, which has been checked, and appends its reply.
-    pub(super) fn execute(&self, request: &Request, payload: &[u8], into: &mut ReplyBuffer) {
+    /// Does the job, whose request has been checked, and appends its reply.
+    pub(super) fn execute(&self, job: &Job<'_>, into: &mut ReplyBuffer) {
+        let (request, payload) = (&job.request, &*job.payload);
         let done = match request.command {
-            Command::READ => self.read(request, into),
+            Command::READ => self.read(request, job.answered_bytes, into),
             Command::BLOCK_STATUS => self.block_status(request, into),
             _ => self
                 .change(request, payload)
@@ -33,14 +36,24 @@ impl Session<'_> {
         }
     }
 
-    fn read(&self, request: &Request, into: &mut ReplyBuffer) -> Result<(), larder::Error> {
+    /// Reads what has not been answered yet.
+    fn read(
+        &self,
+        request: &Request,
+        answered_bytes: usize,
+        into: &mut ReplyBuffer,
+    ) -> Result<(), larder::Error> {
+        let part = Part {
+            offset: request.offset + answered_bytes as u64,
+            // Checked to be at most 32 MiB.
+            length: request.length_bytes as usize - answered_bytes,
+            is_last: true,
+        };
         let fill = |space: &mut [u8]| {
-            self.client.read(request.offset, space)?;
+            self.client.read(part.offset, space)?;
             Ok(true)
         };
-        // Checked to be at most 32 MiB.
-        let length = request.length_bytes as usize;
-        self.form().read(into, request, length, fill)?;
+        self.form().read(into, request, part, fill)?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Nothing is received ahead of what is worked on, so that what came before STARTTLS can never count
 //! as having come after it. All of it, TLS included, keeps to one deadline.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -218,7 +218,7 @@ impl<'c> Handshake<'c> {
     /// Sends bytes as they are.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.receiver.limit_send()?;
-        self.sender.send(&mut [IoSlice::new(bytes)])
+        self.sender.send(bytes)
     }
 }
 

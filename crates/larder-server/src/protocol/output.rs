@@ -1,48 +1,131 @@
 //! The sending half, shared by all who answer one client's requests.
+//!
+//! One thread sends at a time. What others have to send meanwhile waits for it, and goes out together
+//! with the next send. The thread that receives never waits for the client here for long: a client that sends its
+//! requests before it takes its replies would wait for it in turn. What does not go out at once it hands over
+//! to a thread that only sends.
+//!
+//! Lock order: the queue and the sender are never held together.
 
-use std::io::IoSlice;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::reply_buffer::ReplyBuffer;
 use super::transport::Sender;
 use crate::stream::Stream;
 
+/// Bytes of replies that may wait while somebody sends. Who has more waits as well.
+const MAX_WAITING_BYTES: usize = 32 << 20;
+
 /// The sending half. Once a send has failed the connection is over: both directions are ended, so
 /// that whoever receives notices.
 #[derive(Debug)]
 pub(crate) struct Output {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Used by whose turn it is to send.
     sender: Mutex<Sender>,
     /// Ended without the lock, which a send that waits for the client holds.
     stream: Stream,
     is_broken: AtomicBool,
 }
 
+#[derive(Debug, Default)]
+struct Queue {
+    /// Somebody sends, or has handed over what is left.
+    is_sending: bool,
+    /// What is left is for the thread that only sends.
+    is_handed_over: bool,
+    /// Nothing will be handed over any more.
+    is_closed: bool,
+    waiting: Vec<u8>,
+}
+
 impl Output {
     /// Nothing sent yet.
     pub(crate) fn new(sender: Sender) -> Self {
         Self {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
             stream: sender.stream().clone(),
             sender: Mutex::new(sender),
             is_broken: AtomicBool::new(false),
         }
     }
 
-    /// Sends the replies and empties the buffer.
+    /// Sends the replies, or leaves them to who is sending, and empties the buffer. Waits for the client as long as it takes.
     pub(crate) fn send(&self, replies: &mut ReplyBuffer) {
-        if !replies.is_empty() && !self.is_broken() {
-            let sent = self.lock().send(&mut [IoSlice::new(replies.as_slice())]);
-            if sent.is_err() {
-                self.abort();
-            }
+        if self.begin(replies) {
+            let sent = self.sender().send_some(replies.as_slice());
+            replies.clear();
+            self.go_on(sent);
         }
         replies.clear();
+    }
+
+    /// The same without waiting for the client for long. False if something is left: then it is
+    /// the caller's to [`Output::hand_over`], or to [`Output::send_rest`].
+    pub(crate) fn send_at_once(&self, replies: &mut ReplyBuffer) -> bool {
+        if !self.begin(replies) {
+            replies.clear();
+            return true;
+        }
+        let mut sent = self.sender().send_some(replies.as_slice());
+        replies.clear();
+        loop {
+            match sent {
+                Ok(false) => return false,
+                Ok(true) => match self.next_waiting() {
+                    Some(bytes) => sent = self.sender().send_some(&bytes),
+                    None => return true,
+                },
+                Err(_) => {
+                    self.abort();
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Leaves the rest of a send to the thread in [`Output::send_for_others`].
+    pub(crate) fn hand_over(&self) {
+        self.queue().is_handed_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Sends the rest, waiting for the client as long as it takes.
+    pub(crate) fn send_rest(&self) {
+        self.go_on(Ok(false));
+    }
+
+    /// Sends what is handed over, until nothing will be any more.
+    pub(crate) fn send_for_others(&self) {
+        loop {
+            let mut queue = self.queue();
+            while !queue.is_handed_over && !queue.is_closed {
+                queue = self.wait(queue);
+            }
+            if !std::mem::take(&mut queue.is_handed_over) {
+                return;
+            }
+            drop(queue);
+            self.send_rest();
+        }
+    }
+
+    /// Nothing will be handed over any more.
+    pub(crate) fn close(&self) {
+        self.queue().is_closed = true;
+        self.changed.notify_all();
     }
 
     /// Ends the connection at once, whoever receives or sends.
     pub(crate) fn abort(&self) {
         self.is_broken.store(true, Ordering::SeqCst);
         self.stream.shutdown_both();
+        self.queue().waiting = Vec::new();
+        self.changed.notify_all();
     }
 
     /// Whether nothing can be sent any more.
@@ -57,7 +140,125 @@ impl Output {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sender> {
+    /// Whether it is the caller's turn to send. If not, the replies wait for who is sending.
+    fn begin(&self, replies: &ReplyBuffer) -> bool {
+        if replies.is_empty() {
+            return false;
+        }
+        let mut queue = self.queue();
+        while queue.is_sending && queue.waiting.len() >= MAX_WAITING_BYTES && !self.is_broken() {
+            queue = self.wait(queue);
+        }
+        if self.is_broken() {
+            return false;
+        }
+        if queue.is_sending {
+            queue.waiting.extend_from_slice(replies.as_slice());
+            return false;
+        }
+        queue.is_sending = true;
+        true
+    }
+
+    fn go_on(&self, mut sent: io::Result<bool>) {
+        loop {
+            sent = match sent {
+                Ok(false) => self.sender().send_rest(),
+                Ok(true) => match self.next_waiting() {
+                    Some(bytes) => self.sender().send_some(&bytes),
+                    None => return,
+                },
+                Err(_) => return self.abort(),
+            }
+        }
+    }
+
+    /// What waits. If nothing does, sending ends.
+    fn next_waiting(&self) -> Option<Vec<u8>> {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() {
+            queue.is_sending = false;
+            return None;
+        }
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        self.changed.notify_all();
+        Some(waiting)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'q>(&self, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        self.changed
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Sender> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use nbd_wire::Sink;
+
+    use super::super::transport;
+    use super::*;
+
+    fn pair() -> (Output, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut receiver, sender) = transport::split(Stream::unix(ours).unwrap());
+        receiver.limit(None).unwrap();
+        sender.wait_briefly().unwrap();
+        (Output::new(sender), theirs)
+    }
+
+    fn replies(byte: u8, count: usize) -> ReplyBuffer {
+        let mut buffer = ReplyBuffer::default();
+        buffer.put(&vec![byte; count]);
+        buffer
+    }
+
+    #[test]
+    fn what_a_client_does_not_take_is_handed_over_and_nothing_overtakes_it() {
+        let (output, mut client) = pair();
+        assert!(output.send_at_once(&mut replies(1, 10)));
+        // More than any socket's buffer.
+        assert!(!output.send_at_once(&mut replies(2, 8 << 20)));
+        assert!(output.send_at_once(&mut replies(3, 10)));
+        output.send(&mut replies(4, 10));
+        output.hand_over();
+        output.close();
+        thread::scope(|scope| {
+            scope.spawn(|| output.send_for_others());
+            let mut received = vec![0; (8 << 20) + 30];
+            client.read_exact(&mut received).unwrap();
+            let mut expected = vec![1; 10];
+            expected.extend(vec![2; 8 << 20]);
+            expected.extend([3; 10]);
+            expected.extend([4; 10]);
+            assert!(received == expected);
+        });
+        // Whose turn it is has been given back.
+        assert!(output.send_at_once(&mut replies(5, 1)));
+        client.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn a_client_that_has_gone_breaks_it_and_nobody_waits() {
+        let (output, client) = pair();
+        assert!(!output.send_at_once(&mut replies(1, 8 << 20)));
+        drop(client);
+        output.send_rest();
+        assert!(output.is_broken());
+        output.send(&mut replies(2, 8 << 20));
+        assert!(output.send_at_once(&mut replies(3, 8 << 20)));
     }
 }

@@ -14,6 +14,20 @@ use super::reply_buffer::ReplyBuffer;
 /// Zeros are looked for in pieces of this many bytes.
 const HOLE_BYTES: usize = 64 << 10;
 
+/// Large reads are answered in parts of this many bytes.
+const PART_BYTES: usize = 128 << 10;
+
+/// A part of what is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Where it begins in the export.
+    pub(crate) offset: u64,
+    /// How many bytes.
+    pub(crate) length: usize,
+    /// Whether the reply ends with it.
+    pub(crate) is_last: bool,
+}
+
 /// What was agreed on replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplyForm {
@@ -51,26 +65,40 @@ impl ReplyForm {
         self.chunk(into, request, true, &chunk);
     }
 
-    /// Appends the reply to a read of `length` bytes, which `fill` brings. Where it does not bring them,
-    /// nothing is appended, and what it said is given back.
+    /// The parts in which a read is best answered: as many bytes as stay in a processor's cache between being read and
+    /// being sent, where the reply may be in pieces.
+    pub(crate) fn part_bytes(self, request: &Request) -> usize {
+        match self.chunks && !request.flags.contains(CommandFlags::DF) {
+            true => PART_BYTES,
+            false => usize::MAX,
+        }
+    }
+
+    /// Appends a part of the reply to a read, whose data `fill` brings. Where it does not bring them, nothing
+    /// is appended, and what it said is given back.
     pub(crate) fn read<E>(
         self,
         into: &mut ReplyBuffer,
         request: &Request,
-        length: usize,
+        part: Part,
         fill: impl FnOnce(&mut [u8]) -> Result<bool, E>,
     ) -> Result<bool, E> {
         let before = into.len();
+        let Part {
+            offset,
+            length,
+            is_last,
+        } = part;
         if self.chunks {
             let header = ChunkHeader {
-                flags: ChunkFlags::DONE,
+                flags: done_if(is_last),
                 kind: ChunkType::OFFSET_DATA,
                 cookie: request.cookie,
                 offset: request.offset,
                 length_bytes: 8 + length as u64,
             };
             header.encode(into, self.format);
-            into.put(&request.offset.to_be_bytes());
+            into.put(&offset.to_be_bytes());
         } else {
             simple(into, request, ErrorCode(0));
         }
@@ -83,14 +111,21 @@ impl ReplyForm {
             if data.chunks(piece).any(is_zero) {
                 let data = data.to_vec();
                 into.truncate(before);
-                self.read_with_holes(into, request, &data, piece);
+                self.read_with_holes(into, request, part, &data, piece);
             }
         }
         filled
     }
 
     /// The data in runs of pieces, zeros as holes.
-    fn read_with_holes(self, into: &mut ReplyBuffer, request: &Request, data: &[u8], piece: usize) {
+    fn read_with_holes(
+        self,
+        into: &mut ReplyBuffer,
+        request: &Request,
+        part: Part,
+        data: &[u8],
+        piece: usize,
+    ) {
         let mut at = 0;
         while at < data.len() {
             let is_hole = is_zero(&data[at..data.len().min(at + piece)]);
@@ -99,7 +134,7 @@ impl ReplyForm {
                 .take_while(|piece| is_zero(piece) == is_hole)
                 .map(<[u8]>::len)
                 .sum();
-            let offset = request.offset + at as u64;
+            let offset = part.offset + at as u64;
             let end = at + length;
             let chunk = match is_hole {
                 true => Chunk::Hole {
@@ -112,7 +147,8 @@ impl ReplyForm {
                     data: &data[at..end],
                 },
             };
-            self.chunk(into, request, end == data.len(), &chunk);
+            let is_last = part.is_last && end == data.len();
+            self.chunk(into, request, is_last, &chunk);
             at = end;
         }
     }
@@ -134,11 +170,15 @@ impl ReplyForm {
     }
 
     fn chunk(self, into: &mut ReplyBuffer, request: &Request, is_last: bool, chunk: &Chunk<'_>) {
-        let flags = match is_last {
-            true => ChunkFlags::DONE,
-            false => ChunkFlags::empty(),
-        };
-        chunk.encode(into, self.format, flags, (request.cookie, request.offset));
+        let of = (request.cookie, request.offset);
+        chunk.encode(into, self.format, done_if(is_last), of);
+    }
+}
+
+fn done_if(is_last: bool) -> ChunkFlags {
+    match is_last {
+        true => ChunkFlags::DONE,
+        false => ChunkFlags::empty(),
     }
 }
 
@@ -201,7 +241,12 @@ mod tests {
             space.copy_from_slice(data);
             Ok::<_, Infallible>(true)
         };
-        let filled = FORM.read(&mut buffer, &request(flags), data.len(), fill);
+        let part = Part {
+            offset: 1 << 20,
+            length: data.len(),
+            is_last: true,
+        };
+        let filled = FORM.read(&mut buffer, &request(flags), part, fill);
         assert_eq!(filled, Ok(true));
         let mut found = Vec::new();
         let mut left = buffer.as_slice();
@@ -254,9 +299,13 @@ mod tests {
     fn a_read_that_does_not_come_leaves_nothing_behind() {
         let mut buffer = ReplyBuffer::default();
         buffer.put(b"before");
-        let missed = FORM.read(&mut buffer, &request(CommandFlags::empty()), 512, |_| {
-            Ok::<_, Infallible>(false)
-        });
+        let part = Part {
+            offset: 1 << 20,
+            length: 512,
+            is_last: false,
+        };
+        let request = request(CommandFlags::empty());
+        let missed = FORM.read(&mut buffer, &request, part, |_| Ok::<_, Infallible>(false));
         assert_eq!(missed, Ok(false));
         assert_eq!(buffer.as_slice(), b"before");
     }

@@ -41,6 +41,8 @@ impl Service {
         let agreed = handshake.run_within(self.handshake_timeout);
         match agreed {
             Ok(Some(agreed)) => {
+                // Where that cannot be, a client that does not take its replies is waited for.
+                let _ = sender.wait_briefly();
                 let output = Output::new(sender);
                 receiver = self.transmit(agreed, receiver, &output);
                 sender = output.into_sender();

@@ -10,7 +10,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Scope};
+use std::thread::{self, Builder, Scope};
 use std::time::Instant;
 
 use larder::Log;
@@ -19,7 +19,7 @@ use nbd_wire::{Command, CommandFlags, Request, RequestFormat};
 use super::in_flight::{InFlight, Permit};
 use super::input::{Input, SMALL_PAYLOAD_BYTES};
 use super::output::Output;
-use super::replies::ReplyForm;
+use super::replies::{Part, ReplyForm};
 use super::reply_buffer::ReplyBuffer;
 use super::terms::{Allowed, Terms, check};
 use super::workers::{Job, Workers};
@@ -27,7 +27,7 @@ use crate::export::ClientConnection;
 use crate::rate_limit::RateLimit;
 
 /// Replies are sent when they have come to this much.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// One client that has chosen its export.
 pub(crate) struct Session<'l> {
@@ -60,6 +60,8 @@ struct Receiving<'scope, 'env, 'flight> {
     work: &'env (dyn Fn(Job<'flight>) + Sync),
     scope: &'scope Scope<'scope, 'env>,
     replies: ReplyBuffer,
+    /// There is a thread that sends what the client does not take at once.
+    has_sending_thread: bool,
 }
 
 impl Session<'_> {
@@ -89,10 +91,12 @@ impl Session<'_> {
                 work: &work,
                 scope,
                 replies: ReplyBuffer::default(),
+                has_sending_thread: false,
             };
             let ended = catch_unwind(AssertUnwindSafe(|| receiving.run()));
             self.is_leaving.store(true, Ordering::SeqCst);
             workers.close();
+            output.close();
             ended
         });
         match ended {
@@ -108,22 +112,16 @@ impl Session<'_> {
     /// What a worker does. A panic outside the engine ends the connection, and only that. What changes nothing
     /// is not done for a client that cannot be told any more.
     fn work(&self, job: Job<'_>, output: &Output) {
-        let Job {
-            request,
-            payload,
-            permit,
-        } = job;
         let only_looks = [Command::READ, Command::CACHE, Command::BLOCK_STATUS];
-        if output.is_broken() && only_looks.contains(&request.command) {
+        if output.is_broken() && only_looks.contains(&job.request.command) {
             return;
         }
         let worked = catch_unwind(AssertUnwindSafe(|| {
             let mut reply = ReplyBuffer::default();
-            self.execute(&request, &payload, &mut reply);
+            self.execute(&job, &mut reply);
             output.send(&mut reply);
         }));
-        drop(payload);
-        drop(permit);
+        drop(job);
         if worked.is_err() {
             output.abort();
         }
@@ -134,8 +132,28 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
     /// Receives until the end. Whatever was answered by then is sent, also if the end is an error.
     fn run(&mut self) -> io::Result<()> {
         let ended = self.receive();
-        self.output.send(&mut self.replies);
+        self.send();
         ended
+    }
+
+    /// Sends what has been answered. What the client does not take at once is another thread's to send: this one goes on
+    /// receiving, since the client may be sending.
+    fn send(&mut self) {
+        let output = self.output;
+        if output.send_at_once(&mut self.replies) {
+            return;
+        }
+        if !self.has_sending_thread {
+            let spawned = Builder::new()
+                .name("larder-send".to_owned())
+                .spawn_scoped(self.scope, || output.send_for_others());
+            self.has_sending_thread = spawned.is_ok();
+        }
+        if self.has_sending_thread {
+            output.hand_over();
+        } else {
+            output.send_rest();
+        }
     }
 
     fn receive(&mut self) -> io::Result<()> {
@@ -148,7 +166,7 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
                     self.handle(&request)?
                 }
                 _ => {
-                    self.output.send(&mut self.replies);
+                    self.send();
                     match self.input.receive_more()? {
                         true => Next::Request,
                         false => Next::End,
@@ -159,7 +177,7 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
                 return Ok(());
             }
             if self.replies.len() >= BATCH_BYTES {
-                self.output.send(&mut self.replies);
+                self.send();
             }
         }
     }
@@ -200,7 +218,7 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             Command::WRITE => self.write(request)?,
             _ => {
                 let permit = self.enter(session.answer_bytes(request));
-                self.submit(request, Vec::new(), permit);
+                self.submit(request, Vec::new(), 0, permit);
             }
         }
         Ok(Next::Request)
@@ -216,24 +234,39 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             ));
         }
         if payload > SMALL_PAYLOAD_BYTES as u64 {
-            self.output.send(&mut self.replies);
+            self.send();
         }
         self.input.discard(payload)
     }
 
+    /// Answers as much as the cache has at once, from the beginning on; the rest is a worker's.
     fn read(&mut self, request: &Request) {
         let client = &self.session.client;
+        let form = self.session.form();
         // Checked to be at most 32 MiB.
         let length = request.length_bytes as usize;
-        let fill = |space: &mut [u8]| client.try_read(request.offset, space);
-        let form = self.session.form();
-        match form.read(&mut self.replies, request, length, fill) {
-            Ok(true) => {}
-            Ok(false) => {
-                let permit = self.enter(request.length_bytes);
-                self.submit(request, Vec::new(), permit);
+        let mut answered = 0;
+        while answered < length {
+            let part_length = form.part_bytes(request).min(length - answered);
+            let part = Part {
+                offset: request.offset + answered as u64,
+                length: part_length,
+                is_last: answered + part_length == length,
+            };
+            let fill = |space: &mut [u8]| client.try_read(part.offset, space);
+            match form.read(&mut self.replies, request, part, fill) {
+                Ok(true) => answered += part_length,
+                Ok(false) => {
+                    let permit = self.enter(request.length_bytes - answered as u64);
+                    return self.submit(request, Vec::new(), answered, permit);
+                }
+                Err(error) => {
+                    return self.session.failed(request, &error, &mut self.replies);
+                }
             }
-            Err(error) => self.session.failed(request, &error, &mut self.replies),
+            if self.replies.len() >= BATCH_BYTES {
+                self.send();
+            }
         }
     }
 
@@ -248,20 +281,20 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             {
                 let payload = payload.to_vec();
                 let permit = self.enter(request.length_bytes);
-                self.submit(request, payload, permit);
+                self.submit(request, payload, 0, permit);
             }
             self.input.take(length);
             return Ok(());
         }
         let permit = self.enter(request.length_bytes);
-        self.output.send(&mut self.replies);
+        self.send();
         let mut payload = vec![0; length];
         self.input.receive_exactly(&mut payload)?;
         if !self
             .session
             .write_at_once(request, &payload, &mut self.replies)
         {
-            self.submit(request, payload, permit);
+            self.submit(request, payload, 0, permit);
         }
         Ok(())
     }
@@ -270,20 +303,26 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
     fn enter(&mut self, bytes: u64) -> Permit<'flight> {
         let in_flight = self.in_flight;
         in_flight.try_enter(bytes).unwrap_or_else(|| {
-            self.output.send(&mut self.replies);
+            self.send();
             in_flight.enter(bytes)
         })
     }
 
-    fn submit(&mut self, request: &Request, payload: Vec<u8>, permit: Permit<'flight>) {
+    fn submit(
+        &mut self,
+        request: &Request,
+        payload: Vec<u8>,
+        answered_bytes: usize,
+        permit: Permit<'flight>,
+    ) {
         let job = Job {
             request: *request,
             payload,
-            permit,
+            answered_bytes,
+            _permit: permit,
         };
         if let Err(job) = self.workers.submit(self.scope, job, self.work) {
-            self.session
-                .execute(&job.request, &job.payload, &mut self.replies);
+            self.session.execute(&job, &mut self.replies);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! read cannot stop what it sends from being read. What the session itself has to say (alerts, key
 //! updates) goes out with the next reply.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,10 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::stream::Stream;
 
-/// Ciphertext that is gathered before it is sent.
-const CIPHERTEXT_BYTES: usize = 256 << 10;
+/// How long a send may wait for the client before what is left is somebody else's.
+const BRIEFLY: Duration = Duration::from_millis(10);
+/// Memory that is kept for what is left of a send.
+const KEPT_BYTES: usize = 1 << 20;
 /// What is read from the socket at once when it is encrypted.
 const ENCRYPTED_READ_BYTES: usize = 64 << 10;
 
@@ -32,7 +34,9 @@ pub(crate) struct Receiver {
 pub(crate) struct Sender {
     stream: Stream,
     tls: Option<Arc<Mutex<ServerConnection>>>,
-    ciphertext: Vec<u8>,
+    /// What is left of a send, as the socket is to have it, from `sent` on.
+    unsent: Vec<u8>,
+    sent: usize,
 }
 
 #[derive(Debug)]
@@ -54,7 +58,8 @@ pub(crate) fn split(stream: Stream) -> (Receiver, Sender) {
     let sender = Sender {
         stream,
         tls: None,
-        ciphertext: Vec::new(),
+        unsent: Vec::new(),
+        sent: 0,
     };
     (receiver, sender)
 }
@@ -206,40 +211,61 @@ impl TlsReceiver {
 }
 
 impl Sender {
-    /// Sends all parts, in order.
-    pub(crate) fn send(&mut self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        match &self.tls {
-            None => send_plain(&self.stream, parts),
-            Some(session) => {
-                let session = Arc::clone(session);
-                let sent = parts
-                    .iter()
-                    .try_for_each(|part| self.encrypt(&session, part));
-                sent.and_then(|()| self.send_ciphertext())
-            }
+    /// Lets each send wait for the client only briefly.
+    pub(crate) fn wait_briefly(&self) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(BRIEFLY))
+    }
+
+    /// Sends all of it, or fails when the socket's time is over.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.send_some(bytes)? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    fn encrypt(&mut self, session: &Mutex<ServerConnection>, part: &[u8]) -> io::Result<()> {
-        let mut left = part;
-        while !left.is_empty() {
-            if self.ciphertext.len() >= CIPHERTEXT_BYTES {
-                self.send_ciphertext()?;
+    /// Sends what can be sent before the socket's time is over. False if something is left, which
+    /// [`Sender::send_rest`] must have sent before anything else is.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        match self.tls.clone() {
+            None => {
+                let sent = send_until_blocked(&self.stream, bytes)?;
+                self.unsent.extend_from_slice(&bytes[sent..]);
             }
-            let mut session = lock(session);
+            Some(session) => self.encrypt(&session, bytes)?,
+        }
+        if self.unsent.is_empty() {
+            Ok(true)
+        } else if self.tls.is_some() {
+            self.send_rest()
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// Sends more of what is left. False if there is still some.
+    pub(crate) fn send_rest(&mut self) -> io::Result<bool> {
+        self.sent += send_until_blocked(&self.stream, &self.unsent[self.sent..])?;
+        if self.sent < self.unsent.len() {
+            return Ok(false);
+        }
+        self.sent = 0;
+        self.unsent.clear();
+        self.unsent.shrink_to(KEPT_BYTES);
+        Ok(true)
+    }
+
+    fn encrypt(&mut self, session: &Mutex<ServerConnection>, bytes: &[u8]) -> io::Result<()> {
+        let mut session = lock(session);
+        let mut left = bytes;
+        while !left.is_empty() {
             let taken = session.writer().write(left)?;
             left = &left[taken..];
             while session.wants_write() {
-                session.write_tls(&mut self.ciphertext)?;
+                session.write_tls(&mut self.unsent)?;
             }
         }
         Ok(())
-    }
-
-    fn send_ciphertext(&mut self) -> io::Result<()> {
-        let sent = send_plain(&self.stream, &mut [IoSlice::new(&self.ciphertext)]);
-        self.ciphertext.clear();
-        sent
     }
 
     /// Tells the peer that nothing more comes.
@@ -248,9 +274,9 @@ impl Sender {
             let mut session = lock(&session);
             session.send_close_notify();
             // The peer may be gone already.
-            let _ = session.write_tls(&mut self.ciphertext);
+            let _ = session.write_tls(&mut self.unsent);
             drop(session);
-            let _ = self.send_ciphertext();
+            let _ = self.send_rest();
         }
         self.stream.shutdown_write();
     }
@@ -261,18 +287,20 @@ impl Sender {
     }
 }
 
-fn send_plain(stream: &Stream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-    IoSlice::advance_slices(&mut parts, 0);
-    while !parts.is_empty() {
-        let mut socket = stream;
-        match socket.write_vectored(parts) {
+/// Sends until all is sent or the socket's time is over. How many bytes went out.
+fn send_until_blocked(stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    let mut socket = stream;
+    while sent < bytes.len() {
+        match socket.write(&bytes[sent..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut parts, count),
+            Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// A session is whole after a panic too: each call leaves it so.

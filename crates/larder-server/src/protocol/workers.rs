@@ -25,8 +25,10 @@ pub(crate) struct Job<'s> {
     pub(crate) request: Request,
     /// What a write brings.
     pub(crate) payload: Vec<u8>,
+    /// How much of a read has been answered already.
+    pub(crate) answered_bytes: usize,
     /// Its place among what the client has under way.
-    pub(crate) permit: Permit<'s>,
+    pub(crate) _permit: Permit<'s>,
 }
 
 /// The jobs and the threads for them.
