@@ -13,7 +13,7 @@ use std::time::Duration;
 use larder::{Origin, ZeroOptions};
 use nbd_support::scripted::{Disk, Offer, Scripted, hang_up};
 use nbd_support::{Opened, Scratch, pattern, read, try_open, wait_until};
-use nbd_wire::{Command, Request};
+use nbd_wire::{Command, Request, TransmissionFlags};
 
 const SIZE: usize = 1 << 20;
 /// That of every request.
@@ -163,4 +163,43 @@ fn a_silent_connection_does_not_keep_changes_waiting_for_ever() {
     handle.write(0, &[3; 512], false).unwrap();
     assert_eq!(read(&*handle, 0, 512), [3; 512]);
     assert_eq!(late.server.connections(), 2);
+}
+
+/// A read has no answer on one connection while a write takes long on another.
+#[test]
+fn regression_a_silent_connection_is_borne_while_changes_are_in_flight_on_another() {
+    const LONG: Duration = Duration::from_millis(4000);
+    let scratch = Scratch::new();
+    let disk = Disk::new(pattern(0, SIZE));
+    let asked = Arc::new(AtomicBool::new(false));
+    let writes = Arc::new(AtomicUsize::new(0));
+    let (was_asked, counted) = (Arc::clone(&asked), Arc::clone(&writes));
+    let default = Offer::default();
+    let offer = Offer {
+        flags: default.flags | TransmissionFlags::CAN_MULTI_CONN,
+        ..default
+    };
+    let server = Scripted::start(&scratch.path("s"), offer, move |peer, request, data| {
+        if request.command == Command::READ && !was_asked.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        if request.command == Command::WRITE {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // Longer than a connection may be silent that has only reads.
+            thread::sleep(LONG * 5 / 8);
+        }
+        disk.answer(peer, request, data)
+    });
+    let uri = format!("nbd+unix:///?socket={}", server.socket.display());
+    let opened = try_open(&uri, |options| options.timeout = LONG).unwrap();
+    let handle = opened.handle();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| read(&*handle, ELSEWHERE, 512));
+        wait_until("the read is sent", || asked.load(Ordering::SeqCst));
+        handle.write(0, &[1; 512], false).unwrap();
+        assert_eq!(writes.load(Ordering::SeqCst), 1, "not sent again");
+        assert_eq!(server.connections(), 4);
+        assert_eq!(reader.join().unwrap(), pattern(ELSEWHERE, 512));
+    });
+    assert_eq!(server.connections(), 8);
 }

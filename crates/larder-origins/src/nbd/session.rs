@@ -265,6 +265,11 @@ impl Session {
         }
     }
 
+    /// Whether every request that waits, on any link, changes nothing.
+    fn has_only_reads(&self) -> bool {
+        self.links.iter().all(Link::has_only_reads)
+    }
+
     fn lose_silent(&self, silent: Duration) {
         self.lose(&format!("no answer for {:.1} s", silent.as_secs_f64()));
     }
@@ -286,7 +291,8 @@ impl Session {
     /// Waits for a reply; meanwhile looks whether the connection is silent. `None` at the deadline.
     ///
     /// Reads can be asked for again at no risk. A change may just take long, and if it were sent
-    /// again on another connection, the first could still come after it: it has its whole time.
+    /// again on another connection, the first could still come after it: it has its whole time. So
+    /// a silent connection is borne while a change is in flight on any, since all end together.
     fn wait(&self, link: &Link, slot: &Slot, deadline: Instant) -> Option<Outcome> {
         let sent = Instant::now();
         loop {
@@ -300,7 +306,7 @@ impl Session {
             let now = Instant::now();
             let silent = silence(link, sent);
             let is_silent = silent >= self.patience;
-            if is_silent && (now >= deadline || link.has_only_reads()) {
+            if is_silent && (now >= deadline || self.has_only_reads()) {
                 self.lose_silent(silent);
                 // The loss has filled the slot, unless the reply came first.
                 return slot.give_up();
