@@ -7,6 +7,7 @@
 //! | `device.rs` | what only block devices have: their own commands, and others who use them |
 //! | `lock.rs` | who else may use it meanwhile |
 //! | `handle.rs` | one client's own handle: reads, writes and flushes |
+//! | `owed.rs` | a failure that the next flush of a handle has to tell |
 //! | `zeroing.rs` | zeros and trims: the cheapest way that there is |
 //! | `extents.rs` | where data and holes are |
 //!
@@ -19,6 +20,7 @@ mod extents;
 mod handle;
 mod lock;
 mod opening;
+mod owed;
 mod zeroing;
 
 use std::fs::File;

@@ -5,6 +5,7 @@
 //! pool.rs       the current session, its replacement after a loss, what must not change meanwhile
 //! ledger.rs     which acknowledged changes are not durable yet, and how many losses there were
 //! session.rs    all connections to one server process: they live and end together
+//! given_up.rs   changes that nobody waits for any more, which later ones must not overtake
 //! link.rs       one connection: who waits for which reply; the thread that receives
 //! reply.rs      one reply put together from its chunks and checked; coverage.rs: each byte once
 //! handshake.rs  coming to terms; export.rs: with what
@@ -33,20 +34,24 @@
 //! 5. Every flush that was in flight when a loss happened fails with that kind, also when its
 //!    handle has been told already by another. One whose session is lost succeeds on the next only
 //!    if nothing was unflushed.
+//! 6. A change that was given up at its deadline and is still unanswered may be done by the server
+//!    at any time. While its session lives, no other change of the same place is sent: it waits for
+//!    the answer or the loss, within its own deadline. So what is acknowledged later is not undone.
 //!
 //! A change that was in flight when its session was lost is sent again on the next session, and so
 //! are FUA changes: they name content and place, so that twice is as good as once. What this
 //! cannot guard against is a server that goes on with a request of a connection that is gone while
 //! it serves the next one; no client can.
 //!
-//! **Lock order:** pool state → ledger; report → ledger; a link's entries → a slot → ledger. The TLS state
-//! and the ledger are leaves. No lock is held while a socket is read, written or connected; the
+//! **Lock order:** pool state → ledger; report → ledger; a link's entries → a slot → ledger; the changes given up
+//! → a slot. The TLS state and the ledger are leaves. No lock is held while a socket is read, written or connected; the
 //! sender of a link is taken out of its place meanwhile.
 
 pub(crate) mod address;
 
 mod coverage;
 mod export;
+mod given_up;
 mod handle;
 mod handshake;
 mod ledger;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::loop_device::LoopDevice;
 use common::refusal;
 use common::scratch::Scratch;
-use larder::ZeroOptions;
+use larder::{Origin, ZeroOptions};
 use larder_testing::random::content;
 use rustix::fs::{Mode, OFlags};
 
@@ -185,6 +185,42 @@ fn lost_writes_are_told_to_every_handle_once() {
     assert!(idle.write(8 << 20, &[], true).is_ok());
     assert!(idle.flush().is_err());
     for handle in [writer, neighbour, idle, source.connect().unwrap()] {
+        handle.flush().unwrap();
+    }
+}
+
+#[test]
+fn regression_a_durable_change_does_not_hide_lost_writes_from_the_flush() {
+    type Change = fn(&dyn Origin) -> std::io::Result<()>;
+    let changes: [Change; 2] = [
+        |origin| origin.write(8 << 20, &[2; 4096], true),
+        |origin| {
+            let fua = true;
+            // Parts of units, which are written.
+            let options = ZeroOptions {
+                fua,
+                ..ZeroOptions::default()
+            };
+            origin.zero((8 << 20) + 1, 100, options)
+        },
+    ];
+    for change in changes {
+        let scratch = Scratch::on_disk();
+        let small = SmallFileSystem::mount(scratch.path("small"));
+        let image = small.path().join("image");
+        std::fs::File::create_new(&image)
+            .unwrap()
+            .set_len(16 << 20)
+            .unwrap();
+        let device = LoopDevice::over(&image, &[]);
+        let source = common::open(device.path(), false).unwrap();
+        let [handle, neighbour] = [(); 2].map(|()| source.connect().unwrap());
+        handle.write(0, &vec![1; 4 << 20], false).unwrap();
+        // By this the kernel knows that the writes are lost; the handle has yet to be told.
+        neighbour.flush().unwrap_err();
+        let errno = change(&*handle).unwrap_err().raw_os_error();
+        assert!(errno.is_some());
+        assert_eq!(handle.flush().unwrap_err().raw_os_error(), errno);
         handle.flush().unwrap();
     }
 }

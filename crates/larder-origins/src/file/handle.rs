@@ -2,6 +2,7 @@
 //!
 //! Linux tells a failed writeback once to each open file description, by its next fdatasync. So
 //! each handle has its own: an error that one client was told is not thereby hidden from another.
+//! What a durable change was told instead, the next flush tells again: see `owed.rs`.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -13,6 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::disk::{self, Disk};
 use super::extents;
+use super::owed::Owed;
 
 /// A handle. Every read and write names its offset, so that threads share it freely.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(super) struct Handle {
     pub(super) file: File,
     pub(super) disk: Arc<Disk>,
     capabilities: Capabilities,
+    owed: Owed,
 }
 
 impl Handle {
@@ -28,6 +31,7 @@ impl Handle {
         Ok(Self {
             file: disk::reopen(&disk.file, disk.write)?,
             capabilities: disk.capabilities(),
+            owed: Owed::default(),
             disk,
         })
     }
@@ -45,14 +49,24 @@ impl Handle {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.disk.durable_write.remember(),
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return self.owed.note(Err(errno.into())),
             }
         }
         if data.is_empty() {
             return Ok(());
         }
         self.file.write_all_at(data, offset)?;
-        self.flush()
+        self.sync_change()
+    }
+
+    /// Makes a change durable that is made.
+    fn sync_change(&self) -> io::Result<()> {
+        self.owed.note(self.sync())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&self.file))?;
+        Ok(())
     }
 }
 
@@ -87,14 +101,13 @@ impl Origin for Handle {
     }
 
     fn flush(&self) -> io::Result<()> {
-        rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&self.file))?;
-        Ok(())
+        self.owed.settle(self.sync())
     }
 
     fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> io::Result<()> {
         self.zero_range(offset, length, options)?;
         if options.fua {
-            self.flush()?;
+            self.sync_change()?;
         }
         Ok(())
     }
@@ -102,7 +115,7 @@ impl Origin for Handle {
     fn trim(&self, offset: u64, length: u64, fua: bool) -> io::Result<()> {
         self.trim_range(offset, length)?;
         if fua {
-            self.flush()?;
+            self.sync_change()?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use nbd_wire::{
 };
 
 use super::export::Dialect;
+use super::given_up::GivenUp;
 use super::ledger::{Covered, Ledger, SessionNumber, Told};
 use super::reply::{Answer, Assembly, Refusal, violation};
 use super::sync::{lock, wait_until};
@@ -47,6 +48,14 @@ pub(super) enum Outcome {
     Replied(Result<Answer, Refusal>),
     /// Without: nothing is known of what the server did.
     Lost,
+}
+
+/// Where a reply is entered beside the slot of who waits for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Books<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) session: SessionNumber,
+    pub(super) given_up: &'a GivenUp,
 }
 
 /// Where a thread finds its reply.
@@ -83,6 +92,11 @@ impl Slot {
         let mut place = lock(&self.place);
         place.is_given_up = place.outcome.is_none();
         place.outcome.take()
+    }
+
+    /// Whether the server has answered, and nobody has taken the answer.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(lock(&self.place).outcome, Some(Outcome::Replied(_)))
     }
 
     /// The outcome, if it comes until then.
@@ -265,15 +279,10 @@ impl Link {
     }
 
     /// Receives replies until the connection ends. Returns why it did.
-    pub(super) fn receive(
-        &self,
-        receiver: Receiver,
-        ledger: &Ledger,
-        session: SessionNumber,
-    ) -> String {
+    pub(super) fn receive(&self, receiver: Receiver, books: Books<'_>) -> String {
         let mut reader = BufReader::with_capacity(RECEIVE_BYTES, receiver);
         loop {
-            match self.receive_reply(&mut reader, ledger, session) {
+            match self.receive_reply(&mut reader, books) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return "the server hung up".to_owned();
@@ -286,12 +295,7 @@ impl Link {
         }
     }
 
-    fn receive_reply(
-        &self,
-        reader: &mut impl Read,
-        ledger: &Ledger,
-        session: SessionNumber,
-    ) -> io::Result<()> {
+    fn receive_reply(&self, reader: &mut impl Read, books: Books<'_>) -> io::Result<()> {
         let mut header = [0; 32];
         reader.read_exact(&mut header[..4])?;
         let magic = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
@@ -309,7 +313,7 @@ impl Link {
                 self.enter(header.cookie, entry);
                 return Ok(());
             }
-            return settle(entry, ledger, session);
+            return settle(entry, books);
         }
         if magic != SIMPLE_REPLY_MAGIC || format == RequestFormat::Extended {
             return Err(violation("a reply does not begin with its magic"));
@@ -322,12 +326,13 @@ impl Link {
         if let Some(assembly) = &mut entry.assembly {
             assembly.take_simple(header.error, reader)?;
         }
-        settle(entry, ledger, session)
+        settle(entry, books)
     }
 }
 
 /// Hands a whole reply to who waits for it, if the session still lives; otherwise it is lost.
-fn settle(mut entry: Entry, ledger: &Ledger, session: SessionNumber) -> io::Result<()> {
+fn settle(mut entry: Entry, books: Books<'_>) -> io::Result<()> {
+    let (ledger, session) = (books.ledger, books.session);
     let Some(assembly) = entry.assembly.take() else {
         return Ok(());
     };
@@ -338,7 +343,9 @@ fn settle(mut entry: Entry, ledger: &Ledger, session: SessionNumber) -> io::Resu
         return Err(io::Error::other("the server is ending"));
     }
     let refusal = result.as_ref().err().map(|refusal| refusal.error);
+    let mut is_given_up = false;
     entry.slot.fill_if(|is_waited_for| {
+        is_given_up = !is_waited_for;
         let counts = match (&entry.effect, refusal) {
             (Effect::Change, None) => ledger.acknowledge(session),
             (Effect::Flush(covered, _), None) => ledger.flushed(session, *covered),
@@ -353,6 +360,9 @@ fn settle(mut entry: Entry, ledger: &Ledger, session: SessionNumber) -> io::Resu
         };
         counts.then_some(Outcome::Replied(result))
     });
+    if is_given_up {
+        books.given_up.answered();
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! ends all.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,8 +11,9 @@ use std::time::{Duration, Instant};
 use nbd_wire::{Command, CommandFlags};
 
 use super::export::Dialect;
+use super::given_up::{GivenUp, Turn};
 use super::ledger::{Ledger, SessionNumber, Told};
-use super::link::{Effect, Link, Outcome, Slot};
+use super::link::{Books, Effect, Link, Outcome, Slot};
 use super::reply::{Answer, Asked, Assembly, Refusal};
 use super::report::Report;
 use super::sync::lock;
@@ -64,12 +66,25 @@ pub(super) enum Ended {
     TooLate,
 }
 
+impl Call<'_> {
+    /// What it changes.
+    fn changed(&self) -> Option<Range<u64>> {
+        match self.meaning {
+            Meaning::Durable | Meaning::Change => {
+                Some(self.offset..self.offset + self.length_bytes)
+            }
+            Meaning::Plain | Meaning::Flush(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Session {
     number: SessionNumber,
     dialect: Dialect,
     links: Vec<Link>,
     ledger: Arc<Ledger>,
+    given_up: GivenUp,
     report: Arc<Report>,
     /// No byte comes for so long though something was asked: the connection may be of no use.
     patience: Duration,
@@ -100,6 +115,7 @@ impl Session {
             dialect: dialect.unwrap_or_default(),
             links,
             ledger: Arc::clone(ledger),
+            given_up: GivenUp::default(),
             report: Arc::clone(report),
             patience,
             started: Instant::now(),
@@ -132,7 +148,12 @@ impl Session {
             }
         }
         let mut end = End(self, "receiving failed".to_owned());
-        end.1 = self.links[index].receive(receiver, &self.ledger, self.number);
+        let books = Books {
+            ledger: &self.ledger,
+            session: self.number,
+            given_up: &self.given_up,
+        };
+        end.1 = self.links[index].receive(receiver, books);
     }
 
     /// Whether requests can be sent.
@@ -169,6 +190,7 @@ impl Session {
         };
         if is_lost {
             self.links.iter().for_each(Link::close);
+            self.given_up.end();
         }
     }
 
@@ -192,7 +214,13 @@ impl Session {
                 None => return Ended::Lost,
             },
         };
-        let link = self.choose_link();
+        if let Some(range) = call.changed()
+            && let Err(ended) = self.wait_for_turn(&range, deadline)
+        {
+            return ended;
+        }
+        let number = self.choose_link();
+        let link = &self.links[number];
         let slot = Arc::new(Slot::default());
         let assembly = Assembly::new(call.asked, call.offset, call.length_bytes, self.dialect);
         let sent = link.send(
@@ -206,22 +234,55 @@ impl Session {
             self.lose(&reason(&error));
         }
         match self.wait(link, &slot, deadline) {
-            None => Ended::TooLate,
+            None => {
+                if let Some(range) = call.changed() {
+                    self.given_up.add(range, number, &slot);
+                }
+                Ended::TooLate
+            }
             Some(Outcome::Lost) => Ended::Lost,
             Some(Outcome::Replied(Ok(answer))) => Ended::Answered(answer),
             Some(Outcome::Replied(Err(refusal))) => Ended::Refused(refusal),
         }
     }
 
-    /// The link with the fewest requests; in turn where they are equal.
-    fn choose_link(&self) -> &Link {
+    /// Waits until no older change of the range can come after one that is sent now.
+    ///
+    /// The older one had its whole time, and this one too: at the deadline, a connection that was
+    /// silent is of no use, and would keep the next change waiting as well.
+    fn wait_for_turn(&self, range: &Range<u64>, deadline: Instant) -> Result<(), Ended> {
+        let began = Instant::now();
+        match self.given_up.wait(range, deadline) {
+            Turn::Free => Ok(()),
+            Turn::Over => Err(Ended::Lost),
+            Turn::TooLate(number) => {
+                let silent = silence(&self.links[number], began);
+                if silent >= self.patience {
+                    self.lose_silent(silent);
+                }
+                Err(Ended::TooLate)
+            }
+        }
+    }
+
+    /// Whether every request that waits, on any link, changes nothing.
+    fn has_only_reads(&self) -> bool {
+        self.links.iter().all(Link::has_only_reads)
+    }
+
+    fn lose_silent(&self, silent: Duration) {
+        self.lose(&format!("no answer for {:.1} s", silent.as_secs_f64()));
+    }
+
+    /// The number of the link with the fewest requests; in turn where they are equal.
+    fn choose_link(&self) -> usize {
         let count = self.links.len();
         let first = self.next_link.fetch_add(1, Ordering::Relaxed) % count;
-        let mut best = &self.links[first];
+        let mut best = first;
         for step in 1..count {
-            let link = &self.links[(first + step) % count];
-            if link.outstanding() < best.outstanding() {
-                best = link;
+            let number = (first + step) % count;
+            if self.links[number].outstanding() < self.links[best].outstanding() {
+                best = number;
             }
         }
         best
@@ -230,7 +291,8 @@ impl Session {
     /// Waits for a reply; meanwhile looks whether the connection is silent. `None` at the deadline.
     ///
     /// Reads can be asked for again at no risk. A change may just take long, and if it were sent
-    /// again on another connection, the first could still come after it: it has its whole time.
+    /// again on another connection, the first could still come after it: it has its whole time. So
+    /// a silent connection is borne while a change is in flight on any, since all end together.
     fn wait(&self, link: &Link, slot: &Slot, deadline: Instant) -> Option<Outcome> {
         let sent = Instant::now();
         loop {
@@ -242,10 +304,10 @@ impl Session {
                 return Some(outcome);
             }
             let now = Instant::now();
-            let silent = now.saturating_duration_since(link.last_received().max(sent));
+            let silent = silence(link, sent);
             let is_silent = silent >= self.patience;
-            if is_silent && (now >= deadline || link.has_only_reads()) {
-                self.lose(&format!("no answer for {:.1} s", silent.as_secs_f64()));
+            if is_silent && (now >= deadline || self.has_only_reads()) {
+                self.lose_silent(silent);
                 // The loss has filled the slot, unless the reply came first.
                 return slot.give_up();
             }
@@ -254,4 +316,9 @@ impl Session {
             }
         }
     }
+}
+
+/// For how long the link has received nothing, counted from `since` at the earliest.
+fn silence(link: &Link, since: Instant) -> Duration {
+    Instant::now().saturating_duration_since(link.last_received().max(since))
 }
