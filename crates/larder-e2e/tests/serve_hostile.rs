@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostile::launcher::{Larder, Server};
 use hostile::mutation::Mutator;
 use hostile::origins::Origin;
 use hostile::raw::{Form, RawClient, opening};
 use hostile::usage::Usage;
-use larder_e2e::{Client, MIB, Random, Scratch, read_file, sparse_file, wait_until};
+use larder_e2e::{
+    Client, Larder, MIB, Random, Scratch, Server, read_file, sparse_file, wait_until,
+};
 use nbd_wire::{Command, CommandFlags, ExportRequest, OptionCode, OptionHeader, Request};
 
 const SIZE: u64 = 64 * MIB;

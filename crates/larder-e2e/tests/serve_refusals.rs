@@ -6,9 +6,8 @@ mod hostile;
 
 use std::path::Path;
 
-use hostile::launcher::{Larder, Server};
 use hostile::raw::{Form, RawClient};
-use larder_e2e::{MIB, Scratch, read_file, sparse_file};
+use larder_e2e::{Larder, MIB, Scratch, Server, read_file, sparse_file};
 use nbd_wire::{
     Command, CommandFlags, ExportRequest, InfoType, MetaRequest, OptionCode, OptionHeader,
     ReplyType,
@@ -440,4 +439,28 @@ fn who_leaves_with_requests_under_way_gets_all_answers_and_loses_no_write() {
     let mut broken = ask_much(server.socket());
     broken.send(&[0; 28]);
     assert_all_answered(broken, 80);
+}
+
+#[test]
+fn regression_a_client_that_sends_everything_before_it_takes_a_reply_is_served() {
+    let scratch = Scratch::new();
+    let server = serve(&scratch, &[]);
+    let mut client = RawClient::open(server.socket(), "", Form::Structured);
+    let content = vec![7; MIB as usize];
+    assert_eq!(client.write(0, &content).error, 0);
+    let mut expected = Vec::new();
+    for _ in 0..16 {
+        expected.push(client.submit(Command::READ, NONE, (0, MIB), b""));
+    }
+    // More than sockets hold: they go through only if the server receives while its replies wait.
+    for number in 1..=16 {
+        let range = (number * MIB, MIB);
+        expected.push(client.submit(Command::WRITE, NONE, range, &content));
+    }
+    while !expected.is_empty() {
+        let answer = client.answer().unwrap();
+        assert_eq!(answer.error, 0);
+        assert!(answer.data.is_empty() || answer.data == content);
+        expected.retain(|cookie| *cookie != answer.cookie);
+    }
 }

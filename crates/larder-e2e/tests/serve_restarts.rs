@@ -9,9 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use hostile::launcher::{Larder, Server};
 use hostile::origins::Origin;
-use larder_e2e::{Client, MIB, Random, Scratch, read_at, sparse_file, wait_until};
+use larder_e2e::{Client, Larder, MIB, Random, Scratch, Server, read_at, sparse_file, wait_until};
 
 const CLIENTS: u64 = 4;
 const STEPS_EACH: u64 = 300;

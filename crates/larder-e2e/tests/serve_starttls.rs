@@ -5,9 +5,8 @@ mod hostile;
 
 use std::path::PathBuf;
 
-use hostile::launcher::{Larder, Server};
 use hostile::raw::{Form, RawClient, opening};
-use larder_e2e::{MIB, Scratch, run, sparse_file};
+use larder_e2e::{Larder, MIB, Scratch, Server, run, sparse_file};
 use nbd_wire::{OptionCode, OptionHeader, ReplyType};
 
 /// A directory with a certificate that names this machine.

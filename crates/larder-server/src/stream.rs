@@ -116,19 +116,13 @@ impl Read for &Stream {
         if self.0.is_over.load(Ordering::SeqCst) {
             return Ok(0);
         }
-        match &self.0.socket {
-            Socket::Tcp(socket) => (&*socket).read(buffer),
-            Socket::Unix(socket) => (&*socket).read(buffer),
-        }
+        Ok(rustix::io::read(self, buffer)?)
     }
 }
 
 impl Write for &Stream {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        match &self.0.socket {
-            Socket::Tcp(socket) => (&*socket).write(data),
-            Socket::Unix(socket) => (&*socket).write(data),
-        }
+        Ok(rustix::io::write(self, data)?)
     }
 
     fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {

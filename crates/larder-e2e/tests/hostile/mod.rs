@@ -7,7 +7,6 @@
     reason = "tests, each of which needs a part of this"
 )]
 
-pub mod launcher;
 pub mod origins;
 pub mod raw;
 pub mod usage;
