@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: how fast Larder is, as ratios to others measured beside it.
 //!
-//! All data and the cache files are in memory (`/dev/shm`), so that the programs are measured and
-//! not a disk. Each round measures every contender of a row once, in turn. The table has the medians
+//! All data is in memory (`/dev/shm`), so that the programs are measured and not a disk; so are the cache files,
+//! except for warm reads, where they are in their default place and in the page cache. Each round measures every contender of a row once, in turn. The table has the medians
 //! of the figures, and of the rounds' ratios, which count: what else the machine does changes over
 //! time.
 
@@ -69,8 +69,16 @@ fn measure<'c>(
     for _ in 0..rounds {
         for (place, contender) in case.contenders.iter().enumerate() {
             let figure = match (&case.work, &conversion) {
-                (Work::Load { disk, warm, load }, _) => {
-                    let server = Server::start(*contender, *disk, programs, directory)?;
+                (
+                    Work::Load {
+                        disk,
+                        cache_file,
+                        warm,
+                        load,
+                    },
+                    _,
+                ) => {
+                    let server = Server::start(*contender, what, programs, directory)?;
                     if *warm {
                         server.read_everything()?;
                     }

@@ -2,7 +2,7 @@
 
 use super::contender::Contender::{self, Bare, Ceiling, Filter, Serve, Stock};
 use super::fio::{Load, Pattern};
-use super::server::Disk;
+use super::server::{CacheFile, Disk};
 
 /// One row of the table.
 #[derive(Debug)]
@@ -17,7 +17,12 @@ pub(super) struct Case {
 #[derive(Debug)]
 pub(super) enum Work {
     /// Requests, counted. `warm`: all of the disk has been read before.
-    Load { disk: Disk, warm: bool, load: Load },
+    Load {
+        disk: Disk,
+        cache_file: CacheFile,
+        warm: bool,
+        load: Load,
+    },
     /// A disk image is fetched over HTTP, and the time taken.
     Conversion,
 }
@@ -43,6 +48,10 @@ const ALL: &[Contender] = &[Ceiling, Serve, Bare, Stock, Filter];
 const fn warm(pattern: Pattern, request_bytes: u64, depth: u32, connections: u32) -> Work {
     Work::Load {
         disk: Disk::Image,
+        cache_file: match pattern {
+            Pattern::RandomWrites => CacheFile::InMemory,
+            Pattern::RandomReads | Pattern::Reads => CacheFile::InDefaultPlace,
+        },
         warm: true,
         load: Load {
             pattern,
@@ -58,6 +67,7 @@ const fn warm(pattern: Pattern, request_bytes: u64, depth: u32, connections: u32
 const fn cold(pattern: Pattern, request_bytes: u64) -> Work {
     Work::Load {
         disk: Disk::Slow,
+        cache_file: CacheFile::InMemory,
         warm: false,
         load: Load {
             pattern,

@@ -30,6 +30,18 @@ impl Disk {
     }
 }
 
+/// Where a contender that has a cache file has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CacheFile {
+    /// In memory, so that no disk is measured.
+    InMemory,
+    /// Where it is unless a user says otherwise. What is read from it there is in the page cache.
+    InDefaultPlace,
+}
+
+/// `TMPDIR` where nobody sets it, for every contender.
+const DEFAULT_PLACE: &str = "/var/tmp";
+
 /// Beneath a cache, if there is one; the plugin's parameters are those of the filter too.
 const SLOW_FILTER: &str = "--filter=delay";
 const SLOW_PLUGIN: [&str; 4] = ["memory", "64G", "rdelay=5ms", "wdelay=5ms"];
@@ -44,14 +56,14 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn start(
         contender: Contender,
-        disk: Disk,
+        (disk, cache_file): (Disk, CacheFile),
         programs: &Programs,
         directory: &Directory,
     ) -> Result<Self, Failure> {
         let socket = directory.path().join("socket");
         let origin_socket = directory.path().join("origin");
         let mut origin = None;
-        let command = match contender {
+        let mut command = match contender {
             Contender::Ceiling => {
                 let mut command = process::command(&programs.ceiling, directory);
                 command.arg(&socket).arg(disk.bytes().to_string());
@@ -78,6 +90,9 @@ impl Server {
                 nbdkit(&socket, &[&filter], disk, directory)
             }
         };
+        if let CacheFile::InDefaultPlace = cache_file {
+            command.env("TMPDIR", DEFAULT_PLACE);
+        }
         Ok(Self {
             _process: start(command, &socket, directory)?,
             _origin: origin,
