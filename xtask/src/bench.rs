@@ -78,6 +78,7 @@ fn measure<'c>(
                     },
                     _,
                 ) => {
+                    let what = (*disk, *cache_file);
                     let server = Server::start(*contender, what, programs, directory)?;
                     if *warm {
                         server.read_everything()?;
