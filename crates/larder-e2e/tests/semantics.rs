@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders where the page's tests are.
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
     "larder-testing",
     "nbdkit-filter",
     "larder-origins",
     "larder-server",
+    "nbd-wire",
     "larder-e2e",
 ];
 

@@ -39,6 +39,40 @@ fn nbdsh(server: &Server, script: &str) {
     run("/usr/bin/python3", shell);
 }
 
+/// libnbd knows them from 1.18 on. Where tests are run to see them, they must be known.
+fn libnbd_knows_extended_headers() -> bool {
+    let version = run("nbdinfo", ["--version"]);
+    let numbers: Vec<u32> = version
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .split('.')
+        .map_while(|part| part.parse().ok())
+        .collect();
+    let knows = numbers >= vec![1, 18];
+    let is_expected = std::env::var_os("LARDER_EXPECT_EXTENDED_HEADERS").is_some();
+    assert!(knows || !is_expected, "nbdinfo is {version}");
+    knows
+}
+
+#[test]
+fn clients_that_know_extended_headers_use_them() {
+    let scratch = Scratch::new();
+    let server = Larder::serve(&scratch).origin("memory:8G").start();
+    let told = run("nbdinfo", [server.uri()]);
+    let packets = match libnbd_knows_extended_headers() {
+        true => "using extended packets",
+        false => "using structured packets",
+    };
+    assert!(told.contains(packets), "{told}");
+    // One request for more than 32 bits can say, where the client knows how.
+    let told = run("nbdinfo", ["--map=larder:cache", &server.uri()]);
+    let lengths = told.split_whitespace().skip(1).step_by(3);
+    let total: u64 = lengths.map(|length| length.parse::<u64>().unwrap()).sum();
+    assert_eq!(total, 8 << 30, "{told}");
+    server.stop();
+}
+
 #[test]
 fn nbdinfo_tells_what_is_served() {
     let scratch = Scratch::new();
