@@ -257,6 +257,10 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             match form.read(&mut self.replies, request, part, fill) {
                 Ok(true) => answered += part_length,
                 Ok(false) => {
+                    if answered > 0 {
+                        // The worker's part is the last and must not come before these.
+                        self.send();
+                    }
                     let permit = self.enter(request.length_bytes - answered as u64);
                     return self.submit(request, Vec::new(), answered, permit);
                 }
