@@ -10,13 +10,17 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::reply_buffer::ReplyBuffer;
-use super::transport::Sender;
+use super::transport::{BRIEFLY, Sender};
 use crate::stream::Stream;
 
 /// Bytes of replies that may wait while somebody sends. Who has more waits as well.
 const MAX_WAITING_BYTES: usize = 32 << 20;
+/// Bytes past which they wait only if the client does not take them: so much stays in a processor's cache until it is
+/// sent.
+const FEW_WAITING_BYTES: usize = 128 << 10;
 
 /// The sending half. Once a send has failed the connection is over: both directions are ended, so
 /// that whoever receives notices.
@@ -40,6 +44,8 @@ struct Queue {
     /// Nothing will be handed over any more.
     is_closed: bool,
     waiting: Vec<u8>,
+    /// Threads that wait for a change: where there are none, nobody is woken.
+    waiters: usize,
 }
 
 impl Output {
@@ -56,7 +62,7 @@ impl Output {
 
     /// Sends the replies, or leaves them to who is sending, and empties the buffer. Waits for the client as long as it takes.
     pub(crate) fn send(&self, replies: &mut ReplyBuffer) {
-        if self.begin(replies) {
+        if self.begin(replies, None) {
             let sent = self.sender().send_some(replies.as_slice());
             replies.clear();
             self.go_on(sent);
@@ -67,7 +73,7 @@ impl Output {
     /// The same without waiting for the client for long. False if something is left: then it is
     /// the caller's to [`Output::hand_over`], or to [`Output::send_rest`].
     pub(crate) fn send_at_once(&self, replies: &mut ReplyBuffer) -> bool {
-        if !self.begin(replies) {
+        if !self.begin(replies, Some(Instant::now() + BRIEFLY)) {
             replies.clear();
             return true;
         }
@@ -140,14 +146,28 @@ impl Output {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is the caller's turn to send. If not, the replies wait for who is sending.
-    fn begin(&self, replies: &ReplyBuffer) -> bool {
+    /// Whether it is the caller's turn to send. If not, the replies wait for who is sending; until `deadline` only if
+    /// they are few.
+    fn begin(&self, replies: &ReplyBuffer, deadline: Option<Instant>) -> bool {
         if replies.is_empty() {
             return false;
         }
         let mut queue = self.queue();
-        while queue.is_sending && queue.waiting.len() >= MAX_WAITING_BYTES && !self.is_broken() {
-            queue = self.wait(queue);
+        while queue.is_sending && !self.is_broken() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let is_brief = left.is_some_and(|left| !left.is_zero());
+            let most = if is_brief {
+                FEW_WAITING_BYTES
+            } else {
+                MAX_WAITING_BYTES
+            };
+            if queue.waiting.len() < most {
+                break;
+            }
+            queue = match left.filter(|_| is_brief) {
+                Some(left) => self.wait_for(queue, left),
+                None => self.wait(queue),
+            };
         }
         if self.is_broken() {
             return false;
@@ -178,6 +198,9 @@ impl Output {
         let mut queue = self.queue();
         if queue.waiting.is_empty() {
             queue.is_sending = false;
+            if queue.waiters > 0 {
+                self.changed.notify_all();
+            }
             return None;
         }
         let waiting = std::mem::take(&mut queue.waiting);
@@ -190,10 +213,17 @@ impl Output {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'q>(&self, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
-        self.changed
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner)
+    fn wait<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        queue.waiters += 1;
+        let waited = self.changed.wait(queue);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.waiters -= 1;
+        queue
+    }
+
+    fn wait_for<'q>(&self, queue: MutexGuard<'q, Queue>, time: Duration) -> MutexGuard<'q, Queue> {
+        let waited = self.changed.wait_timeout(queue, time);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn sender(&self) -> MutexGuard<'_, Sender> {

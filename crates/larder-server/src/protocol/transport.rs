@@ -14,7 +14,7 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::stream::Stream;
 
 /// How long a send may wait for the client before what is left is somebody else's.
-const BRIEFLY: Duration = Duration::from_millis(10);
+pub(super) const BRIEFLY: Duration = Duration::from_millis(50);
 /// Memory that is kept for what is left of a send.
 const KEPT_BYTES: usize = 1 << 20;
 /// What is read from the socket at once when it is encrypted.
