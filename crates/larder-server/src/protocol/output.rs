@@ -44,6 +44,8 @@ struct Queue {
     /// Nothing will be handed over any more.
     is_closed: bool,
     waiting: Vec<u8>,
+    /// The client has not taken replies in the time that is waited for it, and none since.
+    is_stuck: bool,
     /// Threads that wait for a change: where there are none, nobody is woken.
     waiters: usize,
 }
@@ -155,7 +157,7 @@ impl Output {
         let mut queue = self.queue();
         while queue.is_sending && !self.is_broken() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let is_brief = left.is_some_and(|left| !left.is_zero());
+            let is_brief = left.is_some_and(|left| !left.is_zero()) && !queue.is_stuck;
             let most = if is_brief {
                 FEW_WAITING_BYTES
             } else {
@@ -168,6 +170,8 @@ impl Output {
                 Some(left) => self.wait_for(queue, left),
                 None => self.wait(queue),
             };
+            queue.is_stuck |=
+                is_brief && deadline.is_some_and(|deadline| deadline <= Instant::now());
         }
         if self.is_broken() {
             return false;
@@ -196,6 +200,7 @@ impl Output {
     /// What waits. If nothing does, sending ends.
     fn next_waiting(&self) -> Option<Vec<u8>> {
         let mut queue = self.queue();
+        queue.is_stuck = false;
         if queue.waiting.is_empty() {
             queue.is_sending = false;
             if queue.waiters > 0 {
