@@ -125,13 +125,6 @@ impl Write for &Stream {
         Ok(rustix::io::write(self, data)?)
     }
 
-    fn write_vectored(&mut self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match &self.0.socket {
-            Socket::Tcp(socket) => (&*socket).write_vectored(data),
-            Socket::Unix(socket) => (&*socket).write_vectored(data),
-        }
-    }
-
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

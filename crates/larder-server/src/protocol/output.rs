@@ -66,7 +66,6 @@ impl Output {
     pub(crate) fn send(&self, replies: &mut ReplyBuffer) {
         if self.begin(replies, None) {
             let sent = self.sender().send_some(replies.as_slice());
-            replies.clear();
             self.go_on(sent);
         }
         replies.clear();

@@ -231,15 +231,12 @@ impl Sender {
             None => {
                 let sent = send_until_blocked(&self.stream, bytes)?;
                 self.unsent.extend_from_slice(&bytes[sent..]);
+                Ok(sent == bytes.len())
             }
-            Some(session) => self.encrypt(&session, bytes)?,
-        }
-        if self.unsent.is_empty() {
-            Ok(true)
-        } else if self.tls.is_some() {
-            self.send_rest()
-        } else {
-            Ok(false)
+            Some(session) => {
+                self.encrypt(&session, bytes)?;
+                self.send_rest()
+            }
         }
     }
 
