@@ -10,6 +10,7 @@
 //! | `export`, `exports`, `read_only` | what is served |
 //! | `keeper` | who writes back when no client is there |
 //! | `storage` | the cache, and how large it may become |
+//! | `mapped_file` | the cache file, read without system calls |
 //! | `captive` | the command that the server runs for |
 //! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
 //! | `memory` | that memory goes back to the system |
@@ -32,6 +33,7 @@ mod keeper;
 mod life;
 mod listen;
 mod live_line;
+mod mapped_file;
 mod memory;
 mod options;
 mod pidfile;
