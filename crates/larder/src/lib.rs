@@ -30,6 +30,7 @@ mod fetch;
 mod flush;
 mod index;
 mod join;
+mod news;
 mod pass_through;
 mod pass_token;
 mod pin;
