@@ -74,16 +74,21 @@ pub(crate) fn slots_within(max_size_bytes: u64, block_bytes: u64) -> u32 {
 
 impl Slots {
     pub(crate) fn new(config: &Config, file: Box<dyn CacheFile>) -> Self {
+        let limit = match config.max_size_bytes {
+            Some(max) => slots_within(max, config.block_bytes),
+            None => u32::MAX - 1,
+        };
+        Self::with_limit(config, limit, file)
+    }
+
+    /// The same with at most `limit` slots, or as many as a file can have.
+    pub(crate) fn with_limit(config: &Config, limit: u32, file: Box<dyn CacheFile>) -> Self {
         let addressable =
             (i64::MAX as u64 / config.block_bytes).min(u64::from(u32::MAX - 1)) as u32;
-        let limit = match config.max_size_bytes {
-            Some(max) => slots_within(max, config.block_bytes).min(addressable),
-            None => addressable,
-        };
         Self {
             file,
             block_bytes: config.block_bytes,
-            limit,
+            limit: limit.min(addressable),
             high_percent: u64::from(config.high_threshold_percent),
             low_percent: u64::from(config.low_threshold_percent),
             space: Mutex::new(Space {
