@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use larder_frontend::report::one_line;
 
 use crate::options::Options;
+use crate::replay::ReplayOptions;
 
 /// A caching NBD server.
 ///
@@ -33,6 +34,18 @@ Examples:
   larder serve --run 'qemu-img convert \"$uri\" copy.img' nbd://storage/disk"
     )]
     Serve(Box<Options>),
+    /// Tell what caches of several sizes would have missed of a trace of requests
+    #[command(
+        args_override_self = true,
+        after_help = "\
+Sizes are typed as 64K, 1M or 10G. TMPDIR says where a trace goes that can be read only once.
+
+Examples:
+  larder replay trace.csv.gz
+  larder replay --cache-max-size=1G,2G,4G --plot=misses.svg sda
+  blkparse -i sda | larder replay -"
+    )]
+    Replay(Box<ReplayOptions>),
 }
 
 /// What the command line comes to.
@@ -40,6 +53,8 @@ Examples:
 pub(crate) enum Asked {
     /// To serve.
     Serve(Box<Options>),
+    /// To replay a trace.
+    Replay(Box<ReplayOptions>),
     /// To be told something, which has been done.
     Told,
 }
@@ -50,6 +65,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
         Ok(CommandLine {
             command: Command::Serve(options),
         }) => Ok(Asked::Serve(options)),
+        Ok(CommandLine {
+            command: Command::Replay(options),
+        }) => Ok(Asked::Replay(options)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let text = error.render();
