@@ -61,6 +61,8 @@ pub(crate) enum Asked {
 
 /// Reads the command line. An error is one line.
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, String> {
+    let arguments: Vec<OsString> = arguments.collect();
+    let is_replay = arguments.get(1).is_some_and(|word| word == "replay");
     match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine {
             command: Command::Serve(options),
@@ -74,13 +76,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
                 let _ = write!(std::io::stdout(), "{text}");
                 Ok(Asked::Told)
             }
-            _ => Err(wrong(&error)),
+            _ => Err(wrong(&error, if is_replay { "replay" } else { "serve" })),
         },
     }
 }
 
 /// clap's error in one line: what was typed, and what would be right.
-fn wrong(error: &clap::Error) -> String {
+fn wrong(error: &clap::Error, command: &str) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
@@ -110,7 +112,7 @@ fn wrong(error: &clap::Error) -> String {
             first.trim_start_matches("error: ").to_owned()
         }
     };
-    one_line(&format!("{message} (larder serve --help tells more)"))
+    one_line(&format!("{message} (larder {command} --help tells more)"))
 }
 
 #[cfg(test)]
@@ -193,6 +195,11 @@ mod tests {
                 &["serve", "--cache"],
                 "a value is required for '--cache <MODE>'",
             ),
+            (
+                &["replay", "--cache-max-sise=1M", "x"],
+                "--cache-max-sise: there is no such option; did you mean --cache-max-size? \
+                 (larder replay --help tells more)",
+            ),
         ] {
             let message = asked(arguments).expect_err("refused");
             assert!(message.starts_with(told), "{message}");
@@ -204,14 +211,16 @@ mod tests {
     fn manual_names_every_option() {
         let manual = include_str!("../larder.1").replace("\\-", "-");
         let command = CommandLine::command();
-        let serve = command.find_subcommand("serve").expect("there is one");
-        let options: Vec<_> = serve
-            .get_arguments()
-            .filter_map(clap::Arg::get_long)
-            .collect();
-        assert!(options.len() > 20, "{options:?}");
-        for option in options {
-            assert!(manual.contains(&format!("--{option}")), "{option}");
+        for (name, at_least) in [("serve", 20), ("replay", 8)] {
+            let subcommand = command.find_subcommand(name).expect("there is one");
+            let options: Vec<_> = subcommand
+                .get_arguments()
+                .filter_map(clap::Arg::get_long)
+                .collect();
+            assert!(options.len() >= at_least, "{options:?}");
+            for option in options {
+                assert!(manual.contains(&format!("--{option}")), "{option}");
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ use settings::Settings;
 
 /// Does it. The error is one line.
 pub(crate) fn replay(options: &ReplayOptions) -> Result<(), String> {
-    let settings = Settings::new(options).map_err(|error| error.to_string())?;
+    let settings = Settings::new(options)?;
     let replayed = run(&settings)?;
     let report = Report::new(&settings, &replayed);
     if let Some(path) = &settings.plot {

@@ -11,7 +11,7 @@ use crate::options::Text;
 pub(crate) struct ReplayOptions {
     /// Files with requests, compressed by gzip or not; - is standard input, and NAME stands for
     /// NAME.blktrace.0 and so on
-    #[arg(value_name = "TRACE", required = true)]
+    #[arg(value_name = "TRACE")]
     pub(crate) traces: Vec<PathBuf>,
 
     /// Sizes of the cache, at least 1M; a list or repeated [default: powers of two up to the

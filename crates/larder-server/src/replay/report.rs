@@ -73,7 +73,7 @@ impl Report {
             footprint_bytes: survey.footprint_bytes(),
             cache_high_threshold: settings.config.high_threshold_percent,
             cache_low_threshold: settings.config.low_threshold_percent,
-            advice: advice(&sizes),
+            advice: advice(&sizes, all_fit(replayed)),
             sizes,
         }
     }
@@ -138,6 +138,14 @@ impl Report {
             self.cache_low_threshold,
         )
     }
+}
+
+/// Whether the largest cache holds all blocks without ever dropping one.
+fn all_fit(replayed: &Replayed) -> bool {
+    replayed.sizes.last().is_some_and(|at| {
+        let kept = at.capacity_blocks * u64::from(at.config.high_threshold_percent) / 100;
+        kept >= replayed.survey.footprint_blocks()
+    })
 }
 
 impl Row {

@@ -31,7 +31,15 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(options: &ReplayOptions) -> Result<Self, ParameterError> {
+    /// Checks everything. The error is one line.
+    pub(super) fn new(options: &ReplayOptions) -> Result<Self, String> {
+        if options.traces.is_empty() {
+            return Err("no trace given: larder replay trace.csv.gz, for example".to_owned());
+        }
+        Self::checked(options).map_err(|error| error.to_string())
+    }
+
+    fn checked(options: &ReplayOptions) -> Result<Self, ParameterError> {
         let mut sizes = options
             .cache_max_size
             .iter()
