@@ -11,7 +11,7 @@ use std::io;
 use hashbrown::HashTable;
 
 use crate::config::Config;
-use crate::directory::{SlotNumber, VolumeNumber};
+use crate::directory::{Directory, SlotNumber, VolumeNumber};
 use crate::eviction::Eviction;
 use crate::read::WINDOW_BYTES;
 use crate::sector::BlockNumber;
@@ -24,8 +24,8 @@ pub struct PolicySimulation {
     eviction: Eviction,
     /// Slots in use, hashed by what they hold.
     index: HashTable<SlotNumber>,
-    /// By slot: what it holds, or held last.
-    holders: Vec<Holder>,
+    /// What each slot holds, or held last.
+    directory: Directory,
     block_bytes: u64,
     /// Blocks that the read at hand misses; kept to save allocations.
     missing: Vec<BlockNumber>,
@@ -56,6 +56,13 @@ struct Holder {
 }
 
 impl Holder {
+    fn of(directory: &Directory, slot: SlotNumber) -> Self {
+        Self {
+            volume: directory.volume(slot),
+            number: directory.block(slot),
+        }
+    }
+
     fn key(self) -> u64 {
         store::key(self.volume, self.number)
     }
@@ -88,7 +95,7 @@ impl PolicySimulation {
             eviction: Eviction::new(Some(u64::from(slots.limit()))),
             slots,
             index: HashTable::new(),
-            holders: Vec::new(),
+            directory: Directory::new(),
             block_bytes: config.block_bytes,
             missing: Vec::new(),
         }
@@ -160,7 +167,7 @@ impl PolicySimulation {
             return;
         }
         let within = |slot: &SlotNumber| {
-            let holder = self.holders[slot.0 as usize];
+            let holder = Holder::of(&self.directory, *slot);
             holder.volume == volume && (first..end).contains(&holder.number.0)
         };
         let slots: Vec<SlotNumber> = self.index.iter().copied().filter(within).collect();
@@ -176,9 +183,9 @@ impl PolicySimulation {
     }
 
     fn find(&self, holder: Holder) -> Option<SlotNumber> {
-        let holders = &self.holders;
+        let directory = &self.directory;
         self.index
-            .find(holder.key(), |slot| holders[slot.0 as usize] == holder)
+            .find(holder.key(), |slot| Holder::of(directory, *slot) == holder)
             .copied()
     }
 
@@ -226,7 +233,7 @@ impl PolicySimulation {
     }
 
     fn unindex(&mut self, slot: SlotNumber) {
-        let key = self.holders[slot.0 as usize].key();
+        let key = Holder::of(&self.directory, slot).key();
         if let Ok(entry) = self.index.find_entry(key, |other| *other == slot) {
             entry.remove();
         }
@@ -239,14 +246,10 @@ impl PolicySimulation {
     }
 
     fn assign(&mut self, slot: SlotNumber, holder: Holder) {
-        let at = slot.0 as usize;
-        if self.holders.len() <= at {
-            self.holders.resize(at + 1, holder);
-        }
-        self.holders[at] = holder;
-        let holders = &self.holders;
-        self.index
-            .insert_unique(holder.key(), slot, |slot| holders[slot.0 as usize].key());
+        self.directory.set(slot, holder.volume, holder.number);
+        let directory = &self.directory;
+        let key = |slot: &SlotNumber| Holder::of(directory, *slot).key();
+        self.index.insert_unique(holder.key(), slot, key);
         self.eviction.inserted(slot.0, holder.key());
     }
 

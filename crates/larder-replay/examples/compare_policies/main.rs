@@ -72,13 +72,17 @@ fn run() -> Result<Report, Box<dyn Error>> {
 }
 
 fn compare_all(directory: &Path) -> Result<Vec<At>, Box<dyn Error>> {
+    let missing: Vec<String> = TRACES
+        .iter()
+        .filter(|(file, _, _)| !directory.join(file).exists())
+        .map(|(file, _, from)| format!("{} is missing: {from}", directory.join(file).display()))
+        .collect();
+    if !missing.is_empty() {
+        return Err(missing.join("; ").into());
+    }
     let mut all = Vec::new();
-    for (file, name, from) in TRACES {
-        let path = directory.join(file);
-        if !path.exists() {
-            return Err(format!("{} is missing: {from}", path.display()).into());
-        }
-        let trace = Trace::open(&[path], None, &std::env::temp_dir())?;
+    for (file, name, _) in TRACES {
+        let trace = Trace::open(&[directory.join(file)], None, &std::env::temp_dir())?;
         for block_bytes in BLOCK_BYTES {
             let uses = uses(&trace, block_bytes)?;
             for share in SHARES {
