@@ -219,10 +219,12 @@ impl Store {
         }
     }
 
-    /// Whether clean blocks are so few that looking for one takes longer than somebody's writing back. A guess.
+    /// Whether clean blocks are so few that looking for one takes longer than somebody's writing back. A guess: nobody
+    /// may rely on it for long.
     pub(crate) fn is_mostly_dirty(&self) -> bool {
         let used = self.slots.usage().used;
-        let others = self.stats.dirty_blocks.get() + self.slots.in_hands() as u64;
+        let reserved = self.slots.reserved().load(Ordering::Relaxed) as u64;
+        let others = self.stats.dirty_blocks.get() + reserved;
         used.saturating_sub(others) < used / 64
     }
 

@@ -122,7 +122,9 @@ fn run_batch(
 ) -> u64 {
     loop {
         let failures_before = volume.durability.failures(writer);
+        let begun = Instant::now();
         let mut sent = send_batch(volume, writer, batch);
+        volume.pace.note_batch(begun.elapsed(), sent.blocks.len());
         let flushed = if flushing {
             let flush = || writer.flush();
             let begun = Instant::now();
