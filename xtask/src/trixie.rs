@@ -45,6 +45,10 @@ pub(crate) fn prepare() -> Result<PathBuf, Failure> {
     if !PROGRAMS.iter().all(is_whole) {
         bootstrap(&root)?;
     }
+    // A Debian this small cannot look up even this name.
+    let hosts = root.join("etc/hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n::1 localhost\n")
+        .map_err(|e| Failure::at(&hosts, &e))?;
     let scripts = target.join("trixie-bin");
     fs::create_dir_all(&scripts).map_err(|e| Failure::at(&scripts, &e))?;
     for program in PROGRAMS {
