@@ -1,4 +1,4 @@
-//! The `larder` command: a caching NBD server.
+//! The `larder` command: a caching NBD server, and what helps to choose its size.
 //!
 //! | file | decides |
 //! |---|---|
@@ -16,6 +16,7 @@
 //! | `memory` | that memory goes back to the system |
 //! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
 //! | `protocol` | NBD |
+//! | `replay` | what caches would have missed of a trace |
 
 use std::env;
 use std::process;
@@ -40,6 +41,7 @@ mod pidfile;
 mod protocol;
 mod rate_limit;
 mod read_only;
+mod replay;
 mod serve;
 mod settings;
 mod signals;
@@ -63,6 +65,10 @@ fn main() {
     let code = match cli::parse(env::args_os()) {
         Ok(Asked::Told) => 0,
         Ok(Asked::Serve(options)) => serve(*options),
+        Ok(Asked::Replay(options)) => match replay::replay(&options) {
+            Ok(()) => 0,
+            Err(message) => refuse(&message),
+        },
         Err(message) => refuse(&message),
     };
     // Whoever is left, such as a thread that watches for signals, ends with the process.

@@ -13,8 +13,8 @@
 //!   reference period* of LRU-2 (E. O'Neil et al., SIGMOD 1993).
 //! - **LRU**, which leads in small caches, where probation is over before a block can come back.
 //!
-//! Miniature simulations of both tell which one misses less. `examples/judge_eviction.rs` measures
-//! the result with real traces.
+//! Miniature simulations of both tell which one misses less. `larder replay` shows the result
+//! with anybody's traces, `compare_policies` in `larder-replay` beside other policies.
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -43,7 +43,7 @@ use queues::{Queues, VisitClock};
 const NO_SLOT: u32 = u32::MAX;
 
 /// The order in which blocks leave the cache.
-pub struct Eviction {
+pub(crate) struct Eviction {
     queues: Queues,
     /// None while the cache has no limit, when it hardly matters what is evicted.
     duel: Option<Duel>,
@@ -53,7 +53,7 @@ pub struct Eviction {
 
 impl Eviction {
     /// For a cache of `capacity_slots` blocks, or of no limit.
-    pub fn new(capacity_slots: Option<u64>) -> Self {
+    pub(crate) fn new(capacity_slots: Option<u64>) -> Self {
         let duel = capacity_slots.map(Duel::new);
         let policy = duel.as_ref().map_or(DEFAULT_POLICY, Duel::first_policy);
         Self {
@@ -67,7 +67,7 @@ impl Eviction {
     /// The cache's limit has changed, for instance because the disk is full. Nothing is evicted by
     /// this; victims are given when asked for. What was learnt is kept while the limit stays within
     /// a factor of two of what it was.
-    pub fn set_capacity(&mut self, capacity_slots: Option<u64>) {
+    pub(crate) fn set_capacity(&mut self, capacity_slots: Option<u64>) {
         let Some(new) = capacity_slots else {
             self.duel = None;
             self.queues.set_ghosts(0);
@@ -83,7 +83,7 @@ impl Eviction {
     }
 
     /// A request used the block in `slot`. A slot that is not tracked is left alone.
-    pub fn touched(&mut self, slot: u32) {
+    pub(crate) fn touched(&mut self, slot: u32) {
         if !self.queues.is_tracked(slot) {
             return;
         }
@@ -96,7 +96,7 @@ impl Eviction {
 
     /// `slot` now holds the block whose volume and number hash to `key`. A slot that is tracked
     /// already counts as touched if it holds that block, else as removed before.
-    pub fn inserted(&mut self, slot: u32, key: u64) {
+    pub(crate) fn inserted(&mut self, slot: u32, key: u64) {
         let key = fold(key);
         if self.queues.is_tracked(slot) {
             if self.queues.key(slot) == key {
@@ -110,32 +110,27 @@ impl Eviction {
     }
 
     /// `slot` is free. A slot that is not tracked is left alone.
-    pub fn removed(&mut self, slot: u32) {
+    pub(crate) fn removed(&mut self, slot: u32) {
         if self.queues.is_tracked(slot) {
             self.queues.remove(slot);
         }
     }
 
     /// The next block to evict, tracked no more. `None` when nothing is tracked.
-    pub fn victim(&mut self) -> Option<u32> {
+    pub(crate) fn victim(&mut self) -> Option<u32> {
         self.queues.victim()
     }
 
     /// A victim that could not be evicted is tracked again: as if just used (`used`), or else such
     /// that it is a victim again soon, though not at once while there are others.
-    pub fn reinserted(&mut self, slot: u32, key: u64, used: bool) {
+    pub(crate) fn reinserted(&mut self, slot: u32, key: u64, used: bool) {
         self.removed(slot);
         self.queues.put_back(slot, fold(key), self.clock, used);
     }
 
     /// How many slots are tracked.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queues.len()
-    }
-
-    /// Whether nothing is tracked.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Advances the clock if `slot` is not the one that was used last, and tells whether it did.
