@@ -8,15 +8,18 @@
 
 use std::sync::{Arc, Mutex};
 
-use hashbrown::hash_table::Entry;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
 use crate::block::{Block, BlockState};
 use crate::directory::{Directory, SlotNumber};
 use crate::sector::{BlockNumber, Mask};
+use crate::slot_table::SlotTable;
 use crate::sync;
 
-const SHARDS: usize = 32;
+/// So many that the table of one, which grows under its lock, stays small enough to be moved without anybody
+/// noticing, in a cache of tebibytes too.
+const SHARDS: usize = 1 << SHARD_BITS;
+const SHARD_BITS: u32 = 7;
 
 /// So few blocks are looked up one by one rather than found by going through all.
 const FEW_BLOCKS: u64 = 16384;
@@ -35,8 +38,8 @@ struct Pinned {
 
 #[derive(Default)]
 struct Shard {
-    /// Slots, hashed by the number of the block that the directory says they hold.
-    resident: HashTable<SlotNumber>,
+    /// Slots by the block that the directory says they hold.
+    resident: SlotTable,
     /// Only of blocks that are not both wholly valid and clean.
     masks: HashMap<SlotNumber, Masks>,
     pinned: HashMap<BlockNumber, Pinned>,
@@ -69,13 +72,31 @@ pub(crate) fn hash(number: BlockNumber) -> u64 {
 }
 
 fn shard_of(number: BlockNumber) -> usize {
-    hash(number) as usize >> 7 & (SHARDS - 1)
+    (number.0 ^ hash(BlockNumber(key(number)))) as usize & (SHARDS - 1)
+}
+
+/// What tells a block from the others of its shard. Shard and key together are the number.
+fn key(number: BlockNumber) -> u64 {
+    number.0 >> SHARD_BITS
+}
+
+fn key_of(directory: &Directory) -> impl Fn(SlotNumber) -> u64 {
+    |slot| key(directory.block(slot))
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Prepares for a volume of so many blocks. The index takes others as well, but not as smoothly.
+    pub(crate) fn expect(&self, blocks: u64, directory: &Directory) {
+        let highest = key(BlockNumber(blocks.saturating_sub(1)));
+        for shard in &self.shards {
+            let resident = &mut sync::lock(shard).resident;
+            resident.widen(u64::BITS - highest.leading_zeros(), key_of(directory));
         }
     }
 
@@ -302,7 +323,10 @@ impl Index {
     pub(crate) fn drain(&mut self) -> Vec<SlotNumber> {
         self.shards
             .iter()
-            .flat_map(|shard| std::mem::take(&mut *sync::lock(shard)).resident)
+            .flat_map(|shard| {
+                let shard = std::mem::take(&mut *sync::lock(shard));
+                shard.resident.iter().collect::<Vec<_>>()
+            })
             .collect()
     }
 }
@@ -337,23 +361,16 @@ impl Masks {
 impl Shard {
     /// The blocks that are resident or pinned; some of them twice.
     fn known(&self, directory: &Directory) -> impl Iterator<Item = BlockNumber> {
-        let resident = self.resident.iter().map(|slot| directory.block(*slot));
+        let resident = self.resident.iter().map(|slot| directory.block(slot));
         resident.chain(self.pinned.keys().copied())
     }
 
     fn find(&self, number: BlockNumber, directory: &Directory) -> Option<SlotNumber> {
-        self.resident
-            .find(hash(number), |slot| directory.block(*slot) == number)
-            .copied()
+        self.resident.find(key(number), key_of(directory))
     }
 
     fn remove(&mut self, number: BlockNumber, directory: &Directory) {
-        let found = self
-            .resident
-            .find_entry(hash(number), |slot| directory.block(*slot) == number);
-        if let Ok(entry) = found {
-            entry.remove();
-        }
+        self.resident.remove(key(number), key_of(directory));
     }
 
     fn state(&self, number: BlockNumber, full: Mask, directory: &Directory) -> BlockState {
@@ -381,13 +398,8 @@ impl Shard {
             self.remove(number, directory);
             return Unpinned::LastFreed(slot);
         }
-        let entry = self.resident.entry(
-            hash(number),
-            |slot| directory.block(*slot) == number,
-            |slot| hash(directory.block(*slot)),
-        );
-        if let Entry::Vacant(vacant) = entry {
-            vacant.insert(slot);
+        if self.find(number, directory).is_none() {
+            self.resident.insert(key(number), slot, key_of(directory));
         }
         if state.valid == full && state.unsettled().is_empty() {
             self.masks.remove(&slot);

@@ -39,6 +39,7 @@ mod read;
 mod resize;
 mod room;
 mod sector;
+mod slot_table;
 mod slots;
 mod store;
 mod sync;

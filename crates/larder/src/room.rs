@@ -10,11 +10,11 @@ use crate::Error;
 use crate::attached::Attached;
 use crate::client::Client;
 use crate::config::Mode;
-use crate::directory::{SlotNumber, VolumeNumber};
+use crate::directory::{Owner, SlotNumber, VolumeNumber};
 use crate::index::Evicted;
 use crate::sector::BlockNumber;
 use crate::slots::Usage;
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
 use crate::writeback::{self, Scope};
@@ -189,7 +189,7 @@ enum Progress {
 /// Victims that must be written back first; handed back to the policy when dropped.
 struct DirtyVictims<'s> {
     store: &'s Store,
-    victims: Vec<(SlotNumber, VolumeNumber, BlockNumber)>,
+    victims: Vec<(SlotNumber, Owner)>,
 }
 
 impl<'s> DirtyVictims<'s> {
@@ -224,25 +224,23 @@ impl<'s> DirtyVictims<'s> {
     /// Evicts a victim that is in hand. If that cannot be, it is kept, handed back or let go.
     fn evict(&mut self, slot: SlotNumber) -> bool {
         let store = self.store;
-        let volume_number = store.directory.volume(slot);
-        let number = store.directory.block(slot);
-        let volume = store.volume(volume_number);
+        let owner = store.directory.owner(slot);
+        let volume = store.volume(owner.volume);
         let evicted = volume.as_ref().map_or(Evicted::Gone, |volume| {
-            volume.index().evict(number, slot, &store.directory)
+            volume.index().evict(owner.number, slot, &store.directory)
         });
         match evicted {
             Evicted::Yes => {
                 if let Some(volume) = volume {
-                    self.count_evicted(&volume, number);
+                    self.count_evicted(&volume, owner.number);
                 }
                 return true;
             }
             Evicted::Pinned => {
-                let key = store::key(volume_number, number);
-                sync::lock(&store.eviction).reinserted(slot.0, key, true);
+                sync::lock(&store.eviction).reinserted(slot.0, owner.key(), true);
                 store.slots.let_go();
             }
-            Evicted::Dirty => self.victims.push((slot, volume_number, number)),
+            Evicted::Dirty => self.victims.push((slot, owner)),
             Evicted::Gone => store.slots.let_go(),
         }
         false
@@ -258,7 +256,8 @@ impl<'s> DirtyVictims<'s> {
     /// first; others' only if a connection of theirs can be borrowed and nobody else is at it.
     fn write_back(&mut self, client: Option<&Client>) -> Progress {
         let own = client.map(|client| client.volume.number());
-        let mut of: Vec<VolumeNumber> = self.victims.iter().map(|(_, of, _)| *of).collect();
+        let owners = self.victims.iter().map(|(_, owner)| owner.volume);
+        let mut of: Vec<VolumeNumber> = owners.collect();
         of.sort_unstable_by_key(|number| (Some(*number) != own, *number));
         of.dedup();
         let mut worst = Progress::NothingToDo;
@@ -280,8 +279,9 @@ impl<'s> DirtyVictims<'s> {
         let Some(volume) = self.store.volume(number) else {
             return Progress::Made;
         };
-        let of_volume = self.victims.iter().filter(|(_, of, _)| *of == number);
-        let numbers: Vec<BlockNumber> = of_volume.map(|(_, _, number)| *number).collect();
+        let owners = self.victims.iter().map(|(_, owner)| owner);
+        let of_volume = owners.filter(|owner| owner.volume == number);
+        let numbers: Vec<BlockNumber> = of_volume.map(|owner| owner.number).collect();
         let progress = match own {
             Some(client) => write_back_own(client, &numbers),
             None => write_back_borrowed(&volume, &numbers),
@@ -294,9 +294,9 @@ impl<'s> DirtyVictims<'s> {
         let store = self.store;
         let mut left = Vec::new();
         for victim in self.victims.drain(..) {
-            let (slot, of, number) = victim;
-            let evicted = of == volume.number()
-                && volume.index().evict(number, slot, &store.directory) == Evicted::Yes;
+            let (slot, owner) = victim;
+            let evicted = owner.volume == volume.number()
+                && volume.index().evict(owner.number, slot, &store.directory) == Evicted::Yes;
             if evicted {
                 store.release(slot);
                 store.slots.settle();
@@ -311,9 +311,8 @@ impl<'s> DirtyVictims<'s> {
 
 impl Drop for DirtyVictims<'_> {
     fn drop(&mut self) {
-        for (slot, volume, number) in self.victims.drain(..) {
-            let key = store::key(volume, number);
-            sync::lock(&self.store.eviction).reinserted(slot.0, key, false);
+        for (slot, owner) in self.victims.drain(..) {
+            sync::lock(&self.store.eviction).reinserted(slot.0, owner.key(), false);
             self.store.slots.settle();
         }
     }

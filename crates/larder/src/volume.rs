@@ -133,7 +133,10 @@ impl Volume {
         self.size.load(Ordering::SeqCst)
     }
 
+    /// Called while nobody is served, once the geometry is decided.
     pub(crate) fn set_size(&self, size: u64) {
+        let blocks = size.div_ceil(self.geometry().block_bytes());
+        self.index.expect(blocks, &self.store.directory);
         self.size.store(size, Ordering::SeqCst);
     }
 
@@ -336,5 +339,6 @@ impl Drop for Volume {
         for slot in self.index.drain() {
             self.store.release(slot);
         }
+        self.store.free_volume_number(self.number);
     }
 }

@@ -1,7 +1,9 @@
 //! The policies that are compared. Each is a cache of blocks that are numbered from 0.
 
-use larder::eviction::Eviction;
+use larder::eviction::{Eviction, Keys};
+use std::cell::Cell;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 /// A cache that follows some policy.
 pub(crate) trait Policy {
@@ -200,20 +202,30 @@ impl Policy for CFilter {
 
 /// The code under test, with the index and the free slots that the engine would have.
 pub(crate) struct LarderPolicy {
-    eviction: Eviction,
+    eviction: Eviction<BlockOfSlot>,
     slot_of_block: Vec<u32>,
-    block_of_slot: Vec<u32>,
+    block_of_slot: BlockOfSlot,
     free: Vec<u32>,
     thresholds: Thresholds,
+}
+
+#[derive(Clone)]
+struct BlockOfSlot(Rc<[Cell<u32>]>);
+
+impl Keys for BlockOfSlot {
+    fn key(&self, slot: u32) -> u64 {
+        hash(self.0[slot as usize].get())
+    }
 }
 
 impl LarderPolicy {
     pub(crate) fn new(footprint: usize, thresholds: Thresholds) -> Self {
         let capacity = thresholds.capacity;
+        let block_of_slot = BlockOfSlot((0..capacity).map(|_| Cell::new(NONE)).collect());
         Self {
-            eviction: Eviction::new(Some(capacity as u64)),
+            eviction: Eviction::new(Some(capacity as u64), block_of_slot.clone()),
             slot_of_block: vec![NONE; footprint],
-            block_of_slot: vec![NONE; capacity],
+            block_of_slot,
             free: (0..capacity as u32).rev().collect(),
             thresholds,
         }
@@ -227,7 +239,7 @@ impl LarderPolicy {
             let Some(slot) = self.eviction.victim() else {
                 return;
             };
-            let block = self.block_of_slot[slot as usize];
+            let block = self.block_of_slot.0[slot as usize].get();
             self.slot_of_block[block as usize] = NONE;
             self.free.push(slot);
         }
@@ -244,7 +256,7 @@ impl Policy for LarderPolicy {
         self.make_room();
         if let Some(slot) = self.free.pop() {
             self.slot_of_block[block as usize] = slot;
-            self.block_of_slot[slot as usize] = block;
+            self.block_of_slot.0[slot as usize].set(block);
             self.eviction.inserted(slot, hash(block));
         }
         false

@@ -39,6 +39,8 @@ pub(super) const DEFAULT_POLICY: Policy = POLICIES[1];
 /// A cache of keys.
 struct Shadow {
     queues: Queues,
+    /// By slot.
+    keys: Vec<u32>,
     index: HashTable<u32>,
     slots: u32,
     misses: i64,
@@ -53,6 +55,7 @@ impl Shadow {
         }
         Self {
             queues,
+            keys: vec![0; slots as usize],
             // Twice the room, so that the table never has to grow because of erased entries.
             index: HashTable::with_capacity(slots as usize * 2),
             slots,
@@ -61,11 +64,9 @@ impl Shadow {
     }
 
     fn access(&mut self, key: u32, now: VisitClock) {
-        let queues = &self.queues;
-        if let Some(slot) = self
-            .index
-            .find(spread(key), |slot| queues.key(*slot) == key)
-        {
+        let keys = &mut self.keys;
+        let is_it = |slot: &u32| keys[*slot as usize] == key;
+        if let Some(slot) = self.index.find(spread(key), is_it) {
             return self.queues.touch(*slot, now);
         }
         self.misses += 1;
@@ -73,19 +74,19 @@ impl Shadow {
         let slot = if free < self.slots {
             free
         } else {
-            let Some(victim) = self.queues.victim() else {
+            let Some(victim) = self.queues.victim(|slot| keys[slot as usize]) else {
                 return;
             };
-            let hash = spread(self.queues.key(victim));
+            let hash = spread(keys[victim as usize]);
             if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == victim) {
                 entry.remove();
             }
             victim
         };
         self.queues.insert(slot, key, now);
-        let queues = &self.queues;
+        keys[slot as usize] = key;
         self.index
-            .insert_unique(spread(key), slot, |slot| spread(queues.key(*slot)));
+            .insert_unique(spread(key), slot, |slot| spread(keys[*slot as usize]));
     }
 }
 
