@@ -206,14 +206,21 @@ impl SlotTable {
         self.bits = bits;
         self.is_exact = Places { count, bits }.are_known();
         for (at, bucket) in old.iter().enumerate() {
+            // All of a bucket's before any is put, so that what they are asked for comes together.
+            let mut moved = [(0, SlotNumber(EMPTY)); WAYS];
+            let mut count = 0;
             for (mark, slot) in bucket.entries() {
                 let place = if are_places_known {
                     places.place(at, mark)
                 } else {
                     scatter(key_of(slot), bits)
                 };
-                if !self.put(place, slot) {
-                    self.stash.insert(key_of(slot), slot);
+                moved[count] = (place, slot);
+                count += 1;
+            }
+            for (place, slot) in &moved[..count] {
+                if !self.put(*place, *slot) {
+                    self.stash.insert(key_of(*slot), *slot);
                 }
             }
         }

@@ -12,7 +12,10 @@ use larder::{
 /// The blocks of every cache here.
 pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
 
-/// A cache over an endless origin, its misses stored.
+/// The origin's size: 16 TiB.
+const ORIGIN_BYTES: u64 = 16 << 40;
+
+/// A cache over a large origin, its misses stored.
 pub(crate) fn connect(
     file: Box<dyn CacheFile>,
     max_size_bytes: Option<u64>,
@@ -36,7 +39,7 @@ struct Nothing;
 
 impl Origin for Nothing {
     fn size(&self) -> u64 {
-        1 << 50
+        ORIGIN_BYTES
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -5,9 +5,8 @@
 
 use std::error::Error;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::doubles::{BLOCK_BYTES, Void, connect};
+use crate::processor_time_us;
 
 /// 1 TiB.
 const BLOCKS: u64 = 1 << 24;
@@ -19,11 +18,11 @@ const NAMED: usize = 5;
 pub(crate) fn report(is_json: bool) -> Result<(), Box<dyn Error>> {
     let connection = connect(Box::new(Void), None)?;
     let mut longest: Vec<(f64, u64)> = Vec::new();
-    let start = processor_us();
+    let start = processor_time_us();
     let mut before = start;
     for block in 0..BLOCKS {
         connection.cache(block * BLOCK_BYTES, BLOCK_BYTES)?;
-        let after = processor_us();
+        let after = processor_time_us();
         longest.push((after - before, block));
         before = after;
         if longest.len() == 1000 {
@@ -57,9 +56,4 @@ pub(crate) fn report(is_json: bool) -> Result<(), Box<dyn Error>> {
 fn shorten(longest: &mut Vec<(f64, u64)>) {
     longest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     longest.truncate(NAMED);
-}
-
-fn processor_us() -> f64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    now.tv_sec as f64 * 1e6 + now.tv_nsec as f64 / 1e3
 }
