@@ -163,15 +163,15 @@ impl<K: Keys> Eviction<K> {
         // What these look at depends on nothing, so the processor asks for all of it at once.
         for slot in &hits {
             black_box(self.queues.is_tracked(*slot));
-            if self.duel.is_some() {
-                black_box(self.keys.key(*slot));
-            }
         }
         for slot in hits.drain(..) {
             if self.queues.is_tracked(slot) {
                 let is_new_visit = self.visit(slot);
                 self.queues.touch(slot, self.clock);
-                if is_new_visit {
+                let rarity = self.queues.rarity(slot);
+                let is_sample = |duel: &Duel| duel.may_sample(rarity);
+                // Only a few keys are asked for: each is somewhere else in memory.
+                if is_new_visit && self.duel.as_ref().is_some_and(is_sample) {
                     self.learn(fold(self.keys.key(slot)));
                 }
             }

@@ -53,7 +53,7 @@ impl Bucket {
     };
 
     fn put(&mut self, mark: u16, slot: SlotNumber) -> bool {
-        let free = self.slots.iter().position(|slot| *slot == EMPTY);
+        let free = ways(|way| self.slots[way] == EMPTY).next();
         if let Some(way) = free {
             self.marks[way] = mark;
             self.slots[way] = slot.0;
@@ -66,6 +66,17 @@ impl Bucket {
         all.filter(|(_, slot)| *slot != EMPTY)
             .map(|(mark, slot)| (mark, SlotNumber(slot)))
     }
+}
+
+/// The entries of a bucket for which `is_it`. All are asked at once: which one it is cannot be foreseen.
+#[inline]
+fn ways(is_it: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
+    let mut left = (0..WAYS).fold(0_u32, |set, way| set | u32::from(is_it(way)) << way);
+    std::iter::from_fn(move || {
+        let way = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        (way < u32::BITS).then_some(way as usize)
+    })
 }
 
 /// Slots by the keys of what they hold. The table may have to be told what a slot's key is.
@@ -165,9 +176,8 @@ impl SlotTable {
             let at = self.bucket_at(home, distance);
             let bucket = &self.buckets[at];
             let mark = mark(place, step);
-            for way in 0..WAYS {
-                if bucket.marks[way] == mark
-                    && bucket.slots[way] != EMPTY
+            for way in ways(|way| bucket.marks[way] == mark) {
+                if bucket.slots[way] != EMPTY
                     && (self.is_exact || key_of(SlotNumber(bucket.slots[way])) == key)
                 {
                     return Some(Found::In { bucket: at, way });

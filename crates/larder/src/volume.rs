@@ -57,7 +57,7 @@ impl Volume {
         let volume = Arc::new(Self {
             number: store.number_volume(),
             name: name.to_owned(),
-            index: Index::new(),
+            index: Index::new(store.slots.capacity()),
             geometry: OnceLock::new(),
             size: AtomicU64::new(0),
             dirty: Mutex::default(),

@@ -93,7 +93,7 @@ fn tell(subjects: &mut [Subject], is_json: bool) -> Result<(), Box<dyn Error>> {
         least = least.min(median);
         let more_percent = (median / least - 1.0) * 100.0;
         worst_percent = worst_percent.max(more_percent);
-        let (blocks, gibibytes) = (subject.blocks, subject.blocks * BLOCK_BYTES >> 30);
+        let (blocks, gibibytes) = (subject.blocks, (subject.blocks * BLOCK_BYTES) >> 30);
         rows.push(if is_json {
             format!(
                 "  {{\"blocks\": {blocks}, \"cached_gib\": {gibibytes}, \"ns_per_hit\": {median:.0}, \"lowest\": \

@@ -11,6 +11,7 @@
 //! Invariant: a shadow's index holds exactly the slots its queues track.
 
 use super::queues::{Policy, Queues, VisitClock};
+use super::tag::MAX_RARITY;
 use hashbrown::HashTable;
 
 /// Slots of a shadow, at most.
@@ -127,6 +128,11 @@ impl Duel {
         }
     }
 
+    /// False if no block of this rarity is in the sample.
+    pub(super) fn may_sample(&self, rarity: u32) -> bool {
+        rarity == MAX_RARITY || 1 << (u64::BITS - 1 - rarity) <= self.sample_below
+    }
+
     /// A request used or brought in the block known by `key`. Gives the policy to change to from
     /// `current`, when it is time for a change.
     pub(super) fn access(&mut self, key: u32, now: VisitClock, current: Policy) -> Option<Policy> {
@@ -171,6 +177,11 @@ impl Duel {
         };
         shadow.misses * (100 + bias)
     }
+}
+
+/// What can be said in a few bits of whether a block is in a sample of any size.
+pub(super) fn rarity(key: u32) -> u32 {
+    spread(key).leading_zeros().min(MAX_RARITY)
 }
 
 /// Other bits of the hash than those which choose a ghost's bucket, for sample and index.

@@ -12,6 +12,7 @@
 //! Invariants: a slot is tracked exactly if its tag says so, and is then on exactly the list that its tag names; the
 //! tag of a slot that is not tracked keeps the list it was last on.
 
+use super::duel;
 use super::ghosts::Ghosts;
 use super::lists::{Links, List, MAX_SLOT};
 use super::pieces::Pieces;
@@ -104,6 +105,11 @@ impl Queues {
         self.tags.get(slot).is_some_and(|tag| tag.is_tracked())
     }
 
+    /// The rarity of a tracked slot's block, see [`duel::rarity`].
+    pub(super) fn rarity(&self, slot: u32) -> u32 {
+        self.tags[slot].rarity()
+    }
+
     /// A tracked slot was used.
     pub(super) fn touch(&mut self, slot: u32, now: VisitClock) {
         let tag = &mut self.tags[slot];
@@ -128,7 +134,7 @@ impl Queues {
             _ => Place::Main,
         };
         self.cover(slot);
-        self.tags[slot] = Tag::new(now.tick());
+        self.tags[slot] = Tag::new(now.tick(), duel::rarity(key));
         self.push(slot, place);
     }
 
@@ -137,6 +143,7 @@ impl Queues {
         self.ghosts.take(key, 0);
         self.cover(slot);
         let tag = &mut self.tags[slot];
+        tag.set_rarity(duel::rarity(key));
         let place = match tag.place() {
             _ if !used => Place::Parked,
             Place::Parked => Place::Main,

@@ -12,23 +12,35 @@ pub(super) enum Place {
 }
 
 /// From the lowest bit: 8 bits for the tick of the last visit, 2 for the uses, 2 for the place, 1 for whether the slot
-/// is tracked.
+/// is tracked, 3 for the rarity.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tag(u16);
 
 const USES_SHIFT: u32 = 8;
 const PLACE_SHIFT: u32 = 10;
 const TRACKED_SHIFT: u32 = 12;
+const RARITY_SHIFT: u32 = 13;
+
+/// How rare a sample must be for a block to be in it, as a logarithm to base 2: larger is cut to this.
+pub(super) const MAX_RARITY: u32 = 7;
 
 impl Tag {
-    /// Not used yet, visited just now.
-    pub(super) fn new(visited: u8) -> Self {
-        Self(u16::from(visited))
+    /// Not used yet, visited just now. The rarity is at most [`MAX_RARITY`].
+    pub(super) fn new(visited: u8, rarity: u32) -> Self {
+        Self(u16::from(visited) | (rarity as u16) << RARITY_SHIFT)
+    }
+
+    pub(super) fn rarity(self) -> u32 {
+        u32::from(self.0 >> RARITY_SHIFT)
     }
 
     fn set(&mut self, shift: u32, bits: u32, value: u16) {
         let mask = ((1 << bits) - 1) << shift;
         self.0 = self.0 & !mask | value << shift & mask;
+    }
+
+    pub(super) fn set_rarity(&mut self, rarity: u32) {
+        self.set(RARITY_SHIFT, 3, rarity as u16);
     }
 
     pub(super) fn visited(self) -> u8 {
@@ -77,7 +89,7 @@ mod tests {
     fn the_parts_do_not_disturb_each_other() {
         for place in [Place::Probation, Place::Main, Place::Parked] {
             for (visited, uses, is_tracked) in [(255, 0, true), (0, 3, false), (7, 1, true)] {
-                let mut tag = Tag::new(99);
+                let mut tag = Tag::new(99, 5);
                 tag.set_tracked(is_tracked);
                 tag.set_place(place);
                 tag.set_uses(uses);
@@ -86,6 +98,7 @@ mod tests {
                     (tag.visited(), tag.uses(), tag.place(), tag.is_tracked()),
                     (visited, uses, place, is_tracked)
                 );
+                assert_eq!(tag.rarity(), 5);
             }
         }
     }
