@@ -12,8 +12,8 @@ use larder::{
 /// The blocks of every cache here.
 pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
 
-/// The origin's size: 16 TiB.
-const ORIGIN_BYTES: u64 = 16 << 40;
+/// The origin's size: 4 TiB.
+const ORIGIN_BYTES: u64 = 4 << 40;
 
 /// A cache over a large origin, its misses stored.
 pub(crate) fn connect(
