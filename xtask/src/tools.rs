@@ -28,7 +28,7 @@ pub(crate) const SETPRIV: Tool = ("setpriv", "util-linux");
 pub(crate) const DEBOOTSTRAP: Tool = ("debootstrap", "debootstrap");
 
 /// What the tests run.
-pub(crate) const FOR_TESTS: [Tool; 19] = [
+pub(crate) const FOR_TESTS: [Tool; 20] = [
     NBDKIT,
     FIO,
     ("nbdinfo", "libnbd-bin"),
@@ -48,6 +48,7 @@ pub(crate) const FOR_TESTS: [Tool; 19] = [
     ("unshare", "util-linux"),
     ("man", "man-db"),
     ("find", "findutils"),
+    ("blkparse", "blktrace"),
 ];
 
 /// Installs packages and starts none of their services: the web server and the NBD server are for

@@ -48,6 +48,15 @@ impl CacheFile {
             .blocks()
             * BYTES_PER_DISK_BLOCK
     }
+
+    /// Cuts the file behind the server's back.
+    pub fn cut_to(&self, length: u64) {
+        fs::File::options()
+            .write(true)
+            .open(&self.descriptor)
+            .and_then(|file| file.set_len(length))
+            .unwrap_or_else(|e| panic!("{}: {e}", self.descriptor.display()));
+    }
 }
 
 /// Whether a path is in a directory; seen from here it begins with more, when the server has

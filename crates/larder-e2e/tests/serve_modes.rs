@@ -3,17 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use larder_e2e::{
-    Client, KIB, Larder, MIB, Mount, Nbdkit, Random, Scratch, Server, UsageSampler, assert_filled,
-    assert_same_bytes, random_file, read_at, read_file, sparse_file, wait_until, wait_within,
-    write_at,
+    CacheFile, Client, KIB, Larder, MIB, Mount, Nbdkit, Random, Scratch, Server, UsageSampler,
+    assert_filled, assert_same_bytes, random_file, read_at, read_file, sparse_file, wait_until,
+    wait_within, write_at,
 };
 
 const SIZE: u64 = 8 * MIB;
 const EPERM: i32 = 1;
+const EIO: i32 = 5;
 
 fn start(scratch: &Scratch, parameters: &[&str]) -> (Server, PathBuf) {
     let image = scratch.path("image");
@@ -249,4 +250,33 @@ fn a_read_only_server_refuses_writes() {
     let error = client.trim(0, 512).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(EPERM), "{error}");
     assert_same_bytes("what is read", &client.read(0, SIZE).unwrap(), &bytes);
+}
+
+/// A page of the cache file that cannot be had must not be a signal that ends the server, wherever the file lives.
+#[test]
+fn what_the_cache_file_lost_is_fetched_again_or_an_error() {
+    for place in ["/dev/shm", "/var/tmp"] {
+        let scratch = Scratch::new();
+        let image = scratch.path("image");
+        let content = random_file(&image, SIZE, 7);
+        let mut server = Larder::serve(&scratch)
+            .file(&image)
+            .environment("TMPDIR", place)
+            .start();
+        let mut client = Client::connect(server.socket());
+        for at in (0..SIZE - MIB).step_by(4 * KIB as usize) {
+            client.read(at, 4 * KIB).unwrap();
+        }
+        client.write(SIZE - MIB, &[1; 4096]).unwrap();
+        for file in CacheFile::of_process(server.pid(), Path::new(place)) {
+            file.cut_to(64 * KIB);
+        }
+        let lost = client.read(SIZE - MIB, 4096).map(|_| ()).unwrap_err();
+        assert_eq!(lost.raw_os_error(), Some(EIO));
+        let clean = client.read(0, 4 * KIB).unwrap();
+        assert_same_bytes("a short read", &clean, &content[..4 * KIB as usize]);
+        let clean = client.read(0, SIZE - MIB).unwrap();
+        assert_same_bytes("a long read", &clean, &content[..(SIZE - MIB) as usize]);
+        assert!(server.is_running());
+    }
 }

@@ -26,7 +26,7 @@ pub struct CacheFile {
 impl CacheFile {
     /// Makes the file in the directory that the environment names.
     pub fn create() -> Result<Self, CacheFileError> {
-        Self::create_in(directory())
+        Self::create_in(temporary_directory())
     }
 
     fn create_in(directory: PathBuf) -> Result<Self, CacheFileError> {
@@ -75,8 +75,8 @@ impl fmt::Display for CacheFileError {
 
 impl std::error::Error for CacheFileError {}
 
-/// An empty TMPDIR is no directory and counts as none given.
-fn directory() -> PathBuf {
+/// Where files without a name go. An empty TMPDIR is no directory and counts as none given.
+pub fn temporary_directory() -> PathBuf {
     env::var_os("TMPDIR")
         .filter(|directory| !directory.is_empty())
         .map_or_else(|| PathBuf::from(DEFAULT_DIRECTORY), PathBuf::from)

@@ -19,7 +19,7 @@ pub mod parser;
 pub mod report;
 pub mod spelling;
 
-pub use cache_file::CacheFile;
+pub use cache_file::{CacheFile, temporary_directory};
 pub use exports::Exports;
 pub use maintenance::Maintenance;
 pub use offer::Offer;

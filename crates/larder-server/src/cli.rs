@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use larder_frontend::report::one_line;
 
 use crate::options::Options;
+use crate::replay::ReplayOptions;
 
 /// A caching NBD server.
 ///
@@ -33,6 +34,18 @@ Examples:
   larder serve --run 'qemu-img convert \"$uri\" copy.img' nbd://storage/disk"
     )]
     Serve(Box<Options>),
+    /// Tell what caches of several sizes would have missed of a trace of requests
+    #[command(
+        args_override_self = true,
+        after_help = "\
+Sizes are typed as 64K, 1M or 10G. TMPDIR says where a trace goes that can be read only once.
+
+Examples:
+  larder replay trace.csv.gz
+  larder replay --cache-max-size=1G,2G,4G --plot=misses.svg sda
+  blkparse -i sda | larder replay -"
+    )]
+    Replay(Box<ReplayOptions>),
 }
 
 /// What the command line comes to.
@@ -40,29 +53,36 @@ Examples:
 pub(crate) enum Asked {
     /// To serve.
     Serve(Box<Options>),
+    /// To replay a trace.
+    Replay(Box<ReplayOptions>),
     /// To be told something, which has been done.
     Told,
 }
 
 /// Reads the command line. An error is one line.
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, String> {
+    let arguments: Vec<OsString> = arguments.collect();
+    let is_replay = arguments.get(1).is_some_and(|word| word == "replay");
     match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine {
             command: Command::Serve(options),
         }) => Ok(Asked::Serve(options)),
+        Ok(CommandLine {
+            command: Command::Replay(options),
+        }) => Ok(Asked::Replay(options)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let text = error.render();
                 let _ = write!(std::io::stdout(), "{text}");
                 Ok(Asked::Told)
             }
-            _ => Err(wrong(&error)),
+            _ => Err(wrong(&error, if is_replay { "replay" } else { "serve" })),
         },
     }
 }
 
 /// clap's error in one line: what was typed, and what would be right.
-fn wrong(error: &clap::Error) -> String {
+fn wrong(error: &clap::Error, command: &str) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
@@ -92,7 +112,7 @@ fn wrong(error: &clap::Error) -> String {
             first.trim_start_matches("error: ").to_owned()
         }
     };
-    one_line(&format!("{message} (larder serve --help tells more)"))
+    one_line(&format!("{message} (larder {command} --help tells more)"))
 }
 
 #[cfg(test)]
@@ -175,6 +195,11 @@ mod tests {
                 &["serve", "--cache"],
                 "a value is required for '--cache <MODE>'",
             ),
+            (
+                &["replay", "--cache-max-sise=1M", "x"],
+                "--cache-max-sise: there is no such option; did you mean --cache-max-size? \
+                 (larder replay --help tells more)",
+            ),
         ] {
             let message = asked(arguments).expect_err("refused");
             assert!(message.starts_with(told), "{message}");
@@ -186,14 +211,16 @@ mod tests {
     fn manual_names_every_option() {
         let manual = include_str!("../larder.1").replace("\\-", "-");
         let command = CommandLine::command();
-        let serve = command.find_subcommand("serve").expect("there is one");
-        let options: Vec<_> = serve
-            .get_arguments()
-            .filter_map(clap::Arg::get_long)
-            .collect();
-        assert!(options.len() > 20, "{options:?}");
-        for option in options {
-            assert!(manual.contains(&format!("--{option}")), "{option}");
+        for (name, at_least) in [("serve", 20), ("replay", 8)] {
+            let subcommand = command.find_subcommand(name).expect("there is one");
+            let options: Vec<_> = subcommand
+                .get_arguments()
+                .filter_map(clap::Arg::get_long)
+                .collect();
+            assert!(options.len() >= at_least, "{options:?}");
+            for option in options {
+                assert!(manual.contains(&format!("--{option}")), "{option}");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The `larder` command: a caching NBD server.
+//! The `larder` command: a caching NBD server, and what helps to choose its size.
 //!
 //! | file | decides |
 //! |---|---|
@@ -10,11 +10,13 @@
 //! | `export`, `exports`, `read_only` | what is served |
 //! | `keeper` | who writes back when no client is there |
 //! | `storage` | the cache, and how large it may become |
+//! | `mapped_file` | the cache file, read without system calls |
 //! | `captive` | the command that the server runs for |
 //! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
 //! | `memory` | that memory goes back to the system |
 //! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
 //! | `protocol` | NBD |
+//! | `replay` | what caches would have missed of a trace |
 
 use std::env;
 use std::process;
@@ -32,12 +34,14 @@ mod keeper;
 mod life;
 mod listen;
 mod live_line;
+mod mapped_file;
 mod memory;
 mod options;
 mod pidfile;
 mod protocol;
 mod rate_limit;
 mod read_only;
+mod replay;
 mod serve;
 mod settings;
 mod signals;
@@ -61,6 +65,10 @@ fn main() {
     let code = match cli::parse(env::args_os()) {
         Ok(Asked::Told) => 0,
         Ok(Asked::Serve(options)) => serve(*options),
+        Ok(Asked::Replay(options)) => match replay::replay(&options) {
+            Ok(()) => 0,
+            Err(message) => refuse(&message),
+        },
         Err(message) => refuse(&message),
     };
     // Whoever is left, such as a thread that watches for signals, ends with the process.

@@ -16,7 +16,7 @@ use crate::options::{Options, Text};
 mod export;
 mod headers;
 mod owner;
-mod value;
+pub(crate) mod value;
 
 pub(crate) use export::ExportSettings;
 pub(crate) use owner::Owner;

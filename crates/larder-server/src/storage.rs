@@ -8,6 +8,8 @@ use larder::{Cache, Log, SystemClock};
 use larder_frontend::report::{one_line, reason};
 use larder_frontend::{CacheFile, Maintenance, Settings};
 
+use crate::mapped_file::MappedFile;
+
 /// The cache, while the server runs.
 #[derive(Debug)]
 pub(crate) struct Storage {
@@ -37,8 +39,9 @@ impl Storage {
         config.background = true;
         let limit_bytes = config.max_size_bytes.unwrap_or(u64::MAX);
         let clock = Arc::new(SystemClock::default());
-        let cache = Cache::new(config, Box::new(made.file), clock, log)
-            .map_err(|error| error.to_string())?;
+        let file = MappedFile::new(made.file, limit_bytes);
+        let cache =
+            Cache::new(config, Box::new(file), clock, log).map_err(|error| error.to_string())?;
         Ok(Self {
             cache,
             maintenance: Maintenance::default(),

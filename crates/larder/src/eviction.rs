@@ -13,8 +13,8 @@
 //!   reference period* of LRU-2 (E. O'Neil et al., SIGMOD 1993).
 //! - **LRU**, which leads in small caches, where probation is over before a block can come back.
 //!
-//! Miniature simulations of both tell which one misses less. `examples/judge_eviction.rs` measures
-//! the result with real traces.
+//! Miniature simulations of both tell which one misses less. `larder replay` shows the result
+//! with anybody's traces, `compare_policies` in `larder-replay` beside other policies.
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -53,14 +53,14 @@ const NO_SLOT: u32 = u32::MAX;
 const NOTED_HITS: usize = 64;
 
 /// Tells by which key the policy knows a block.
-pub trait Keys {
+pub(crate) trait Keys {
     /// The hash of the volume and the number of the block in `slot`. For a tracked slot it is what
     /// [`Eviction::inserted`] or [`Eviction::reinserted`] was told.
     fn key(&self, slot: u32) -> u64;
 }
 
 /// The order in which blocks leave the cache.
-pub struct Eviction<K> {
+pub(crate) struct Eviction<K> {
     keys: K,
     queues: Queues,
     /// None while the cache has no limit, when it hardly matters what is evicted.
@@ -73,7 +73,7 @@ pub struct Eviction<K> {
 
 impl<K: Keys> Eviction<K> {
     /// For a cache of `capacity_slots` blocks, or of no limit.
-    pub fn new(capacity_slots: Option<u64>, keys: K) -> Self {
+    pub(crate) fn new(capacity_slots: Option<u64>, keys: K) -> Self {
         let duel = capacity_slots.map(Duel::new);
         let policy = duel.as_ref().map_or(DEFAULT_POLICY, Duel::first_policy);
         Self {
@@ -89,7 +89,7 @@ impl<K: Keys> Eviction<K> {
     /// The cache's limit has changed, for instance because the disk is full. Nothing is evicted by
     /// this; victims are given when asked for. What was learnt is kept while the limit stays within
     /// a factor of two of what it was.
-    pub fn set_capacity(&mut self, capacity_slots: Option<u64>) {
+    pub(crate) fn set_capacity(&mut self, capacity_slots: Option<u64>) {
         self.act_on_hits();
         let Some(new) = capacity_slots else {
             self.duel = None;
@@ -106,7 +106,7 @@ impl<K: Keys> Eviction<K> {
     }
 
     /// A request used the block in `slot`. A slot that is not tracked is left alone.
-    pub fn touched(&mut self, slot: u32) {
+    pub(crate) fn touched(&mut self, slot: u32) {
         // To use it twice in a row is to use it once.
         if self.hits.last() == Some(&slot) {
             return;
@@ -119,7 +119,7 @@ impl<K: Keys> Eviction<K> {
 
     /// `slot` now holds the block whose volume and number hash to `key`. A slot that is tracked
     /// already counts as removed before.
-    pub fn inserted(&mut self, slot: u32, key: u64) {
+    pub(crate) fn inserted(&mut self, slot: u32, key: u64) {
         self.removed(slot);
         self.visit(slot);
         let key = fold(key);
@@ -128,7 +128,7 @@ impl<K: Keys> Eviction<K> {
     }
 
     /// `slot` is free. A slot that is not tracked is left alone.
-    pub fn removed(&mut self, slot: u32) {
+    pub(crate) fn removed(&mut self, slot: u32) {
         self.act_on_hits();
         if self.queues.is_tracked(slot) {
             self.queues.remove(slot);
@@ -136,26 +136,21 @@ impl<K: Keys> Eviction<K> {
     }
 
     /// The next block to evict, tracked no more. `None` when nothing is tracked.
-    pub fn victim(&mut self) -> Option<u32> {
+    pub(crate) fn victim(&mut self) -> Option<u32> {
         self.act_on_hits();
         self.queues.victim(|slot| fold(self.keys.key(slot)))
     }
 
     /// A victim that could not be evicted is tracked again: as if just used (`used`), or else such
     /// that it is a victim again soon, though not at once while there are others.
-    pub fn reinserted(&mut self, slot: u32, key: u64, used: bool) {
+    pub(crate) fn reinserted(&mut self, slot: u32, key: u64, used: bool) {
         self.removed(slot);
         self.queues.put_back(slot, fold(key), self.clock, used);
     }
 
     /// How many slots are tracked.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queues.len()
-    }
-
-    /// Whether nothing is tracked.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn act_on_hits(&mut self) {

@@ -4,8 +4,9 @@
 //! one of them leads the next pass, and if that succeeds it serves all who had arrived by its
 //! start. If it fails, each leads one of its own, on its own connection.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use crate::news::News;
 use crate::sync;
 
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ struct State {
     started: u64,
     /// The latest full pass that succeeded, counted from 1.
     succeeded: u64,
+    waiting: u32,
 }
 
 /// The token of a volume.
@@ -22,6 +24,7 @@ struct State {
 pub(crate) struct PassToken {
     state: Mutex<State>,
     returned: Condvar,
+    news: Arc<News>,
 }
 
 /// The token, held; returned when dropped.
@@ -41,11 +44,19 @@ impl Running<'_> {
 }
 
 impl PassToken {
+    /// A token whose return is news for who waits for room.
+    pub(crate) fn new(news: Arc<News>) -> Self {
+        Self {
+            news,
+            ..Self::default()
+        }
+    }
+
     /// Waits for the token, for a pass over part of the volume.
     pub(crate) fn take(&self) -> Running<'_> {
         let mut state = sync::lock(&self.state);
         while state.is_running {
-            state = sync::wait(&self.returned, state);
+            state = self.wait(state);
         }
         state.is_running = true;
         self.running(0)
@@ -56,10 +67,10 @@ impl PassToken {
         sync::lock(&self.state).is_running
     }
 
-    /// The token if nobody has it.
+    /// The token if nobody has it and nobody waits for it, as flushes do: their passes make room too.
     pub(crate) fn try_take(&self) -> Option<Running<'_>> {
         let mut state = sync::lock(&self.state);
-        if state.is_running {
+        if state.is_running || state.waiting > 0 {
             return None;
         }
         state.is_running = true;
@@ -80,8 +91,15 @@ impl PassToken {
                 state.started += 1;
                 return Some(self.running(state.started));
             }
-            state = sync::wait(&self.returned, state);
+            state = self.wait(state);
         }
+    }
+
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        state = sync::wait(&self.returned, state);
+        state.waiting -= 1;
+        state
     }
 
     fn running(&self, full: u64) -> Running<'_> {
@@ -102,6 +120,7 @@ impl Drop for Running<'_> {
         }
         drop(state);
         self.token.returned.notify_all();
+        self.token.news.room();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::sector::{Mask, Piece};
 use crate::{fetch, room};
 
 /// The bytes of a read that are worked on at once, unless one block is larger.
-const WINDOW_BYTES: u64 = 8 << 20;
+pub(crate) const WINDOW_BYTES: u64 = 8 << 20;
 
 /// Reads `length` bytes into `target`.
 pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Result<(), Error> {

@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::directory::{Owner, SlotNumber, VolumeNumber};
 use crate::index::Evicted;
+use crate::pass_token::Running;
 use crate::sector::BlockNumber;
 use crate::slots::Usage;
 use crate::store::Store;
@@ -97,13 +98,16 @@ pub(crate) fn reserve(client: &Client, wanted: usize) -> Result<Reservation<'_>,
 }
 
 /// Sets aside so many slots, if that costs no origin I/O and no waiting.
-pub(crate) fn try_reserve(store: &Store, wanted: usize) -> Option<Reservation<'_>> {
+pub(crate) fn try_reserve(client: &Client, wanted: usize) -> Option<Reservation<'_>> {
+    let store = client.store();
     let mut reservation = Reservation::empty(store);
     while reservation.slots.len() < wanted {
-        let mut victims = DirtyVictims::new(store);
-        let slot = store
-            .take_free()
-            .or_else(|| victims.next_clean(FEW_VICTIMS))?;
+        let slot = match store.take_free() {
+            Some(slot) => slot,
+            // The victims are dirty, or nobody would write back.
+            None if client.volume.token.is_taken() => return None,
+            None => DirtyVictims::new(store).next_clean(FEW_VICTIMS)?,
+        };
         reservation.slots.push(slot);
     }
     reservation.get_ready();
@@ -136,21 +140,32 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
     }
     loop {
         client.check_poison().map_err(|error| NoRoom(Some(error)))?;
-        let mut waiting = store.slots.begin_waiting();
-        let mut victims = DirtyVictims::new(store);
-        let at_once = store
-            .take_free()
-            .or_else(|| victims.next_clean(pass_size(store.slots.usage())));
-        if let Some(slot) = at_once {
+        let mut waiting = store.slots.news().begin_waiting();
+        if let Some(slot) = store.take_free() {
             return Ok(slot);
         }
-        if client.volume.token.is_taken() {
-            // Somebody else's pass may take long: rather a clean victim further up.
-            if let Some(slot) = victims.next_clean(MAX_VICTIMS) {
-                return Ok(slot);
+        let token = &client.volume.token;
+        let mut running = None;
+        if store.is_mostly_dirty() {
+            // One looks for victims, the others wait for what comes of it.
+            running = token.try_take();
+            if running.is_none() {
+                waiting.want_room_only();
+                store.stats.room_waits.add(1);
+                waiting.wait();
+                continue;
             }
         }
-        let progress = victims.write_back(Some(client));
+        let mut victims = DirtyVictims::new(store);
+        // Somebody else's pass may take long: rather a clean victim further up.
+        let most = match running.is_none() && token.is_taken() {
+            true => MAX_VICTIMS,
+            false => pass_size(store.slots.usage()).min(client.volume.pace.blocks_worth_a_flush()),
+        };
+        if let Some(slot) = victims.next_clean(most) {
+            return Ok(slot);
+        }
+        let progress = victims.write_back(Some(client), running);
         // Dirty blocks that cannot be written back must not hide clean ones.
         match progress {
             Progress::Failed(error) => {
@@ -159,14 +174,13 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
             Progress::NoWriter => return victims.next_clean(u64::MAX).ok_or(NoRoom(None)),
             Progress::Made => continue,
             Progress::NothingToDo => {
-                if !store.slots.is_anything_in_hands() && !waiting.has_changed() {
+                if store.slots.in_hands() == 0 && !waiting.has_changed() {
                     return Err(NoRoom(None));
                 }
             }
             Progress::Busy => {
-                // Handing the victims back is no news to this waiter.
+                waiting.want_room_only();
                 drop(victims);
-                waiting = store.slots.begin_waiting();
             }
         }
         store.stats.room_waits.add(1);
@@ -253,8 +267,13 @@ impl<'s> DirtyVictims<'s> {
     }
 
     /// Writes the victims of one volume back and evicts them. The requester's own volume comes
-    /// first; others' only if a connection of theirs can be borrowed and nobody else is at it.
-    fn write_back(&mut self, client: Option<&Client>) -> Progress {
+    /// first, whose token may be `running` already; others' only if a connection of theirs can be borrowed and nobody
+    /// else is at it.
+    fn write_back(
+        &mut self,
+        client: Option<&Client>,
+        mut running: Option<Running<'_>>,
+    ) -> Progress {
         let own = client.map(|client| client.volume.number());
         let owners = self.victims.iter().map(|(_, owner)| owner.volume);
         let mut of: Vec<VolumeNumber> = owners.collect();
@@ -263,7 +282,8 @@ impl<'s> DirtyVictims<'s> {
         let mut worst = Progress::NothingToDo;
         for volume_number in of {
             let own = client.filter(|_| Some(volume_number) == own);
-            match (self.write_back_one(volume_number, own), &worst) {
+            let running = own.and_then(|_| running.take());
+            match (self.write_back_one(volume_number, own, running), &worst) {
                 (Progress::Made, _) => return Progress::Made,
                 (_, Progress::Failed(_)) => {}
                 (failed @ Progress::Failed(_), _) => worst = failed,
@@ -275,7 +295,12 @@ impl<'s> DirtyVictims<'s> {
         worst
     }
 
-    fn write_back_one(&mut self, number: VolumeNumber, own: Option<&Client>) -> Progress {
+    fn write_back_one(
+        &mut self,
+        number: VolumeNumber,
+        own: Option<&Client>,
+        running: Option<Running<'_>>,
+    ) -> Progress {
         let Some(volume) = self.store.volume(number) else {
             return Progress::Made;
         };
@@ -283,7 +308,7 @@ impl<'s> DirtyVictims<'s> {
         let of_volume = owners.filter(|owner| owner.volume == number);
         let numbers: Vec<BlockNumber> = of_volume.map(|owner| owner.number).collect();
         let progress = match own {
-            Some(client) => write_back_own(client, &numbers),
+            Some(client) => write_back_own(client, running, &numbers),
             None => write_back_borrowed(&volume, &numbers),
         };
         self.evict_cleaned(&volume);
@@ -292,35 +317,46 @@ impl<'s> DirtyVictims<'s> {
 
     fn evict_cleaned(&mut self, volume: &Volume) {
         let store = self.store;
-        let mut left = Vec::new();
+        let (mut freed, mut left) = (Vec::new(), Vec::new());
         for victim in self.victims.drain(..) {
             let (slot, owner) = victim;
             let evicted = owner.volume == volume.number()
                 && volume.index().evict(owner.number, slot, &store.directory) == Evicted::Yes;
             if evicted {
-                store.release(slot);
-                store.slots.settle();
-                store.stats.reclaimed.add(1);
+                freed.push(slot);
             } else {
                 left.push(victim);
             }
         }
         self.victims = left;
+        store.release_victims(&freed);
     }
 }
 
 impl Drop for DirtyVictims<'_> {
     fn drop(&mut self) {
-        for (slot, owner) in self.victims.drain(..) {
-            sync::lock(&self.store.eviction).reinserted(slot.0, owner.key(), false);
-            self.store.slots.settle();
+        if self.victims.is_empty() {
+            return;
         }
+        {
+            let mut eviction = sync::lock(&self.store.eviction);
+            for (slot, owner) in &self.victims {
+                eviction.reinserted(slot.0, owner.key(), false);
+            }
+        }
+        self.store.slots.settle_all(self.victims.len());
     }
 }
 
-fn write_back_own(client: &Client, numbers: &[BlockNumber]) -> Progress {
+fn write_back_own(
+    client: &Client,
+    running: Option<Running<'_>>,
+    numbers: &[BlockNumber],
+) -> Progress {
     let volume = &client.volume;
-    let _running = volume.token.take();
+    let Some(_running) = running.or_else(|| volume.token.try_take()) else {
+        return Progress::Busy;
+    };
     if client.attached.capabilities.write {
         return run_pass(volume, &client.attached, numbers);
     }
@@ -363,19 +399,25 @@ pub(crate) fn reclaim(store: &Store, client: Option<&Client>) -> bool {
     if !store.slots.usage().is_high() {
         return true;
     }
+    let volumes = store.volumes().into_iter();
+    let worth = volumes.map(|volume| volume.pace.blocks_worth_a_flush());
+    let worth = worth.max().unwrap_or(u64::MAX);
     loop {
         let usage = store.slots.usage();
         if usage.used <= usage.low {
             return true;
         }
         let mut victims = DirtyVictims::new(store);
-        if let Some(slot) = victims.next_clean(pass_size(usage)) {
+        if let Some(slot) = victims.next_clean(pass_size(usage).min(worth)) {
             store.release(slot);
             store.slots.settle();
             continue;
         }
-        if !matches!(victims.write_back(client), Progress::Made) {
-            return false;
+        match victims.write_back(client, None) {
+            Progress::Made => {}
+            // Whoever it is makes room too, and who takes it asks for more.
+            Progress::Busy => return true,
+            Progress::NothingToDo | Progress::NoWriter | Progress::Failed(_) => return false,
         }
     }
 }

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use crate::cache_file::{CacheFile, write_zeros};
 use crate::change_counts::{ChangeCounts, Unlocked};
 use crate::config::Config;
 use crate::directory::SlotNumber;
+use crate::news::News;
 use crate::sync;
 
 /// How often, in failed attempts, a full disk is asked again.
@@ -56,10 +56,7 @@ pub(crate) struct Slots {
     space: Mutex<Space>,
     /// Slots, pins and victims in somebody's hands: while there are any, room may come free.
     in_hands: AtomicUsize,
-    waiters: AtomicUsize,
-    /// Advanced whenever room may have come free.
-    changes: Mutex<u64>,
-    changed: Condvar,
+    news: Arc<News>,
     counts: ChangeCounts,
 }
 
@@ -80,16 +77,21 @@ pub(crate) fn slots_within(max_size_bytes: u64, block_bytes: u64) -> u32 {
 
 impl Slots {
     pub(crate) fn new(config: &Config, file: Box<dyn CacheFile>) -> Self {
+        let limit = match config.max_size_bytes {
+            Some(max) => slots_within(max, config.block_bytes),
+            None => u32::MAX - 1,
+        };
+        Self::with_limit(config, limit, file)
+    }
+
+    /// The same with at most `limit` slots, or as many as a file can have.
+    pub(crate) fn with_limit(config: &Config, limit: u32, file: Box<dyn CacheFile>) -> Self {
         let addressable =
             (i64::MAX as u64 / config.block_bytes).min(u64::from(u32::MAX - 1)) as u32;
-        let limit = match config.max_size_bytes {
-            Some(max) => slots_within(max, config.block_bytes).min(addressable),
-            None => addressable,
-        };
         Self {
             file,
             block_bytes: config.block_bytes,
-            limit,
+            limit: limit.min(addressable),
             high_percent: u64::from(config.high_threshold_percent),
             low_percent: u64::from(config.low_threshold_percent),
             space: Mutex::new(Space {
@@ -99,9 +101,7 @@ impl Slots {
                 attempts_while_full: 0,
             }),
             in_hands: AtomicUsize::new(0),
-            waiters: AtomicUsize::new(0),
-            changes: Mutex::new(0),
-            changed: Condvar::new(),
+            news: Arc::default(),
             counts: ChangeCounts::new(),
         }
     }
@@ -178,7 +178,15 @@ impl Slots {
     /// Gives a slot back that is in hand or was in use.
     pub(crate) fn free(&self, slot: SlotNumber) {
         sync::lock(&self.space).free.insert(slot);
-        self.announce();
+        self.news.room();
+    }
+
+    /// Gives slots back that were victims in hand; they are settled too.
+    pub(crate) fn free_victims(&self, slots: &[SlotNumber]) {
+        sync::lock(&self.space).free.extend(slots);
+        self.news.room();
+        self.in_hands.fetch_sub(slots.len(), Ordering::SeqCst);
+        self.news.anything();
     }
 
     /// Something is in somebody's hands that may turn into room.
@@ -186,12 +194,17 @@ impl Slots {
         self.in_hands.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// It is in nobody's hands any more. Announced before as well: who finds nothing in hands must
-    /// have seen that something has changed.
+    /// It is in nobody's hands any more.
     pub(crate) fn settle(&self) {
-        self.announce();
-        self.let_go();
-        self.announce();
+        self.settle_all(1);
+    }
+
+    /// So many are in nobody's hands any more. Announced before as well: who finds nothing in hands must
+    /// have seen that something has changed.
+    pub(crate) fn settle_all(&self, count: usize) {
+        self.news.anything();
+        self.in_hands.fetch_sub(count, Ordering::SeqCst);
+        self.news.anything();
     }
 
     /// It was in hand for nothing: no room came of it.
@@ -199,23 +212,15 @@ impl Slots {
         self.in_hands.fetch_sub(1, Ordering::SeqCst);
     }
 
-    fn announce(&self) {
-        if self.waiters.load(Ordering::SeqCst) > 0 {
-            *sync::lock(&self.changes) += 1;
-            self.changed.notify_all();
-        }
+    /// What those who wait for room are told.
+    pub(crate) fn news(&self) -> &Arc<News> {
+        &self.news
     }
 
-    /// Registers as waiting for room; look for room after this and before [`Waiting::wait`].
-    pub(crate) fn begin_waiting(&self) -> Waiting<'_> {
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let seen = *sync::lock(&self.changes);
-        Waiting { slots: self, seen }
-    }
-
-    /// Whether room may come free without anybody writing anything back.
-    pub(crate) fn is_anything_in_hands(&self) -> bool {
-        self.in_hands.load(Ordering::SeqCst) > 0
+    /// How many slots, pins and victims are in somebody's hands: while there are any, room may come free without
+    /// anybody writing anything back.
+    pub(crate) fn in_hands(&self) -> usize {
+        self.in_hands.load(Ordering::SeqCst)
     }
 
     /// Slots in use, and how many are too many and how many are few enough.
@@ -264,6 +269,7 @@ impl Slots {
         self.counts.is_unchanged(read)
     }
 }
+
 /// How full the cache is, in slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -272,34 +278,6 @@ pub(crate) struct Usage {
     pub high: u64,
     /// Reclaim ends at this.
     pub low: u64,
-}
-
-/// Somebody who waits for room.
-pub(crate) struct Waiting<'a> {
-    slots: &'a Slots,
-    seen: u64,
-}
-
-impl Waiting<'_> {
-    /// Whether room may have come free since this was made.
-    pub(crate) fn has_changed(&self) -> bool {
-        *sync::lock(&self.slots.changes) != self.seen
-    }
-
-    /// Waits until room may have come free since this was made. The bound is a safety net.
-    pub(crate) fn wait(self) {
-        let changes = sync::lock(&self.slots.changes);
-        if *changes == self.seen {
-            let _changes =
-                sync::wait_timeout(&self.slots.changed, changes, Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.slots.waiters.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub(crate) struct Stats {
     pub origin_read_bytes: Counter,
     pub origin_write_bytes: Counter,
     pub dirty_bytes: Counter,
+    /// Blocks with something that the origin does not have for sure.
+    pub dirty_blocks: Counter,
     pub reclaimed: Counter,
     pub reclaim_writebacks: Counter,
     pub writeback_errors: Counter,

@@ -203,6 +203,19 @@ impl Store {
         self.slots.free(slot);
     }
 
+    /// Victims in hand gave their slots up.
+    pub(crate) fn release_victims(&self, slots: &[SlotNumber]) {
+        if slots.is_empty() {
+            return;
+        }
+        {
+            let mut eviction = sync::lock(&self.eviction);
+            slots.iter().for_each(|slot| eviction.removed(slot.0));
+        }
+        self.slots.free_victims(slots);
+        self.stats.reclaimed.add(slots.len() as u64);
+    }
+
     /// A request used a block's slot. Where many say so at once, some go unheard: the order
     /// of such neighbours in time decides nothing.
     pub(crate) fn touched(&self, slot: SlotNumber) {
@@ -226,6 +239,13 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// Whether clean blocks are so few that looking for one takes longer than somebody's writing back. A guess.
+    pub(crate) fn is_mostly_dirty(&self) -> bool {
+        let used = self.slots.usage().used;
+        let others = self.stats.dirty_blocks.get() + self.slots.in_hands() as u64;
+        used.saturating_sub(others) < used / 64
     }
 
     /// After a panic: whether state that volumes share was being changed.

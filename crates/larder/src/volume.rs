@@ -15,6 +15,7 @@ use crate::sector::{BlockNumber, Geometry, Mask, Piece};
 use crate::store::Store;
 use crate::sync;
 use crate::unflushed::Unflushed;
+use crate::writeback::Pace;
 use crate::zero_map::ZeroMap;
 
 /// The most ranges of zeros a volume keeps; beyond it the origin is zeroed directly.
@@ -33,6 +34,7 @@ pub struct Volume {
     zero_ranges: AtomicUsize,
     pub(crate) ranges: RangeLocks,
     pub(crate) token: PassToken,
+    pub(crate) pace: Pace,
     pub(crate) attached: AttachedList,
     /// One connection joins or serves its first request at a time: joining may change the volume's
     /// size, and only while nobody is served.
@@ -64,7 +66,8 @@ impl Volume {
             zeros: RwLock::default(),
             zero_ranges: AtomicUsize::new(0),
             ranges: RangeLocks::default(),
-            token: PassToken::default(),
+            pace: Pace::default(),
+            token: PassToken::new(Arc::clone(store.slots.news())),
             attached: AttachedList::default(),
             joining: Mutex::default(),
             durability: Durability::default(),
@@ -149,9 +152,12 @@ impl Volume {
     pub(crate) fn note_unsettled(&self, number: BlockNumber, was: Mask, now: Mask) {
         if was.is_empty() != now.is_empty() {
             let mut dirty = sync::lock(&self.dirty);
+            let blocks = &self.store.stats.dirty_blocks;
             if now.is_empty() {
                 dirty.remove(number);
+                blocks.subtract(1);
             } else {
+                blocks.add(1);
                 // Read under the lock, so that the set's order is that of the clock.
                 dirty.insert(number, self.store.clock.now());
             }
@@ -324,12 +330,15 @@ impl Drop for Volume {
             .get()
             .map_or(0, |geometry| geometry.sector_bytes());
         let mut dirty_sectors = 0;
-        for number in self.with_dirty(|dirty| dirty.all()) {
+        let dirty_blocks = self.with_dirty(|dirty| dirty.all());
+        let stats = &self.store.stats;
+        stats.dirty_blocks.subtract(dirty_blocks.len() as u64);
+        for number in dirty_blocks {
             let state = self.index.peek(number, Mask::EMPTY, &self.store.directory);
             dirty_sectors += u64::from(state.unsettled().count());
         }
         let dirty_bytes = dirty_sectors * sector_bytes;
-        self.store.stats.dirty_bytes.subtract(dirty_bytes);
+        stats.dirty_bytes.subtract(dirty_bytes);
         if self.is_private && dirty_bytes > 0 {
             self.store.log.warning(&format!(
                 "volume '{}' ends with {dirty_bytes} bytes that the origin does not have: they are discarded",

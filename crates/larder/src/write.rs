@@ -78,7 +78,7 @@ pub(crate) fn try_write(
         }
         wanted += usize::from(state.slot.is_none());
     }
-    let Some(mut reservation) = room::try_reserve(client.store(), wanted) else {
+    let Some(mut reservation) = room::try_reserve(client, wanted) else {
         return Ok(false);
     };
     client.check_poison()?;

@@ -10,12 +10,13 @@
 //! An item of the plan is a range of bytes, whatever state its sectors are in when it is sent: what was
 //! dirty when the flush began may be zero by state by then, and the other way round.
 
+mod pace;
 mod plan;
 mod send;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::attached::Attached;
 use crate::durability::MOST_RETRIES;
@@ -27,6 +28,7 @@ use crate::{Error, ErrorKind};
 use plan::{Item, Plan};
 use send::{Sent, longest_request, send};
 
+pub(crate) use pace::Pace;
 pub(crate) use send::zero_origin;
 
 /// The most that requests in flight copy, in bytes, as long as it is more than one of them.
@@ -123,12 +125,16 @@ fn run_batch(
         let mut sent = send_batch(volume, writer, batch);
         let flushed = if flushing {
             let flush = || writer.flush();
-            volume.durability.attempt(writer, failures_before, flush)
+            let begun = Instant::now();
+            let flushed = volume.durability.attempt(writer, failures_before, flush);
+            volume.pace.note_flush(begun.elapsed());
+            flushed
         } else {
             Ok(())
         };
         let is_forgotten = is_planted(Bug::LossIsForgotten);
         let settled = settle(volume, &sent, flushed.is_ok() || is_forgotten);
+        volume.store().slots.news().room();
         if let Err(failure) = flushed {
             if failure.is_passing() && outcome.retries < MOST_RETRIES {
                 outcome.retries += 1;
@@ -171,7 +177,7 @@ fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
     if durable { settled } else { 0 }
 }
 
-/// Sends a batch's requests, several at a time where the origin allows it.
+/// Sends a batch's requests, several at a time where the origin allows it and is not so quick that one is best.
 fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
     // What was planned as zeros may carry data by now.
     let limit = longest_request(volume, writer);
@@ -180,34 +186,39 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
         .map(|item| (item.end - item.start).min(limit))
         .max();
     let by_memory = (IN_FLIGHT_BYTES / longest.unwrap_or(1).max(1)).max(1) as usize;
-    let workers = IN_FLIGHT.min(by_memory).min(batch.len());
-    if workers <= 1 || !writer.capabilities.parallel {
-        let mut sent = Sent::default();
-        for item in batch {
-            send(volume, writer, item, &mut sent);
-        }
-        return sent;
-    }
+    let most = match writer.capabilities.parallel {
+        true => IN_FLIGHT.min(by_memory).min(batch.len()),
+        false => 1,
+    };
     let left = Mutex::new(batch.iter());
     let all = Mutex::new(Sent::default());
-    let work = || {
+    let send_next = |sent: &mut Sent| {
+        let item = sync::lock(&left).next()?;
+        let begun = Instant::now();
+        send(volume, writer, item, sent);
+        volume.pace.note_request(begun.elapsed());
+        Some(())
+    };
+    let help = || {
         let mut sent = Sent::default();
-        loop {
-            let item = sync::lock(&left).next();
-            let Some(item) = item else { break };
-            send(volume, writer, item, &mut sent);
-        }
+        while send_next(&mut sent).is_some() {}
         sync::lock(&all).append(sent);
     };
     std::thread::scope(|scope| {
-        for _ in 1..workers {
-            // Where there are no more threads to be had, fewer must do.
-            let helper = std::thread::Builder::new().spawn_scoped(scope, work);
-            if helper.is_err() {
+        let mut sent = Sent::default();
+        let mut threads = 1;
+        loop {
+            let wanted = most.min(volume.pace.threads(sync::lock(&left).len()));
+            while threads < wanted {
+                // Where there are no more threads to be had, fewer must do.
+                let helper = std::thread::Builder::new().spawn_scoped(scope, help);
+                threads = if helper.is_ok() { threads + 1 } else { most };
+            }
+            if send_next(&mut sent).is_none() {
                 break;
             }
         }
-        work();
+        sync::lock(&all).append(sent);
     });
     all.into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -8,7 +8,7 @@ use larder_frontend::{ParameterError, Parser, PlainParser};
 use crate::options::Text;
 
 /// A yes or a no; no where nothing is said.
-pub(super) fn flag(name: &str, text: &Option<Text>) -> Result<bool, ParameterError> {
+pub(crate) fn flag(name: &str, text: &Option<Text>) -> Result<bool, ParameterError> {
     let Some(text) = text else {
         return Ok(false);
     };
@@ -68,7 +68,7 @@ pub(super) fn mode(name: &str, text: &Option<Text>) -> Result<Option<u32>, Param
 }
 
 /// A text that says something.
-pub(super) fn path(name: &str, text: &Option<Text>) -> Result<Option<PathBuf>, ParameterError> {
+pub(crate) fn path(name: &str, text: &Option<Text>) -> Result<Option<PathBuf>, ParameterError> {
     match text {
         Some(text) if text.as_os_str().is_empty() => Err(wrong(name, text, "must not be empty")),
         Some(text) => Ok(Some(PathBuf::from(text.as_os_str()))),

@@ -1,6 +1,5 @@
 //! An origin and a cache file that cost nothing, so that what is measured is the engine.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -84,31 +83,6 @@ pub(crate) struct Void;
 impl CacheFile for Void {
     fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
         Ok(())
-    }
-
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A cache file of any size over the first bytes of a real one, which must be a multiple of the block.
-/// It reads what is there and writes nothing.
-pub(crate) struct Folded {
-    pub file: Arc<File>,
-    pub length_bytes: u64,
-}
-
-impl CacheFile for Folded {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let offset = offset % self.length_bytes;
-        match rustix::io::pread(&self.file, &mut *buffer, offset)? {
-            count if count == buffer.len() => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
     }
 
     fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {

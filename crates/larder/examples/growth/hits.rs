@@ -6,14 +6,15 @@
 //! processor.
 
 use std::error::Error;
+use std::fs::File;
 use std::hint::black_box;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use larder::Connection;
+use larder::{CacheFile, Connection};
 
-use crate::doubles::{BLOCK_BYTES, Folded, connect};
+use crate::doubles::{BLOCK_BYTES, connect};
 use crate::processor_time_us;
 use crate::random::Random;
 
@@ -121,10 +122,35 @@ fn tell(subjects: &mut [Subject], is_json: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A cache file of any size over the first bytes of a real one, which must be a multiple of the block.
+/// It reads what is there and writes nothing.
+struct Folded {
+    file: Arc<File>,
+    length_bytes: u64,
+}
+
+impl CacheFile for Folded {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let offset = offset % self.length_bytes;
+        match rustix::io::pread(&self.file, &mut *buffer, offset)? {
+            count if count == buffer.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A file without a name, filled, so that no page of it is shared or missing.
-fn file_in(directory: &Path) -> Result<std::fs::File, Box<dyn Error>> {
+fn file_in(directory: &Path) -> Result<File, Box<dyn Error>> {
     let path = directory.join(format!("larder-growth-{}", std::process::id()));
-    let opened = std::fs::File::options()
+    let opened = File::options()
         .read(true)
         .write(true)
         .create_new(true)

@@ -168,7 +168,7 @@ fn a_small_cache_starts_in_lru_order() {
     eviction.removed(99);
     eviction.touched(99);
     assert_eq!(victims(&mut eviction), [1, 3, 0]);
-    assert!(eviction.is_empty());
+    assert_eq!(eviction.len(), 0);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! How long the origin takes for a request and for a flush, which tells how many requests are worth sending at a
+//! time, and between two flushes.
+//!
+//! A thread costs about as much as ten requests to an origin that answers from memory, and nothing beside
+//! one to an origin that is far away.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The work that a further thread is worth, in nanoseconds.
+const WORTH_A_THREAD: u64 = 500_000;
+
+/// How many times as long as its flush a pass should take, at least.
+const WORTH_A_FLUSH: u64 = 8;
+/// The fewest blocks that make a pass.
+const SMALL_PASS: u64 = 12;
+
+/// What requests and flushes took of late.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    request: Median,
+    flush: Median,
+}
+
+impl Pace {
+    /// A request took so long.
+    pub(super) fn note_request(&self, took: Duration) {
+        self.request.note(took);
+    }
+
+    /// A flush took so long.
+    pub(super) fn note_flush(&self, took: Duration) {
+        self.flush.note(took);
+    }
+
+    /// How many threads so many requests are worth; at least 1.
+    pub(super) fn threads(&self, requests: usize) -> usize {
+        match self.request.get() {
+            0 => usize::MAX,
+            each => {
+                let work = each.saturating_mul(requests as u64);
+                (work / WORTH_A_THREAD).max(1) as usize
+            }
+        }
+    }
+
+    /// How many blocks are worth a flush: more only keep those waiting who want the room.
+    pub(crate) fn blocks_worth_a_flush(&self) -> u64 {
+        match (self.request.get(), self.flush.get()) {
+            (0, _) | (_, 0) => u64::MAX,
+            (each, flush) => (flush / each).saturating_mul(WORTH_A_FLUSH).max(SMALL_PASS),
+        }
+    }
+}
+
+/// A running median in nanoseconds; 0 while nothing is known.
+///
+/// Not an average: on a busy machine one request in many takes a thousand times as long as the others, because its
+/// thread was not running.
+#[derive(Debug, Default)]
+struct Median(AtomicU64);
+
+impl Median {
+    /// Goes a quarter of the way up or down. Of two at once one may go unheard.
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let before = self.get();
+        let now = match before {
+            0 => took,
+            _ if took > before => took.min(before.saturating_add(before / 4 + 1)),
+            _ => took.max(before - before / 4),
+        };
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_known_is_worth_all_threads() {
+        assert_eq!(Pace::default().threads(2), usize::MAX);
+        assert_eq!(Pace::default().blocks_worth_a_flush(), u64::MAX);
+    }
+
+    #[test]
+    fn a_slow_flush_is_worth_many_blocks() {
+        let pace = Pace::default();
+        pace.note_request(Duration::from_micros(10));
+        pace.note_flush(Duration::from_micros(1));
+        assert_eq!(pace.blocks_worth_a_flush(), SMALL_PASS);
+        for _ in 0..60 {
+            pace.note_flush(Duration::from_millis(10));
+        }
+        assert!(pace.blocks_worth_a_flush() >= 1000);
+    }
+
+    #[test]
+    fn a_quick_origin_is_worth_one_thread_and_a_slow_one_many() {
+        let pace = Pace::default();
+        pace.note_request(Duration::from_micros(4));
+        assert_eq!(pace.threads(100), 1);
+        // Now and then the thread does not run.
+        for _ in 0..100 {
+            pace.note_request(Duration::from_millis(4));
+            pace.note_request(Duration::from_micros(4));
+        }
+        assert_eq!(pace.threads(32), 1);
+        for _ in 0..60 {
+            pace.note_request(Duration::from_millis(5));
+        }
+        assert!(pace.threads(16) >= 16);
+        for _ in 0..60 {
+            pace.note_request(Duration::from_micros(4));
+        }
+        assert_eq!(pace.threads(100), 1);
+    }
+}
