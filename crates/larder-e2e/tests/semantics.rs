@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders where the page's tests are.
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
+    "larder",
     "larder-testing",
     "nbdkit-filter",
     "larder-origins",

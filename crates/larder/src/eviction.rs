@@ -21,10 +21,13 @@
 //! | `queues` | the order in which blocks leave under a given policy |
 //! | `ghosts` | whether a block was evicted lately |
 //! | `duel` | which policy is the best one now |
-//! | `lists` | nothing: linked lists of slots |
+//! | `lists`, `tag`, `pieces` | nothing: linked lists of slots, what is known of one, arrays by slot |
 //!
-//! Memory: 14 bytes per slot up to the highest one used, 5 bytes per ghost (as many as the limit
-//! has slots), and at most 150 KiB for the simulations.
+//! A hit is only noted. Notes are acted on many at a time, and before anything else is: the memory of
+//! blocks far apart then comes together, instead of each hit waiting for its own.
+//!
+//! Memory: 10 bytes per slot up to the highest one used, 4 bytes per ghost (as many as the limit
+//! has slots) from the first eviction on, and at most 150 KiB for the simulations. Keys are the engine's to keep.
 //!
 //! Invariants: a tracked slot is on exactly one list; a victim is not tracked until it is handed
 //! back; a slot that was removed is no victim.
@@ -32,9 +35,13 @@
 mod duel;
 mod ghosts;
 mod lists;
+mod pieces;
 mod queues;
+mod tag;
 #[cfg(test)]
 mod tests;
+
+use std::hint::black_box;
 
 use duel::{DEFAULT_POLICY, Duel};
 use queues::{Queues, VisitClock};
@@ -42,25 +49,40 @@ use queues::{Queues, VisitClock};
 /// No slot: what was used last when nothing was.
 const NO_SLOT: u32 = u32::MAX;
 
+/// So many hits are acted on together.
+const NOTED_HITS: usize = 64;
+
+/// Tells by which key the policy knows a block.
+pub(crate) trait Keys {
+    /// The hash of the volume and the number of the block in `slot`. For a tracked slot it is what
+    /// [`Eviction::inserted`] or [`Eviction::reinserted`] was told.
+    fn key(&self, slot: u32) -> u64;
+}
+
 /// The order in which blocks leave the cache.
-pub(crate) struct Eviction {
+pub(crate) struct Eviction<K> {
+    keys: K,
     queues: Queues,
     /// None while the cache has no limit, when it hardly matters what is evicted.
     duel: Option<Duel>,
     clock: VisitClock,
     last_used: u32,
+    /// Slots that were used, in order, and not acted on yet.
+    hits: Vec<u32>,
 }
 
-impl Eviction {
+impl<K: Keys> Eviction<K> {
     /// For a cache of `capacity_slots` blocks, or of no limit.
-    pub(crate) fn new(capacity_slots: Option<u64>) -> Self {
+    pub(crate) fn new(capacity_slots: Option<u64>, keys: K) -> Self {
         let duel = capacity_slots.map(Duel::new);
         let policy = duel.as_ref().map_or(DEFAULT_POLICY, Duel::first_policy);
         Self {
+            keys,
             queues: Queues::new(policy, capacity_slots),
             duel,
             clock: VisitClock::default(),
             last_used: NO_SLOT,
+            hits: Vec::with_capacity(NOTED_HITS),
         }
     }
 
@@ -68,6 +90,7 @@ impl Eviction {
     /// this; victims are given when asked for. What was learnt is kept while the limit stays within
     /// a factor of two of what it was.
     pub(crate) fn set_capacity(&mut self, capacity_slots: Option<u64>) {
+        self.act_on_hits();
         let Some(new) = capacity_slots else {
             self.duel = None;
             self.queues.set_ghosts(0);
@@ -84,33 +107,29 @@ impl Eviction {
 
     /// A request used the block in `slot`. A slot that is not tracked is left alone.
     pub(crate) fn touched(&mut self, slot: u32) {
-        if !self.queues.is_tracked(slot) {
+        // To use it twice in a row is to use it once.
+        if self.hits.last() == Some(&slot) {
             return;
         }
-        let is_new_visit = self.visit(slot);
-        self.queues.touch(slot, self.clock);
-        if is_new_visit {
-            self.learn(self.queues.key(slot));
+        self.hits.push(slot);
+        if self.hits.len() == NOTED_HITS {
+            self.act_on_hits();
         }
     }
 
     /// `slot` now holds the block whose volume and number hash to `key`. A slot that is tracked
-    /// already counts as touched if it holds that block, else as removed before.
+    /// already counts as removed before.
     pub(crate) fn inserted(&mut self, slot: u32, key: u64) {
-        let key = fold(key);
-        if self.queues.is_tracked(slot) {
-            if self.queues.key(slot) == key {
-                return self.touched(slot);
-            }
-            self.queues.remove(slot);
-        }
+        self.removed(slot);
         self.visit(slot);
+        let key = fold(key);
         self.queues.insert(slot, key, self.clock);
         self.learn(key);
     }
 
     /// `slot` is free. A slot that is not tracked is left alone.
     pub(crate) fn removed(&mut self, slot: u32) {
+        self.act_on_hits();
         if self.queues.is_tracked(slot) {
             self.queues.remove(slot);
         }
@@ -118,7 +137,8 @@ impl Eviction {
 
     /// The next block to evict, tracked no more. `None` when nothing is tracked.
     pub(crate) fn victim(&mut self) -> Option<u32> {
-        self.queues.victim()
+        self.act_on_hits();
+        self.queues.victim(|slot| fold(self.keys.key(slot)))
     }
 
     /// A victim that could not be evicted is tracked again: as if just used (`used`), or else such
@@ -131,6 +151,27 @@ impl Eviction {
     /// How many slots are tracked.
     pub(crate) fn len(&self) -> usize {
         self.queues.len()
+    }
+
+    fn act_on_hits(&mut self) {
+        let mut hits = std::mem::take(&mut self.hits);
+        // What these look at depends on nothing, so the processor asks for all of it at once.
+        for slot in &hits {
+            black_box(self.queues.is_tracked(*slot));
+        }
+        for slot in hits.drain(..) {
+            if self.queues.is_tracked(slot) {
+                let is_new_visit = self.visit(slot);
+                self.queues.touch(slot, self.clock);
+                let rarity = self.queues.rarity(slot);
+                let is_sample = |duel: &Duel| duel.may_sample(rarity);
+                // Only a few keys are asked for: each is somewhere else in memory.
+                if is_new_visit && self.duel.as_ref().is_some_and(is_sample) {
+                    self.learn(fold(self.keys.key(slot)));
+                }
+            }
+        }
+        self.hits = hits;
     }
 
     /// Advances the clock if `slot` is not the one that was used last, and tells whether it did.

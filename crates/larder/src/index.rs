@@ -8,15 +8,20 @@
 
 use std::sync::{Arc, Mutex};
 
-use hashbrown::hash_table::Entry;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
 use crate::block::{Block, BlockState};
 use crate::directory::{Directory, SlotNumber};
 use crate::sector::{BlockNumber, Mask};
+use crate::slot_table::SlotTable;
 use crate::sync;
 
-const SHARDS: usize = 32;
+/// A shard's table grows under its lock. With so many blocks it is moved without anybody noticing.
+const BLOCKS_PER_SHARD: u64 = 1 << 15;
+/// As many as processors will ever want at once.
+const FEWEST_SHARD_BITS: u32 = 7;
+/// Each costs memory, also in an index that holds nothing.
+const MOST_SHARD_BITS: u32 = 9;
 
 /// So few blocks are looked up one by one rather than found by going through all.
 const FEW_BLOCKS: u64 = 16384;
@@ -33,10 +38,10 @@ struct Pinned {
     count: u32,
 }
 
-#[derive(Default)]
 struct Shard {
-    /// Slots, hashed by the number of the block that the directory says they hold.
-    resident: HashTable<SlotNumber>,
+    /// Slots by the keys of the blocks that the directory says they hold.
+    resident: SlotTable,
+    shard_bits: u32,
     /// Only of blocks that are not both wholly valid and clean.
     masks: HashMap<SlotNumber, Masks>,
     pinned: HashMap<BlockNumber, Pinned>,
@@ -58,6 +63,7 @@ pub(crate) enum Evicted {
 /// The index of one volume.
 pub(crate) struct Index {
     shards: Box<[Mutex<Shard>]>,
+    shard_bits: u32,
 }
 
 /// Spreads block numbers over 64 bits (the finalizer of MurmurHash3).
@@ -68,19 +74,37 @@ pub(crate) fn hash(number: BlockNumber) -> u64 {
     bits ^ (bits >> 33)
 }
 
-fn shard_of(number: BlockNumber) -> usize {
-    hash(number) as usize >> 7 & (SHARDS - 1)
-}
-
 impl Index {
-    pub(crate) fn new() -> Self {
+    /// For up to so many blocks at once. It takes more, but not as smoothly.
+    pub(crate) fn new(capacity_blocks: u64) -> Self {
+        let wanted = (capacity_blocks / BLOCKS_PER_SHARD + 1).ilog2();
+        let shard_bits = wanted.clamp(FEWEST_SHARD_BITS, MOST_SHARD_BITS);
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..1 << shard_bits)
+                .map(|_| Mutex::new(Shard::new(shard_bits)))
+                .collect(),
+            shard_bits,
+        }
+    }
+
+    fn shard_of(&self, number: BlockNumber) -> usize {
+        let key = number.0 >> self.shard_bits;
+        (number.0 ^ hash(BlockNumber(key))) as usize & (self.shards.len() - 1)
+    }
+
+    /// Prepares for a volume of so many blocks. The index takes others as well, but not as smoothly.
+    pub(crate) fn expect(&self, blocks: u64, directory: &Directory) {
+        let highest = blocks.saturating_sub(1) >> self.shard_bits;
+        for shard in &self.shards {
+            let mut shard = sync::lock(shard);
+            let key_of = shard.key_of(directory);
+            let bits = u64::BITS - highest.leading_zeros();
+            shard.resident.widen(bits, key_of);
         }
     }
 
     fn shard(&self, number: BlockNumber) -> &Mutex<Shard> {
-        &self.shards[shard_of(number)]
+        &self.shards[self.shard_of(number)]
     }
 
     /// Pins a block, resident or not. `full` are all sectors of any block: the volume's last block, if the
@@ -218,7 +242,7 @@ impl Index {
         let range = first..end;
         let shards: Vec<_> = self.shards.iter().map(sync::lock).collect();
         let is_known = |number: &BlockNumber| {
-            let shard = &shards[shard_of(*number)];
+            let shard = &shards[self.shard_of(*number)];
             shard.pinned.contains_key(number) || shard.find(*number, directory).is_some()
         };
         let mut known: Vec<BlockNumber> = if end.0 - first.0 <= FEW_BLOCKS {
@@ -302,7 +326,11 @@ impl Index {
     pub(crate) fn drain(&mut self) -> Vec<SlotNumber> {
         self.shards
             .iter()
-            .flat_map(|shard| std::mem::take(&mut *sync::lock(shard)).resident)
+            .flat_map(|shard| {
+                let empty = Shard::new(self.shard_bits);
+                let shard = std::mem::replace(&mut *sync::lock(shard), empty);
+                shard.resident.iter().collect::<Vec<_>>()
+            })
             .collect()
     }
 }
@@ -335,25 +363,38 @@ impl Masks {
 }
 
 impl Shard {
+    fn new(shard_bits: u32) -> Self {
+        Self {
+            resident: SlotTable::default(),
+            shard_bits,
+            masks: HashMap::new(),
+            pinned: HashMap::new(),
+        }
+    }
+
     /// The blocks that are resident or pinned; some of them twice.
     fn known(&self, directory: &Directory) -> impl Iterator<Item = BlockNumber> {
-        let resident = self.resident.iter().map(|slot| directory.block(*slot));
+        let resident = self.resident.iter().map(|slot| directory.block(slot));
         resident.chain(self.pinned.keys().copied())
     }
 
+    /// What tells a block from the others of its shard. Shard and key together are the number.
+    fn key(&self, number: BlockNumber) -> u64 {
+        number.0 >> self.shard_bits
+    }
+
+    fn key_of<'d>(&self, directory: &'d Directory) -> impl Fn(SlotNumber) -> u64 + use<'d> {
+        let shard_bits = self.shard_bits;
+        move |slot| directory.block(slot).0 >> shard_bits
+    }
+
     fn find(&self, number: BlockNumber, directory: &Directory) -> Option<SlotNumber> {
-        self.resident
-            .find(hash(number), |slot| directory.block(*slot) == number)
-            .copied()
+        self.resident.find(self.key(number), self.key_of(directory))
     }
 
     fn remove(&mut self, number: BlockNumber, directory: &Directory) {
-        let found = self
-            .resident
-            .find_entry(hash(number), |slot| directory.block(*slot) == number);
-        if let Ok(entry) = found {
-            entry.remove();
-        }
+        let key_of = self.key_of(directory);
+        self.resident.remove(self.key(number), key_of);
     }
 
     fn state(&self, number: BlockNumber, full: Mask, directory: &Directory) -> BlockState {
@@ -381,13 +422,9 @@ impl Shard {
             self.remove(number, directory);
             return Unpinned::LastFreed(slot);
         }
-        let entry = self.resident.entry(
-            hash(number),
-            |slot| directory.block(*slot) == number,
-            |slot| hash(directory.block(*slot)),
-        );
-        if let Entry::Vacant(vacant) = entry {
-            vacant.insert(slot);
+        if self.find(number, directory).is_none() {
+            let key_of = self.key_of(directory);
+            self.resident.insert(self.key(number), slot, key_of);
         }
         if state.valid == full && state.unsettled().is_empty() {
             self.masks.remove(&slot);

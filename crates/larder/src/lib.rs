@@ -41,6 +41,7 @@ mod read;
 mod resize;
 mod room;
 mod sector;
+mod slot_table;
 mod slots;
 mod store;
 mod sync;

@@ -11,12 +11,12 @@ use crate::Error;
 use crate::attached::Attached;
 use crate::client::Client;
 use crate::config::Mode;
-use crate::directory::{SlotNumber, VolumeNumber};
+use crate::directory::{Owner, SlotNumber, VolumeNumber};
 use crate::index::Evicted;
 use crate::pass_token::Running;
 use crate::sector::BlockNumber;
 use crate::slots::Usage;
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
 use crate::writeback::{self, Scope};
@@ -232,7 +232,7 @@ enum Progress {
 /// Victims that must be written back first; handed back to the policy when dropped.
 struct DirtyVictims<'s> {
     store: &'s Store,
-    victims: Vec<(SlotNumber, VolumeNumber, BlockNumber)>,
+    victims: Vec<(SlotNumber, Owner)>,
 }
 
 impl<'s> DirtyVictims<'s> {
@@ -293,25 +293,23 @@ impl<'s> DirtyVictims<'s> {
     /// Evicts a victim that is in hand. If that cannot be, it is kept, handed back or let go.
     fn evict(&mut self, slot: SlotNumber) -> bool {
         let store = self.store;
-        let volume_number = store.directory.volume(slot);
-        let number = store.directory.block(slot);
-        let volume = store.volume(volume_number);
+        let owner = store.directory.owner(slot);
+        let volume = store.volume(owner.volume);
         let evicted = volume.as_ref().map_or(Evicted::Gone, |volume| {
-            volume.index().evict(number, slot, &store.directory)
+            volume.index().evict(owner.number, slot, &store.directory)
         });
         match evicted {
             Evicted::Yes => {
                 if let Some(volume) = volume {
-                    self.count_evicted(&volume, number);
+                    self.count_evicted(&volume, owner.number);
                 }
                 return true;
             }
             Evicted::Pinned => {
-                let key = store::key(volume_number, number);
-                sync::lock(&store.eviction).reinserted(slot.0, key, true);
+                sync::lock(&store.eviction).reinserted(slot.0, owner.key(), true);
                 store.slots.let_go();
             }
-            Evicted::Dirty => self.victims.push((slot, volume_number, number)),
+            Evicted::Dirty => self.victims.push((slot, owner)),
             Evicted::Gone => store.slots.let_go(),
         }
         false
@@ -332,7 +330,8 @@ impl<'s> DirtyVictims<'s> {
         mut running: Option<Running<'_>>,
     ) -> Progress {
         let own = client.map(|client| client.volume.number());
-        let mut of: Vec<VolumeNumber> = self.victims.iter().map(|(_, of, _)| *of).collect();
+        let owners = self.victims.iter().map(|(_, owner)| owner.volume);
+        let mut of: Vec<VolumeNumber> = owners.collect();
         of.sort_unstable_by_key(|number| (Some(*number) != own, *number));
         of.dedup();
         let mut worst = Progress::NothingToDo;
@@ -360,8 +359,9 @@ impl<'s> DirtyVictims<'s> {
         let Some(volume) = self.store.volume(number) else {
             return Progress::Made;
         };
-        let of_volume = self.victims.iter().filter(|(_, of, _)| *of == number);
-        let numbers: Vec<BlockNumber> = of_volume.map(|(_, _, number)| *number).collect();
+        let owners = self.victims.iter().map(|(_, owner)| owner);
+        let of_volume = owners.filter(|owner| owner.volume == number);
+        let numbers: Vec<BlockNumber> = of_volume.map(|owner| owner.number).collect();
         let progress = match own {
             Some(client) => write_back_own(client, running, &numbers),
             None => write_back_borrowed(&volume, &numbers),
@@ -374,9 +374,9 @@ impl<'s> DirtyVictims<'s> {
         let store = self.store;
         let (mut freed, mut left) = (Vec::new(), Vec::new());
         for victim in self.victims.drain(..) {
-            let (slot, of, number) = victim;
-            let evicted = of == volume.number()
-                && volume.index().evict(number, slot, &store.directory) == Evicted::Yes;
+            let (slot, owner) = victim;
+            let evicted = owner.volume == volume.number()
+                && volume.index().evict(owner.number, slot, &store.directory) == Evicted::Yes;
             if evicted {
                 freed.push(slot);
             } else {
@@ -395,8 +395,8 @@ impl Drop for DirtyVictims<'_> {
         }
         {
             let mut eviction = sync::lock(&self.store.eviction);
-            for (slot, volume, number) in &self.victims {
-                eviction.reinserted(slot.0, store::key(*volume, *number), false);
+            for (slot, owner) in &self.victims {
+                eviction.reinserted(slot.0, owner.key(), false);
             }
         }
         self.store.slots.settle_all(self.victims.len());

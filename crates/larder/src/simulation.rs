@@ -7,25 +7,26 @@
 //! be written back before it can leave. `simulation::*` in `larder-testing` compares the two.
 
 use std::io;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use crate::config::Config;
-use crate::directory::{Directory, SlotNumber, VolumeNumber};
+use crate::directory::{Directory, Owner, SlotNumber, VolumeNumber};
 use crate::eviction::Eviction;
 use crate::read::WINDOW_BYTES;
 use crate::sector::BlockNumber;
 use crate::slots::{Slots, Taken};
-use crate::{CacheFile, Error, store};
+use crate::{CacheFile, Error};
 
 /// A cache without data, for judging its policy and its size by the requests of a trace.
 pub struct PolicySimulation {
     slots: Slots,
-    eviction: Eviction,
+    eviction: Eviction<Arc<Directory>>,
     /// Slots in use, hashed by what they hold.
     index: HashTable<SlotNumber>,
     /// What each slot holds, or held last.
-    directory: Directory,
+    directory: Arc<Directory>,
     block_bytes: u64,
     /// Blocks that the read at hand misses; kept to save allocations.
     missing: Vec<BlockNumber>,
@@ -47,25 +48,6 @@ pub struct BlocksUsed {
     pub hits: u64,
     /// Blocks that were not; they are now.
     pub misses: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Holder {
-    volume: VolumeNumber,
-    number: BlockNumber,
-}
-
-impl Holder {
-    fn of(directory: &Directory, slot: SlotNumber) -> Self {
-        Self {
-            volume: directory.volume(slot),
-            number: directory.block(slot),
-        }
-    }
-
-    fn key(self) -> u64 {
-        store::key(self.volume, self.number)
-    }
 }
 
 impl PolicySimulation {
@@ -91,11 +73,13 @@ impl PolicySimulation {
     }
 
     fn with(slots: Slots, config: &Config) -> Self {
+        let directory = Arc::new(Directory::new());
+        let capacity = Some(u64::from(slots.limit()));
         Self {
-            eviction: Eviction::new(Some(u64::from(slots.limit()))),
+            eviction: Eviction::new(capacity, Arc::clone(&directory)),
             slots,
             index: HashTable::new(),
-            directory: Directory::new(),
+            directory,
             block_bytes: config.block_bytes,
             missing: Vec::new(),
         }
@@ -118,7 +102,7 @@ impl PolicySimulation {
             let stop = end.min((at / window + 1).saturating_mul(window));
             missing.clear();
             for number in (at..stop).map(BlockNumber) {
-                if !self.touch(Holder { volume, number }) {
+                if !self.touch(Owner { volume, number }) {
                     missing.push(number);
                 }
             }
@@ -138,15 +122,15 @@ impl PolicySimulation {
         let volume = VolumeNumber(volume);
         let mut used = BlocksUsed::default();
         for number in (first..end).map(BlockNumber) {
-            let holder = Holder { volume, number };
-            if self.touch(holder) {
+            let owner = Owner { volume, number };
+            if self.touch(owner) {
                 used.hits += 1;
                 continue;
             }
             used.misses += 1;
             self.bring_in(volume, &[number]);
             // Once more with the data, as the engine does.
-            self.touch(holder);
+            self.touch(owner);
         }
         self.reclaim();
         used
@@ -160,15 +144,15 @@ impl PolicySimulation {
         let end = offset.saturating_add(length) / self.block_bytes;
         if end.saturating_sub(first) <= self.index.len() as u64 {
             for number in (first..end).map(BlockNumber) {
-                if let Some(slot) = self.find(Holder { volume, number }) {
+                if let Some(slot) = self.find(Owner { volume, number }) {
                     self.forget(slot);
                 }
             }
             return;
         }
         let within = |slot: &SlotNumber| {
-            let holder = Holder::of(&self.directory, *slot);
-            holder.volume == volume && (first..end).contains(&holder.number.0)
+            let owner = self.directory.owner(*slot);
+            owner.volume == volume && (first..end).contains(&owner.number.0)
         };
         let slots: Vec<SlotNumber> = self.index.iter().copied().filter(within).collect();
         for slot in slots {
@@ -182,16 +166,16 @@ impl PolicySimulation {
         (offset / self.block_bytes, if length == 0 { 0 } else { end })
     }
 
-    fn find(&self, holder: Holder) -> Option<SlotNumber> {
+    fn find(&self, owner: Owner) -> Option<SlotNumber> {
         let directory = &self.directory;
         self.index
-            .find(holder.key(), |slot| Holder::of(directory, *slot) == holder)
+            .find(owner.key(), |slot| directory.owner(*slot) == owner)
             .copied()
     }
 
     /// Uses a block if it is there.
-    fn touch(&mut self, holder: Holder) -> bool {
-        let slot = self.find(holder);
+    fn touch(&mut self, owner: Owner) -> bool {
+        let slot = self.find(owner);
         if let Some(slot) = slot {
             self.eviction.touched(slot.0);
         }
@@ -211,7 +195,7 @@ impl PolicySimulation {
             slots.sort_unstable();
             let (now, later) = left.split_at(slots.len());
             for (&number, slot) in now.iter().zip(slots) {
-                self.assign(slot, Holder { volume, number });
+                self.assign(slot, Owner { volume, number });
             }
             left = later;
         }
@@ -233,7 +217,7 @@ impl PolicySimulation {
     }
 
     fn unindex(&mut self, slot: SlotNumber) {
-        let key = Holder::of(&self.directory, slot).key();
+        let key = self.directory.owner(slot).key();
         if let Ok(entry) = self.index.find_entry(key, |other| *other == slot) {
             entry.remove();
         }
@@ -245,12 +229,12 @@ impl PolicySimulation {
         self.slots.free(slot);
     }
 
-    fn assign(&mut self, slot: SlotNumber, holder: Holder) {
-        self.directory.set(slot, holder.volume, holder.number);
+    fn assign(&mut self, slot: SlotNumber, owner: Owner) {
+        self.directory.set(slot, owner);
         let directory = &self.directory;
-        let key = |slot: &SlotNumber| Holder::of(directory, *slot).key();
-        self.index.insert_unique(holder.key(), slot, key);
-        self.eviction.inserted(slot.0, holder.key());
+        let key = |slot: &SlotNumber| directory.owner(*slot).key();
+        self.index.insert_unique(owner.key(), slot, key);
+        self.eviction.inserted(slot.0, owner.key());
     }
 
     /// Above the high threshold: makes room until below the low one.

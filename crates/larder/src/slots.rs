@@ -22,6 +22,9 @@ const FULL_DISK_RETRY: u32 = 256;
 /// The map of a file of up to so many extents fits into its inode on ext4 and xfs.
 const FEW_SLOTS: u32 = 4;
 
+/// What is expected where there is no limit: 1 TiB of blocks of 64 KiB.
+const UNLIMITED_SLOTS: u64 = 1 << 24;
+
 #[derive(Debug)]
 struct Space {
     free: BTreeSet<SlotNumber>,
@@ -109,6 +112,11 @@ impl Slots {
     /// The most slots there may be.
     pub(crate) fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// How many slots to expect, whatever the limit.
+    pub(crate) fn capacity(&self) -> u64 {
+        u64::from(self.limit).min(UNLIMITED_SLOTS)
     }
 
     /// A free slot, or one never used before if there is space for it. The slot is in hand until

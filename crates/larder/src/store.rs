@@ -1,14 +1,13 @@
 //! What all volumes of a cache share: the slots, who holds them, the policy, and the figures.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::directory::{Directory, SlotNumber, VolumeNumber};
+use crate::directory::{Directory, Owner, SlotNumber, VolumeNumber};
 use crate::eviction::Eviction;
-use crate::index;
 use crate::log::Log;
 use crate::sector::BlockNumber;
 use crate::slots::{Slots, Taken};
@@ -21,17 +20,24 @@ use crate::{CacheFile, Clock};
 pub(crate) struct Store {
     pub config: Config,
     pub slots: Slots,
-    pub directory: Directory,
-    pub eviction: Mutex<Eviction>,
+    pub directory: Arc<Directory>,
+    pub eviction: Mutex<Eviction<Arc<Directory>>>,
     pub clock: Arc<dyn Clock>,
     pub log: Arc<dyn Log>,
     pub stats: Stats,
     volumes: Mutex<HashMap<VolumeNumber, Weak<Volume>>>,
-    next_volume: AtomicU32,
+    volume_numbers: Mutex<VolumeNumbers>,
     /// A panic struck while shared state was being changed: nothing is sure any more.
     damaged: AtomicBool,
     pub maintenance: Maintenance,
     pub inline: Inline,
+}
+
+/// Numbers are used again, so that they stay small.
+#[derive(Debug, Default)]
+struct VolumeNumbers {
+    next: u32,
+    free: BTreeSet<VolumeNumber>,
 }
 
 /// Wakes the front end's thread that does the background work.
@@ -127,16 +133,17 @@ impl Store {
         log: Arc<dyn Log>,
     ) -> Self {
         let slots = Slots::new(&config, file);
+        let directory = Arc::new(Directory::new());
         let capacity = config.max_size_bytes.map(|_| u64::from(slots.limit()));
         Self {
             slots,
-            directory: Directory::new(),
-            eviction: Mutex::new(Eviction::new(capacity)),
+            eviction: Mutex::new(Eviction::new(capacity, Arc::clone(&directory))),
+            directory,
             clock,
             log,
             stats: Stats::default(),
             volumes: Mutex::default(),
-            next_volume: AtomicU32::new(0),
+            volume_numbers: Mutex::default(),
             damaged: AtomicBool::new(false),
             maintenance: Maintenance::default(),
             inline: Inline::default(),
@@ -144,8 +151,19 @@ impl Store {
         }
     }
 
+    /// The lowest number that no volume has.
     pub(crate) fn number_volume(&self) -> VolumeNumber {
-        VolumeNumber(self.next_volume.fetch_add(1, Ordering::Relaxed))
+        let mut numbers = sync::lock(&self.volume_numbers);
+        numbers.free.pop_first().unwrap_or_else(|| {
+            numbers.next += 1;
+            VolumeNumber(numbers.next - 1)
+        })
+    }
+
+    /// The volume of that number is gone, with all that it had in slots. Whoever still takes one of them for its own
+    /// finds, under the lock of the index, that the next volume of that number does not have it.
+    pub(crate) fn free_volume_number(&self, number: VolumeNumber) {
+        sync::lock(&self.volume_numbers).free.insert(number);
     }
 
     pub(crate) fn register(&self, volume: &Arc<Volume>) {
@@ -170,8 +188,12 @@ impl Store {
 
     /// A slot in hand now belongs to a block.
     pub(crate) fn assigned(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
-        self.directory.set(slot, volume.number(), number);
-        sync::lock(&self.eviction).inserted(slot.0, key(volume.number(), number));
+        let owner = Owner {
+            volume: volume.number(),
+            number,
+        };
+        self.directory.set(slot, owner);
+        sync::lock(&self.eviction).inserted(slot.0, owner.key());
         self.slots.settle();
     }
 
@@ -245,9 +267,4 @@ impl Store {
             self.log.debug(&message());
         }
     }
-}
-
-/// What the policy remembers an evicted block by.
-pub(crate) fn key(volume: VolumeNumber, number: BlockNumber) -> u64 {
-    index::hash(BlockNumber(number.0 ^ (u64::from(volume.0) << 48)))
 }

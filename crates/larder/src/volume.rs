@@ -61,7 +61,7 @@ impl Volume {
         let volume = Arc::new(Self {
             number: store.number_volume(),
             name: name.to_owned(),
-            index: Index::new(),
+            index: Index::new(store.slots.capacity()),
             geometry: OnceLock::new(),
             size: AtomicU64::new(0),
             dirty: Mutex::default(),
@@ -139,7 +139,10 @@ impl Volume {
         self.size.load(Ordering::SeqCst)
     }
 
+    /// Called while nobody is served, once the geometry is decided.
     pub(crate) fn set_size(&self, size: u64) {
+        let blocks = size.div_ceil(self.geometry().block_bytes());
+        self.index.expect(blocks, &self.store.directory);
         self.size.store(size, Ordering::SeqCst);
     }
 
@@ -348,5 +351,6 @@ impl Drop for Volume {
         for slot in self.index.drain() {
             self.store.release(slot);
         }
+        self.store.free_volume_number(self.number);
     }
 }

@@ -11,6 +11,7 @@
 //! Invariant: a shadow's index holds exactly the slots its queues track.
 
 use super::queues::{Policy, Queues, VisitClock};
+use super::tag::MAX_RARITY;
 use hashbrown::HashTable;
 
 /// Slots of a shadow, at most.
@@ -39,6 +40,8 @@ pub(super) const DEFAULT_POLICY: Policy = POLICIES[1];
 /// A cache of keys.
 struct Shadow {
     queues: Queues,
+    /// By slot.
+    keys: Vec<u32>,
     index: HashTable<u32>,
     slots: u32,
     misses: i64,
@@ -53,6 +56,7 @@ impl Shadow {
         }
         Self {
             queues,
+            keys: vec![0; slots as usize],
             // Twice the room, so that the table never has to grow because of erased entries.
             index: HashTable::with_capacity(slots as usize * 2),
             slots,
@@ -61,11 +65,9 @@ impl Shadow {
     }
 
     fn access(&mut self, key: u32, now: VisitClock) {
-        let queues = &self.queues;
-        if let Some(slot) = self
-            .index
-            .find(spread(key), |slot| queues.key(*slot) == key)
-        {
+        let keys = &mut self.keys;
+        let is_it = |slot: &u32| keys[*slot as usize] == key;
+        if let Some(slot) = self.index.find(spread(key), is_it) {
             return self.queues.touch(*slot, now);
         }
         self.misses += 1;
@@ -73,19 +75,19 @@ impl Shadow {
         let slot = if free < self.slots {
             free
         } else {
-            let Some(victim) = self.queues.victim() else {
+            let Some(victim) = self.queues.victim(|slot| keys[slot as usize]) else {
                 return;
             };
-            let hash = spread(self.queues.key(victim));
+            let hash = spread(keys[victim as usize]);
             if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == victim) {
                 entry.remove();
             }
             victim
         };
         self.queues.insert(slot, key, now);
-        let queues = &self.queues;
+        keys[slot as usize] = key;
         self.index
-            .insert_unique(spread(key), slot, |slot| spread(queues.key(*slot)));
+            .insert_unique(spread(key), slot, |slot| spread(keys[*slot as usize]));
     }
 }
 
@@ -124,6 +126,11 @@ impl Duel {
         } else {
             DEFAULT_POLICY
         }
+    }
+
+    /// False if no block of this rarity is in the sample.
+    pub(super) fn may_sample(&self, rarity: u32) -> bool {
+        rarity == MAX_RARITY || 1 << (u64::BITS - 1 - rarity) <= self.sample_below
     }
 
     /// A request used or brought in the block known by `key`. Gives the policy to change to from
@@ -170,6 +177,11 @@ impl Duel {
         };
         shadow.misses * (100 + bias)
     }
+}
+
+/// What can be said in a few bits of whether a block is in a sample of any size.
+pub(super) fn rarity(key: u32) -> u32 {
+    spread(key).leading_zeros().min(MAX_RARITY)
 }
 
 /// Other bits of the hash than those which choose a ghost's bucket, for sample and index.

@@ -1,10 +1,13 @@
 //! Doubly linked lists threaded through one array of slots.
 //!
 //! A slot is on at most one list, so its two links live in one dense array indexed by slot number,
-//! and moving a slot between lists allocates nothing.
+//! and moving a slot between lists allocates nothing. The array is in pieces: it grows by one at a time and moves
+//! nothing, since that would take long under the engine's lock.
 //!
 //! Invariants: following `next` from a list's `newest` visits `len` slots and ends at `oldest`;
 //! `prev` is the reverse; a slot on no list has both links [`UNLINKED`].
+
+use super::pieces::Pieces;
 
 /// Ends a list.
 const END: u32 = u32::MAX;
@@ -51,51 +54,37 @@ impl List {
 }
 
 /// The links of every slot.
+#[derive(Default)]
 pub(super) struct Links {
-    links: Vec<Link>,
+    links: Pieces<Link>,
 }
 
 impl Links {
-    /// Room for `slots` slots is reserved; more are taken as they come.
-    pub(super) fn with_room(slots: usize) -> Self {
-        Self {
-            links: Vec::with_capacity(slots),
-        }
-    }
-
-    /// How many slots the array covers; a slot at or beyond it is on no list.
-    pub(super) fn covered(&self) -> usize {
-        self.links.len()
-    }
-
     /// Makes the array cover `slot`.
     pub(super) fn cover(&mut self, slot: u32) {
-        let needed = slot as usize + 1;
-        if self.links.len() < needed {
-            let unlinked = Link {
-                prev: UNLINKED,
-                next: UNLINKED,
-            };
-            self.links.resize(needed, unlinked);
-        }
+        let unlinked = Link {
+            prev: UNLINKED,
+            next: UNLINKED,
+        };
+        self.links.cover(slot, unlinked);
     }
 
     pub(super) fn is_linked(&self, slot: u32) -> bool {
         self.links
-            .get(slot as usize)
+            .get(slot)
             .is_some_and(|link| link.next != UNLINKED)
     }
 
     /// Puts `slot`, covered and on no list, at the newest end.
     pub(super) fn push_newest(&mut self, list: &mut List, slot: u32) {
         debug_assert!(!self.is_linked(slot), "slot {slot} is on a list already");
-        self.links[slot as usize] = Link {
+        self.links[slot] = Link {
             prev: END,
             next: list.newest,
         };
         match list.newest {
             END => list.oldest = slot,
-            newest => self.links[newest as usize].prev = slot,
+            newest => self.links[newest].prev = slot,
         }
         list.newest = slot;
         list.len += 1;
@@ -104,16 +93,16 @@ impl Links {
     /// Takes `slot`, which is on `list`, off it.
     pub(super) fn unlink(&mut self, list: &mut List, slot: u32) {
         debug_assert!(self.is_linked(slot), "slot {slot} is on no list");
-        let Link { prev, next } = self.links[slot as usize];
+        let Link { prev, next } = self.links[slot];
         match prev {
             END => list.newest = next,
-            prev => self.links[prev as usize].next = next,
+            prev => self.links[prev].next = next,
         }
         match next {
             END => list.oldest = prev,
-            next => self.links[next as usize].prev = prev,
+            next => self.links[next].prev = prev,
         }
-        self.links[slot as usize] = Link {
+        self.links[slot] = Link {
             prev: UNLINKED,
             next: UNLINKED,
         };
@@ -126,7 +115,7 @@ impl Links {
         let mut slots = Vec::new();
         let (mut prev, mut at) = (END, list.newest);
         while at != END {
-            let link = self.links[at as usize];
+            let link = self.links[at];
             assert_eq!(link.prev, prev, "slot {at}: the way back differs");
             slots.push(at);
             assert!(slots.len() <= list.len, "a cycle, or a wrong length");

@@ -9,14 +9,15 @@
 //! A policy may change at any time. Changing to LRU leaves blocks in probation; each victim moves a
 //! few of them over, so that no change takes long.
 //!
-//! Invariants: a tracked slot is on exactly the list that its tag names; the tag of a slot that is
-//! not tracked keeps the list it was last on.
+//! Invariants: a slot is tracked exactly if its tag says so, and is then on exactly the list that its tag names; the
+//! tag of a slot that is not tracked keeps the list it was last on.
 
+use super::duel;
 use super::ghosts::Ghosts;
 use super::lists::{Links, List, MAX_SLOT};
+use super::pieces::Pieces;
+use super::tag::{MAX_USES, Place, Tag};
 
-/// Uses that a block in main can have to its credit.
-const MAX_USES: u8 = 3;
 /// A use of a block counts as the same visit until other blocks have been visited this many times
 /// 16: several small requests within one block are not reuse.
 const SAME_VISIT_TICKS: u8 = 4;
@@ -29,8 +30,6 @@ const DRAINED_PER_VICTIM: u32 = 2;
 const GHOSTS_PERCENT: usize = 75;
 /// Every so many victims one is taken from the parked slots, if there are any.
 const PARKED_TURN: u32 = 8;
-/// Slots for which room is reserved up front, at most: a limit may be far above what will be used.
-const MAX_RESERVED_SLOTS: u64 = 1 << 24;
 
 /// How victims are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +55,11 @@ impl VisitClock {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    Probation,
-    Main,
-    Parked,
-}
-
-/// What is known of a slot. Bytes only, so that it is no larger than its parts.
-#[derive(Clone, Copy)]
-struct Tag {
-    key: [u8; 4],
-    visited: u8,
-    uses: u8,
-    place: Place,
-}
-
 /// All tracked slots in the order in which they leave.
 pub(super) struct Queues {
     policy: Policy,
     links: Links,
-    tags: Vec<Tag>,
+    tags: Pieces<Tag>,
     probation: List,
     main: List,
     /// Victims that could not be evicted when it was their turn. Apart, because at the old end of
@@ -89,11 +72,10 @@ pub(super) struct Queues {
 impl Queues {
     /// For `capacity` slots, if that is known; there are as many ghosts.
     pub(super) fn new(policy: Policy, capacity: Option<u64>) -> Self {
-        let reserved = capacity.unwrap_or(0).min(MAX_RESERVED_SLOTS) as usize;
         Self {
             policy,
-            links: Links::with_room(reserved),
-            tags: Vec::with_capacity(reserved),
+            links: Links::default(),
+            tags: Pieces::default(),
             probation: List::new(),
             main: List::new(),
             parked: List::new(),
@@ -120,24 +102,25 @@ impl Queues {
     }
 
     pub(super) fn is_tracked(&self, slot: u32) -> bool {
-        self.links.is_linked(slot)
+        self.tags.get(slot).is_some_and(|tag| tag.is_tracked())
     }
 
-    /// The key of a slot that is or was tracked.
-    pub(super) fn key(&self, slot: u32) -> u32 {
-        u32::from_ne_bytes(self.tags[slot as usize].key)
+    /// The rarity of a tracked slot's block, see [`duel::rarity`].
+    pub(super) fn rarity(&self, slot: u32) -> u32 {
+        self.tags[slot].rarity()
     }
 
     /// A tracked slot was used.
     pub(super) fn touch(&mut self, slot: u32, now: VisitClock) {
-        let tag = &mut self.tags[slot as usize];
-        let same_visit = now.tick().wrapping_sub(tag.visited) <= SAME_VISIT_TICKS;
-        tag.visited = now.tick();
+        let tag = &mut self.tags[slot];
+        let same_visit = now.tick().wrapping_sub(tag.visited()) <= SAME_VISIT_TICKS;
+        tag.set_visited(now.tick());
         if !same_visit {
-            tag.uses = (tag.uses + 1).min(MAX_USES);
+            tag.set_uses((tag.uses() + 1).min(MAX_USES));
         }
+        let is_parked = tag.place() == Place::Parked;
         let to_main = self.policy == Policy::Lru && !self.main.is_newest(slot);
-        if to_main || tag.place == Place::Parked {
+        if to_main || is_parked {
             self.unlink(slot);
             self.push(slot, Place::Main);
         }
@@ -151,12 +134,7 @@ impl Queues {
             _ => Place::Main,
         };
         self.cover(slot);
-        self.tags[slot as usize] = Tag {
-            key: key.to_ne_bytes(),
-            visited: now.tick(),
-            uses: 0,
-            place,
-        };
+        self.tags[slot] = Tag::new(now.tick(), duel::rarity(key));
         self.push(slot, place);
     }
 
@@ -164,15 +142,15 @@ impl Queues {
     pub(super) fn put_back(&mut self, slot: u32, key: u32, now: VisitClock, used: bool) {
         self.ghosts.take(key, 0);
         self.cover(slot);
-        let tag = &mut self.tags[slot as usize];
-        tag.key = key.to_ne_bytes();
-        let place = match tag.place {
+        let tag = &mut self.tags[slot];
+        tag.set_rarity(duel::rarity(key));
+        let place = match tag.place() {
             _ if !used => Place::Parked,
             Place::Parked => Place::Main,
             place => place,
         };
         if used {
-            tag.visited = now.tick();
+            tag.set_visited(now.tick());
         }
         self.push(slot, place);
     }
@@ -183,10 +161,10 @@ impl Queues {
     }
 
     /// Stops tracking the slot whose turn it is, and remembers its block as a ghost.
-    pub(super) fn victim(&mut self) -> Option<u32> {
+    pub(super) fn victim(&mut self, key_of: impl FnOnce(u32) -> u32) -> Option<u32> {
         let slot = self.parked_victim().or_else(|| self.next_victim())?;
         self.unlink(slot);
-        self.ghosts.remember(self.key(slot));
+        self.ghosts.remember(key_of(slot));
         Some(slot)
     }
 
@@ -225,7 +203,7 @@ impl Queues {
                 return None;
             }
             let slot = self.probation.oldest()?;
-            if self.tags[slot as usize].uses == 0 {
+            if self.tags[slot].uses() == 0 {
                 return Some(slot);
             }
             self.promote_oldest();
@@ -236,11 +214,11 @@ impl Queues {
     fn main_victim(&mut self) -> Option<u32> {
         for _ in 0..MAX_CLOCK_STEPS {
             let slot = self.main.oldest()?;
-            let tag = &mut self.tags[slot as usize];
-            if tag.uses == 0 {
+            let tag = &mut self.tags[slot];
+            let Some(left) = tag.uses().checked_sub(1) else {
                 return Some(slot);
-            }
-            tag.uses -= 1;
+            };
+            tag.set_uses(left);
             self.unlink(slot);
             self.push(slot, Place::Main);
         }
@@ -250,7 +228,7 @@ impl Queues {
     /// Moves the oldest slot of probation to main, where it has to prove itself again.
     fn promote_oldest(&mut self) {
         if let Some(slot) = self.probation.oldest() {
-            self.tags[slot as usize].uses = 0;
+            self.tags[slot].set_uses(0);
             self.unlink(slot);
             self.push(slot, Place::Main);
         }
@@ -259,19 +237,12 @@ impl Queues {
     fn cover(&mut self, slot: u32) {
         debug_assert!(slot <= MAX_SLOT);
         self.links.cover(slot);
-        if self.tags.len() < self.links.covered() {
-            let unknown = Tag {
-                key: [0; 4],
-                visited: 0,
-                uses: 0,
-                place: Place::Main,
-            };
-            self.tags.resize(self.links.covered(), unknown);
-        }
+        self.tags.cover(slot, Tag::default());
     }
 
     fn push(&mut self, slot: u32, place: Place) {
-        self.tags[slot as usize].place = place;
+        self.tags[slot].set_place(place);
+        self.tags[slot].set_tracked(true);
         let list = match place {
             Place::Probation => &mut self.probation,
             Place::Main => &mut self.main,
@@ -281,7 +252,8 @@ impl Queues {
     }
 
     fn unlink(&mut self, slot: u32) {
-        let list = match self.tags[slot as usize].place {
+        self.tags[slot].set_tracked(false);
+        let list = match self.tags[slot].place() {
             Place::Probation => &mut self.probation,
             Place::Main => &mut self.main,
             Place::Parked => &mut self.parked,
@@ -299,7 +271,8 @@ impl Queues {
             (&self.parked, Place::Parked),
         ] {
             for slot in self.links.walk(list) {
-                assert_eq!(self.tags[slot as usize].place, place, "slot {slot}");
+                assert_eq!(self.tags[slot].place(), place, "slot {slot}");
+                assert!(self.is_tracked(slot), "slot {slot}");
                 all.push(slot);
             }
         }
