@@ -49,6 +49,7 @@ pub struct Eviction {
     duel: Option<Duel>,
     clock: VisitClock,
     last_used: u32,
+    used_ahead: u64,
 }
 
 impl Eviction {
@@ -61,6 +62,7 @@ impl Eviction {
             duel,
             clock: VisitClock::default(),
             last_used: NO_SLOT,
+            used_ahead: 0,
         }
     }
 
@@ -87,6 +89,13 @@ impl Eviction {
         if !self.queues.is_tracked(slot) {
             return;
         }
+        if self.queues.is_unused(slot) {
+            // Only now has anybody asked for it.
+            self.used_ahead += 1;
+            let key = self.queues.key(slot);
+            self.queues.remove(slot);
+            return self.arrived(slot, key);
+        }
         let is_new_visit = self.visit(slot);
         self.queues.touch(slot, self.clock);
         if is_new_visit {
@@ -104,6 +113,22 @@ impl Eviction {
             }
             self.queues.remove(slot);
         }
+        self.arrived(slot, key);
+    }
+
+    /// The same, although nobody has asked for the block yet: it leaves as a new block does, leaves no trace, and counts as
+    /// new when it is touched for the first time.
+    pub fn inserted_ahead(&mut self, slot: u32, key: u64) {
+        self.removed(slot);
+        self.queues.insert_unused(slot, fold(key), self.clock);
+    }
+
+    /// How many blocks were touched that were inserted before anybody had asked for them.
+    pub fn used_ahead(&self) -> u64 {
+        self.used_ahead
+    }
+
+    fn arrived(&mut self, slot: u32, key: u32) {
         self.visit(slot);
         self.queues.insert(slot, key, self.clock);
         self.learn(key);

@@ -67,6 +67,23 @@ impl<'s> Reservation<'s> {
         }
     }
 
+    /// Adds up to `wanted` slots that cost no origin I/O and no waiting, and do not make reclaim begin.
+    pub(crate) fn add_at_once(&mut self, wanted: usize) {
+        let store = self.store;
+        for _ in 0..wanted {
+            let usage = store.slots.usage();
+            let free = (usage.used < usage.high).then(|| store.take_free());
+            let slot = free
+                .flatten()
+                .or_else(|| DirtyVictims::new(store).next_clean(FEW_VICTIMS));
+            match slot {
+                Some(slot) => self.slots.push(slot),
+                None => break,
+            }
+        }
+        self.slots.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
     /// The lowest slot that is left.
     pub(crate) fn take(&mut self) -> Option<SlotNumber> {
         self.slots.pop()

@@ -175,6 +175,13 @@ impl Store {
         self.slots.settle();
     }
 
+    /// A slot in hand now belongs to a block that nobody has asked for.
+    pub(crate) fn assigned_ahead(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
+        self.directory.set(slot, volume.number(), number);
+        sync::lock(&self.eviction).inserted_ahead(slot.0, key(volume.number(), number));
+        self.slots.settle();
+    }
+
     /// A block gave its slot up.
     pub(crate) fn release(&self, slot: SlotNumber) {
         sync::lock(&self.eviction).removed(slot.0);

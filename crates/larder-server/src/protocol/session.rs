@@ -214,7 +214,10 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             return Ok(Next::Request);
         }
         match request.command {
-            Command::READ => self.read(request),
+            Command::READ => {
+                self.read(request);
+                session.client.fetch_ahead_if_due();
+            }
             Command::WRITE => self.write(request)?,
             _ => {
                 let permit = self.enter(session.answer_bytes(request));

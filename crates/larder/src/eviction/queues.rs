@@ -17,6 +17,8 @@ use super::lists::{Links, List, MAX_SLOT};
 
 /// Uses that a block in main can have to its credit.
 const MAX_USES: u8 = 3;
+/// In place of uses: nobody has asked for the block since it came.
+const UNUSED: u8 = u8::MAX;
 /// A use of a block counts as the same visit until other blocks have been visited this many times
 /// 16: several small requests within one block are not reuse.
 const SAME_VISIT_TICKS: u8 = 4;
@@ -160,6 +162,27 @@ impl Queues {
         self.push(slot, place);
     }
 
+    /// A slot that is not tracked holds a new block that nobody has asked for.
+    pub(super) fn insert_unused(&mut self, slot: u32, key: u32, now: VisitClock) {
+        let place = match self.policy {
+            Policy::Probation { .. } => Place::Probation,
+            Policy::Lru => Place::Main,
+        };
+        self.cover(slot);
+        self.tags[slot as usize] = Tag {
+            key: key.to_ne_bytes(),
+            visited: now.tick(),
+            uses: UNUSED,
+            place,
+        };
+        self.push(slot, place);
+    }
+
+    /// Whether nobody has asked for the block of a tracked slot since it came.
+    pub(super) fn is_unused(&self, slot: u32) -> bool {
+        self.tags[slot as usize].uses == UNUSED
+    }
+
     /// A slot that was a victim stays: at the new end of the list it was on (`used`), or parked.
     pub(super) fn put_back(&mut self, slot: u32, key: u32, now: VisitClock, used: bool) {
         self.ghosts.take(key, 0);
@@ -186,7 +209,10 @@ impl Queues {
     pub(super) fn victim(&mut self) -> Option<u32> {
         let slot = self.parked_victim().or_else(|| self.next_victim())?;
         self.unlink(slot);
-        self.ghosts.remember(self.key(slot));
+        // What was never used is not missed.
+        if !self.is_unused(slot) {
+            self.ghosts.remember(self.key(slot));
+        }
         Some(slot)
     }
 
@@ -225,7 +251,7 @@ impl Queues {
                 return None;
             }
             let slot = self.probation.oldest()?;
-            if self.tags[slot as usize].uses == 0 {
+            if matches!(self.tags[slot as usize].uses, 0 | UNUSED) {
                 return Some(slot);
             }
             self.promote_oldest();
@@ -237,7 +263,7 @@ impl Queues {
         for _ in 0..MAX_CLOCK_STEPS {
             let slot = self.main.oldest()?;
             let tag = &mut self.tags[slot as usize];
-            if tag.uses == 0 {
+            if matches!(tag.uses, 0 | UNUSED) {
                 return Some(slot);
             }
             tag.uses -= 1;
@@ -250,7 +276,10 @@ impl Queues {
     /// Moves the oldest slot of probation to main, where it has to prove itself again.
     fn promote_oldest(&mut self) {
         if let Some(slot) = self.probation.oldest() {
-            self.tags[slot as usize].uses = 0;
+            let tag = &mut self.tags[slot as usize];
+            if tag.uses != UNUSED {
+                tag.uses = 0;
+            }
             self.unlink(slot);
             self.push(slot, Place::Main);
         }
