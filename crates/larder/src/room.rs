@@ -73,6 +73,23 @@ impl<'s> Reservation<'s> {
         }
     }
 
+    /// Adds up to `wanted` slots that cost no origin I/O and no waiting, and do not make reclaim begin.
+    pub(crate) fn add_at_once(&mut self, wanted: usize) {
+        let store = self.store;
+        for _ in 0..wanted {
+            let usage = store.slots.usage();
+            let free = (usage.used < usage.high).then(|| store.take_free());
+            let slot = free
+                .flatten()
+                .or_else(|| DirtyVictims::new(store).next_clean(FEW_VICTIMS));
+            match slot {
+                Some(slot) => self.slots.push(slot),
+                None => break,
+            }
+        }
+        self.slots.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
     /// The lowest slot that is left.
     pub(crate) fn take(&mut self) -> Option<SlotNumber> {
         let slot = self.slots.pop()?;
@@ -248,7 +265,9 @@ impl<'s> DirtyVictims<'s> {
     }
 
     fn are_of(&self, volume: &Volume) -> bool {
-        self.victims.iter().any(|(_, of, _)| *of == volume.number())
+        self.victims
+            .iter()
+            .any(|(_, owner)| owner.volume == volume.number())
     }
 
     /// Looks through the whole cache, after writing back has failed for the victims so far: for a clean one, or else for

@@ -197,6 +197,17 @@ impl Store {
         self.slots.settle();
     }
 
+    /// A slot in hand now belongs to a block that nobody has asked for.
+    pub(crate) fn assigned_ahead(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
+        let owner = Owner {
+            volume: volume.number(),
+            number,
+        };
+        self.directory.set(slot, owner);
+        sync::lock(&self.eviction).inserted_ahead(slot.0);
+        self.slots.settle();
+    }
+
     /// A block gave its slot up.
     pub(crate) fn release(&self, slot: SlotNumber) {
         sync::lock(&self.eviction).removed(slot.0);

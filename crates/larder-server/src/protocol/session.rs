@@ -220,7 +220,10 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             return Ok(Next::Request);
         }
         match request.command {
-            Command::READ => self.read(request)?,
+            Command::READ => {
+                self.read(request)?;
+                session.client.fetch_ahead_if_due();
+            }
             Command::WRITE => self.write(request)?,
             _ => self.other(request),
         }
