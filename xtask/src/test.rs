@@ -37,7 +37,10 @@ fn test_with_trixie() -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("PATH with {}: {e}", scripts.display())))?;
     build_filter()?;
     build_server()?;
-    let commands = [tests(&["--package", "nbdkit-filter"]), end_to_end_tests()];
+    let commands = [
+        tests(&["--package", "nbdkit-filter", "--package", "larder-origins"]),
+        end_to_end_tests(),
+    ];
     run_all(commands.map(|mut command| {
         command.env("NBDKIT", scripts.join("nbdkit"));
         command.env("PATH", &path);

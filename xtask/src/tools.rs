@@ -28,7 +28,7 @@ pub(crate) const SETPRIV: Tool = ("setpriv", "util-linux");
 pub(crate) const DEBOOTSTRAP: Tool = ("debootstrap", "debootstrap");
 
 /// What the tests run.
-pub(crate) const FOR_TESTS: [Tool; 20] = [
+pub(crate) const FOR_TESTS: [Tool; 22] = [
     NBDKIT,
     FIO,
     ("nbdinfo", "libnbd-bin"),
@@ -41,6 +41,8 @@ pub(crate) const FOR_TESTS: [Tool; 20] = [
     ("nbd-server", "nbd-server"),
     MKE2FS,
     ("e2fsck", "e2fsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("mkfs.xfs", "xfsprogs"),
     NGINX,
     ("openssl", "openssl"),
     ("systemd-socket-activate", "systemd"),

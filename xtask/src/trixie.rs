@@ -23,6 +23,9 @@ use crate::tools;
 /// What is installed there.
 const PACKAGES: &str = "--include=nbdkit,libnbd-bin,qemu-utils";
 
+/// Where programs are looked for there, or else the tests' own search path would lead back to our scripts.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The programs that tests run from there.
 const PROGRAMS: [&str; 6] = [
     "nbdkit", "nbdinfo", "nbdcopy", "qemu-img", "qemu-io", "qemu-nbd",
@@ -42,6 +45,10 @@ pub(crate) fn prepare() -> Result<PathBuf, Failure> {
     if !PROGRAMS.iter().all(is_whole) {
         bootstrap(&root)?;
     }
+    // A Debian this small cannot look up even this name.
+    let hosts = root.join("etc/hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n::1 localhost\n")
+        .map_err(|e| Failure::at(&hosts, &e))?;
     let scripts = target.join("trixie-bin");
     fs::create_dir_all(&scripts).map_err(|e| Failure::at(&scripts, &e))?;
     for program in PROGRAMS {
@@ -85,7 +92,7 @@ exec unshare --mount --propagation private sh -ec '
         mkdir -p \"$LARDER_ROOT$path\"
         mount --rbind \"$path\" \"$LARDER_ROOT$path\"
     done
-    exec chroot \"$LARDER_ROOT\" /usr/bin/env --chdir=\"$PWD\" {program} \"$@\"
+    exec chroot \"$LARDER_ROOT\" /usr/bin/env --chdir=\"$PWD\" PATH={PATH} {program} \"$@\"
 ' {program} \"$@\"
 ",
         root = root.display(),

@@ -29,6 +29,8 @@ pub struct Torture {
     pub limited: bool,
     /// Whether what is read is kept.
     pub cache_on_read: bool,
+    /// How much is fetched ahead.
+    pub readahead: &'static str,
     /// How many connections.
     pub connections: u64,
     /// How many requests a connection keeps in flight.
@@ -47,6 +49,7 @@ impl Torture {
                 block_size,
                 limited,
                 cache_on_read: connections != 2,
+                readahead: if connections == 1 { "1M" } else { "8M" },
                 connections,
                 in_flight_per_connection: 4,
                 rounds: 2,
@@ -57,10 +60,12 @@ impl Torture {
     /// Everything by chance.
     #[must_use]
     pub fn random(seed: u64, random: &mut Random) -> Self {
+        let block_size = (4 * KIB) << random.below(9);
         Self {
             seed,
             mode: MODES[random.below(3) as usize],
-            block_size: (4 * KIB) << random.below(9),
+            block_size,
+            readahead: ["off", "1M", "8M", "64M"][random.below(4) as usize],
             limited: random.one_in(2),
             cache_on_read: random.one_in(2),
             connections: CONNECTIONS[random.below(3) as usize],
@@ -76,6 +81,7 @@ impl Torture {
             format!("cache={}", self.mode),
             format!("cache-min-block-size={}", self.block_size),
             format!("cache-on-read={}", self.cache_on_read),
+            format!("cache-readahead={}", self.readahead),
         ];
         if self.limited {
             let limit = (IMAGE_SIZE / 20).max(MIB).max(self.block_size);

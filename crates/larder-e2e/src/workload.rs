@@ -74,6 +74,7 @@ pub fn run_workload(socket: &Path, file: &Path, plan: &Plan) -> Model {
                     file,
                     own: segments[owner].clone(),
                     random: Random::new(random.next_u64()),
+                    in_order: Random::new(plan.seed),
                     client,
                     pending: Vec::new(),
                 };
@@ -157,6 +158,8 @@ struct Worker<'a> {
     file: &'a Path,
     own: Vec<Range<u64>>,
     random: Random,
+    /// Chooses reads that go on where another one ended.
+    in_order: Random,
     client: &'a mut Client,
     pending: Vec<Pending>,
 }
@@ -170,11 +173,28 @@ impl Worker<'_> {
             let act = self.choose_act();
             let range = self.choose_range(&act);
             let act = self.fill(act, &range);
+            let is_read = matches!(act, Act::Read);
             self.make_way_for(&range);
-            self.submit(range, act);
+            self.submit(range.clone(), act);
+            if is_read && self.in_order.one_in(4) {
+                self.read_on(range);
+            }
         }
         while !self.pending.is_empty() {
             self.complete(0);
+        }
+    }
+
+    /// Reads what follows a range in pieces of its length, which a cache may fetch ahead of.
+    fn read_on(&mut self, mut range: Range<u64>) {
+        let length = range.end - range.start;
+        for _ in 0..self.in_order.between(2, 12) {
+            range = range.end..range.end + length;
+            if range.end > lock(self.model).size() {
+                return;
+            }
+            self.make_way_for(&range);
+            self.submit(range.clone(), Act::Read);
         }
     }
 

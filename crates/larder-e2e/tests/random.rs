@@ -82,6 +82,7 @@ fn random_requests_in_serialised_thread_models() {
                 block_size: 64 * KIB,
                 limited,
                 cache_on_read: true,
+                readahead: "1M",
                 // Where connections wait for each other, a second one would wait for the first to
                 // leave.
                 connections: if serialize == "connections" { 1 } else { 8 },

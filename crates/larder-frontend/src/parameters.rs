@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
+use larder::config::{MAX_BLOCK_BYTES, MAX_READAHEAD_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
 use larder::{CacheOnRead, Config, Mode};
 
 use crate::report::one_line;
@@ -50,6 +50,8 @@ pub struct Defaults {
     pub cache_on_read: CacheOnRead,
     /// When dirty data is written back without a flush.
     pub dirty_age: Option<Duration>,
+    /// The most that is fetched ahead of a reader, in bytes; 0 for nothing.
+    pub readahead_bytes: u64,
     /// There is a maximum size even where none is given: see [`Settings::limit_to`].
     pub is_limited: bool,
 }
@@ -72,6 +74,9 @@ pub struct Parameters {
     cache_on_read: CacheOnRead,
     exports: Exports,
     dirty_age: Option<Duration>,
+    /// 0 for nothing.
+    readahead_bytes: u64,
+    readahead_text: Option<OsString>,
     is_limited: bool,
 }
 
@@ -81,6 +86,7 @@ impl Parameters {
         Self {
             cache_on_read: defaults.cache_on_read,
             dirty_age: defaults.dirty_age,
+            readahead_bytes: defaults.readahead_bytes,
             is_limited: defaults.is_limited,
             ..Self::default()
         }
@@ -132,6 +138,12 @@ impl Parameters {
                 self.dirty_age = dirty_age(name, text, parser)
                     .ok_or_else(|| refused("must be off or a number of seconds, at least 1"))?;
             }
+            "cache-readahead" => {
+                self.readahead_bytes = readahead_bytes(text, parser).ok_or_else(|| {
+                    refused("must be off or a size from 4096 (4K) to 67108864 (64M)")
+                })?;
+                self.readahead_text = Some(value.to_owned());
+            }
             _ => return Err(misspelt(name, value)),
         }
         Ok(())
@@ -144,6 +156,7 @@ impl Parameters {
             mode: self.mode,
             cache_on_read: self.cache_on_read.clone(),
             dirty_age: self.dirty_age,
+            readahead_bytes: self.readahead_bytes,
             max_size_bytes: self.max_size_bytes.as_ref().map(|size| size.value),
             ..Config::default()
         };
@@ -165,11 +178,21 @@ impl Parameters {
                 return Err(self.thresholds_crossed(low, high));
             }
         }
+        // A default that does not fit is nothing to speak of.
+        let readahead_text = self
+            .readahead_text
+            .clone()
+            .filter(|_| config.readahead_bytes > 0);
+        if let Some(text) = &readahead_text {
+            block_in_readahead(text, config.readahead_bytes, config.block_bytes)?;
+            warnings.extend(idle_readahead(text, &config));
+        }
         Ok(Settings {
             config,
             exports: self.exports,
             warnings,
             max_size_text: self.max_size_bytes.as_ref().map(|size| size.text.clone()),
+            readahead_text,
         })
     }
 
@@ -200,6 +223,7 @@ pub struct Settings {
     /// What a user should hear that stops nothing.
     pub warnings: Vec<String>,
     max_size_text: Option<OsString>,
+    readahead_text: Option<OsString>,
 }
 
 impl Settings {
@@ -210,9 +234,13 @@ impl Settings {
             .unwrap_or(MAX_BLOCK_BYTES)
             .clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES);
         self.config.block_bytes = self.config.block_bytes.max(block);
-        match (self.config.max_size_bytes, &self.max_size_text) {
-            (Some(max), Some(text)) => room_for_a_block(text, max, self.config.block_bytes),
-            _ => Ok(()),
+        let block = self.config.block_bytes;
+        if let (Some(max), Some(text)) = (self.config.max_size_bytes, &self.max_size_text) {
+            room_for_a_block(text, max, block)?;
+        }
+        match &self.readahead_text {
+            Some(text) => block_in_readahead(text, self.config.readahead_bytes, block),
+            None => Ok(()),
         }
     }
 
@@ -301,15 +329,50 @@ fn dirty_age(name: &str, text: &str, parser: &dyn Parser) -> Option<Option<Durat
     Some(Some(Duration::from_secs(seconds.into())))
 }
 
+/// 0 is `off`.
+fn readahead_bytes(text: &str, parser: &dyn Parser) -> Option<u64> {
+    if text == "off" {
+        return Some(0);
+    }
+    let bytes = parser.size(text)?;
+    (MIN_BLOCK_BYTES..=MAX_READAHEAD_BYTES)
+        .contains(&bytes)
+        .then_some(bytes)
+}
+
+fn block_in_readahead(text: &OsStr, bytes: u64, block: u64) -> Result<(), ParameterError> {
+    if bytes >= block {
+        return Ok(());
+    }
+    let advice = format!("must be off or at least one block, and {}", a_block(block));
+    Err(ParameterError::new("cache-readahead", text, advice))
+}
+
+/// The warning about a readahead that never happens.
+fn idle_readahead(text: &OsStr, config: &Config) -> Option<String> {
+    let why = if config.cache_on_read == CacheOnRead::Never {
+        "nothing is fetched ahead with cache-on-read=false"
+    } else if config.max_size_bytes? / 8 < config.block_bytes {
+        "nothing is fetched ahead into a cache of less than 8 blocks (cache-max-size)"
+    } else {
+        return None;
+    };
+    Some(format!("cache-readahead={}: {why}", text.to_string_lossy()))
+}
+
 fn room_for_a_block(max_text: &OsStr, max: u64, block: u64) -> Result<(), ParameterError> {
     if max >= block {
         return Ok(());
     }
-    let advice = format!(
-        "must be at least one block, and a block is {block} bytes \
-         (the larger of cache-min-block-size and the block size of TMPDIR's file system)"
-    );
+    let advice = format!("must be at least one block, and {}", a_block(block));
     Err(ParameterError::new("cache-max-size", max_text, advice))
+}
+
+fn a_block(bytes: u64) -> String {
+    format!(
+        "a block is {bytes} bytes \
+         (the larger of cache-min-block-size and the block size of TMPDIR's file system)"
+    )
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
         writeback_errors,
         room_waits,
         fetch_waits,
+        readahead_bytes,
+        readahead_used_bytes,
         slots_used,
     } = stats;
     format!(
@@ -53,7 +55,8 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
          origin_read_bytes={origin_read_bytes} origin_write_bytes={origin_write_bytes} \
          dirty_bytes={dirty_bytes} oldest_dirty_ms={oldest_dirty_ms} reclaimed={reclaimed} \
          reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
-         room_waits={room_waits} fetch_waits={fetch_waits} slots_used={slots_used}"
+         room_waits={room_waits} fetch_waits={fetch_waits} readahead_bytes={readahead_bytes} \
+         readahead_used_bytes={readahead_used_bytes} slots_used={slots_used}"
     )
 }
 
@@ -121,7 +124,7 @@ mod tests {
         };
         let line = stats_line(&stats);
         let pairs = line.strip_prefix("stats: ").expect("the prefix");
-        assert_eq!(pairs.split(' ').count(), 16);
+        assert_eq!(pairs.split(' ').count(), 18);
         assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
         assert!(pairs.starts_with("hits=7 ") && pairs.ends_with(" slots_used=9"));
     }

@@ -1,7 +1,7 @@
 //! The names of the parameters, and what a name that is nearly one of them meant.
 
 /// The parameters of the cache.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "cache",
     "cache-min-block-size",
     "cache-max-size",
@@ -10,13 +10,14 @@ pub const NAMES: [&str; 8] = [
     "cache-on-read",
     "cache-exports",
     "cache-dirty-age",
+    "cache-readahead",
 ];
 
 /// What every name but the shortest begins with.
 pub const PREFIX: &str = "cache-";
 
 /// Words that tell what somebody meant when the letters do not.
-const HINTS: [(&str, &str); 10] = [
+const HINTS: [(&str, &str); 11] = [
     ("mode", "cache"),
     ("write", "cache"),
     ("unsafe", "cache"),
@@ -24,6 +25,7 @@ const HINTS: [(&str, &str); 10] = [
     ("high", "cache-high-threshold"),
     ("low", "cache-low-threshold"),
     ("size", "cache-max-size"),
+    ("ahead", "cache-readahead"),
     ("read", "cache-on-read"),
     ("export", "cache-exports"),
     ("age", "cache-dirty-age"),
@@ -118,6 +120,9 @@ mod tests {
             ("cache-read", "cache-on-read"),
             ("cache-export", "cache-exports"),
             ("cache-dirtyage", "cache-dirty-age"),
+            ("cache-read-ahead", "cache-readahead"),
+            ("cache-readahed", "cache-readahead"),
+            ("cache-prefetch-ahead", "cache-readahead"),
             ("cache_mode", "cache"),
             ("cache-writethrough", "cache"),
             ("cahce", "cache"),

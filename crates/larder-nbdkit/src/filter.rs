@@ -86,6 +86,8 @@ cache-exports=WHICH          Volumes: separate by export name (default), shared
                              by all names, or one for each connection.
 cache-dirty-age=SECONDS|off  Write back what is older without a flush
                              (default off).
+cache-readahead=SIZE|off     Fetch at most so much ahead of sequential readers,
+                             where reads are kept (default off).
 TMPDIR                       Environment: where the cache file goes
                              (default /var/tmp).",
     );
@@ -141,7 +143,7 @@ TMPDIR                       Environment: where the cache file goes
 
     fn dump_plugin(&self) {
         println!("larder_version={}", env!("CARGO_PKG_VERSION"));
-        println!("larder_features=cache-exports,cache-dirty-age");
+        println!("larder_features=cache-exports,cache-dirty-age,cache-readahead");
     }
 
     fn open(&self, request: &mut OpenRequest<'_>) -> Result<Client> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
 
 use larder::{Connection, Error, ErrorKind, Origin};
 use larder_frontend::Offer;
@@ -91,16 +93,35 @@ impl Export {
     pub(crate) fn connect_client(&self) -> Result<ClientConnection, Error> {
         let origin = handle(&*self.source, self.keeper.surroundings().read_only)?;
         Ok(ClientConnection {
-            connection: self.keeper.connect(origin)?,
+            connection: Arc::new(self.keeper.connect(origin)?),
             keeper: Arc::clone(&self.keeper),
+            has_ahead_thread: AtomicBool::new(false),
         })
     }
 }
 
 /// A client's connection to its export. The client leaves when this is dropped.
 pub(crate) struct ClientConnection {
-    connection: Connection,
+    connection: Arc<Connection>,
     keeper: Arc<Keeper>,
+    has_ahead_thread: AtomicBool,
+}
+
+impl ClientConnection {
+    /// Sees to it that somebody fetches what is due ahead of the client's reads: a thread that begins when there is
+    /// first something to do. When the client leaves it is not waited for, since it may be in a request to an origin
+    /// that is stuck: it ends after that request.
+    pub(crate) fn fetch_ahead_if_due(&self) {
+        let connection = &self.connection;
+        if !connection.is_ahead_due() || self.has_ahead_thread.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let connection = Arc::clone(connection);
+        // Without a thread, nothing is fetched ahead.
+        let _ = Builder::new()
+            .name("larder-ahead".to_owned())
+            .spawn(move || while connection.fetch_ahead() {});
+    }
 }
 
 impl fmt::Debug for ClientConnection {

@@ -6,23 +6,30 @@
 //! - A page that cannot be had (a bad sector, a file that was cut) is a signal: [`bus_error`] makes of it a copy that
 //!   does not count, and the system is asked instead, which gives the error.
 //! - A full disk is never met: only what was allocated is read, and nothing is written through the mapping.
-//! - Page tables are memory too, 1/512 of what is mapped: no more is mapped than half of the machine's memory.
+//! - Page tables are memory too, 1/512 of what is mapped: no more is mapped than a quarter of the memory that the server may
+//!   use, and nothing where its address space is limited.
+//! - Not every file system shows in a mapping what a system call wrote: only those known to do are mapped.
 //! - A page that must come from a disk comes alone, where a system call would bring a request's pages at
 //!   once: only requests of a page are read so, except where the file lives in memory.
 
 mod bus_error;
 mod mapping;
+mod memory_limit;
 
 use std::io;
 
 use larder::CacheFile;
 use larder::cache_file::TemporaryFile;
 use mapping::Mapping;
+use rustix::fs::FsWord;
 
 /// The longest read through the mapping of a file on a disk, in bytes.
 const SHORT_BYTES: usize = 4 << 10;
-/// What statfs(2) says of tmpfs.
-const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+/// What statfs(2) says of a tmpfs.
+const TMPFS: FsWord = 0x0102_1994;
+/// What it says of the file systems on disks whose mappings and system calls share the page cache: ext2 to ext4, XFS,
+/// Btrfs, F2FS.
+const WITH_PAGE_CACHE: [FsWord; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
 /// A cache file and its mapping, if it could be mapped.
 pub(crate) struct MappedFile {
@@ -34,16 +41,17 @@ pub(crate) struct MappedFile {
 impl MappedFile {
     /// Maps what a cache of at most `limit_bytes` is going to use.
     pub(crate) fn new(file: TemporaryFile, limit_bytes: u64) -> Self {
-        let length = limit_bytes.min(memory_bytes() / 2);
-        let is_in_memory =
-            rustix::fs::fstatfs(&file).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
+        let kind = rustix::fs::fstatfs(&file).map_or(0, |found| found.f_type);
+        let longest_bytes = match kind {
+            TMPFS => usize::MAX,
+            _ if WITH_PAGE_CACHE.contains(&kind) => SHORT_BYTES,
+            _ => 0,
+        };
+        let length = limit_bytes.min(memory_limit::bytes() / 4);
+        let may_be_mapped = longest_bytes > 0 && !memory_limit::is_address_space_limited();
         Self {
-            mapping: Mapping::new(&file, length),
-            longest_bytes: if is_in_memory {
-                usize::MAX
-            } else {
-                SHORT_BYTES
-            },
+            mapping: may_be_mapped.then(|| Mapping::new(&file, length)).flatten(),
+            longest_bytes,
             file,
         }
     }
@@ -67,13 +75,6 @@ impl CacheFile for MappedFile {
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.file.allocate(offset, length)
     }
-}
-
-fn memory_bytes() -> u64 {
-    let found = rustix::system::sysinfo();
-    let unit = u64::from(found.mem_unit.max(1));
-    #[allow(clippy::useless_conversion, reason = "shorter on 32-bit machines")]
-    u64::from(found.totalram).saturating_mul(unit)
 }
 
 #[cfg(test)]

@@ -105,6 +105,9 @@ pub(crate) struct Options {
     /// Write back what is older without a flush [default: 30]
     #[arg(long, value_name = "SECONDS|off", help_heading = CACHE)]
     pub(crate) cache_dirty_age: Option<Text>,
+    /// Fetch at most so much ahead of sequential readers, where reads are kept [default: 8M]
+    #[arg(long, value_name = "SIZE|off", help_heading = CACHE)]
+    pub(crate) cache_readahead: Option<Text>,
 
     /// Where to listen: unix:PATH or tcp:HOST:PORT (port 0 is any free one); may be repeated
     /// [default: tcp:localhost:10809]
@@ -200,6 +203,7 @@ impl Options {
             cache_on_read: self.cache_on_read.or(file.cache_on_read),
             cache_exports: self.cache_exports.or(file.cache_exports),
             cache_dirty_age: self.cache_dirty_age.or(file.cache_dirty_age),
+            cache_readahead: self.cache_readahead.or(file.cache_readahead),
             listen: list(self.listen, file.listen),
             socket_mode: self.socket_mode.or(file.socket_mode),
             socket_owner: self.socket_owner.or(file.socket_owner),

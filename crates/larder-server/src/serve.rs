@@ -83,6 +83,7 @@ fn start(
         exports: Arc::clone(&exports),
         tls,
         handshake_timeout: settings.handshake_timeout,
+        common: protocol::Common::default(),
         log: as_log(console),
     });
     let acceptor = Acceptor {

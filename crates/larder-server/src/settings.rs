@@ -150,6 +150,7 @@ fn cache(options: &Options) -> Result<larder_frontend::Settings, ParameterError>
     let mut parameters = Parameters::new(Defaults {
         cache_on_read: CacheOnRead::Always,
         dirty_age: Some(Duration::from_secs(30)),
+        readahead_bytes: 8 << 20,
         is_limited: true,
     });
     for (name, text) in [
@@ -161,6 +162,7 @@ fn cache(options: &Options) -> Result<larder_frontend::Settings, ParameterError>
         ("cache-on-read", &options.cache_on_read),
         ("cache-exports", &options.cache_exports),
         ("cache-dirty-age", &options.cache_dirty_age),
+        ("cache-readahead", &options.cache_readahead),
     ] {
         if let Some(text) = text {
             parameters.set(name, text.as_os_str(), &PlainParser)?;

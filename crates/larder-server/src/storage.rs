@@ -37,6 +37,7 @@ impl Storage {
         }
         let mut config = settings.config;
         config.background = true;
+        config.readahead_in_background = true;
         let limit_bytes = config.max_size_bytes.unwrap_or(u64::MAX);
         let clock = Arc::new(SystemClock::default());
         let file = MappedFile::new(made.file, limit_bytes);

@@ -33,6 +33,8 @@ pub enum When {
 pub enum Failure {
     /// With this errno.
     Errno(i32),
+    /// No answer came in time.
+    Silence,
     /// It panics.
     Panic,
 }
@@ -77,6 +79,12 @@ impl Fault {
     /// The same with another errno.
     pub fn errno(mut self, errno: i32) -> Self {
         self.failure = Failure::Errno(errno);
+        self
+    }
+
+    /// The same without an answer.
+    pub fn silence(mut self) -> Self {
+        self.failure = Failure::Silence;
         self
     }
 

@@ -271,6 +271,7 @@ impl OriginConnection {
                 }
                 match failure {
                     Failure::Errno(errno) => Err(io::Error::from_raw_os_error(errno)),
+                    Failure::Silence => Err(io::ErrorKind::TimedOut.into()),
                     Failure::Panic => panic!("the origin double panics, as told: {call:?}"),
                 }
             }

@@ -21,6 +21,10 @@ pub trait Client: Send + Sync {
     fn try_read(&self, _offset: u64, _buffer: &mut [u8]) -> Result<bool, Error> {
         Ok(false)
     }
+    /// See [`Connection::fetch_ahead`].
+    fn fetch_ahead(&self) -> bool {
+        false
+    }
     /// See [`Connection::try_write`].
     fn try_write(&self, _offset: u64, _data: &[u8], _fua: bool) -> Result<bool, Error> {
         Ok(false)
@@ -109,6 +113,10 @@ impl Client for Connection {
 
     fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, Error> {
         Self::try_read(self, offset, buffer)
+    }
+
+    fn fetch_ahead(&self) -> bool {
+        Self::fetch_ahead(self)
     }
 
     fn try_write(&self, offset: u64, data: &[u8], fua: bool) -> Result<bool, Error> {

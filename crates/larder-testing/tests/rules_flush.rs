@@ -165,6 +165,82 @@ fn one_failed_request_of_a_writeback_does_not_lose_the_others() {
     assert!(rig.durable(0, 8 * BLOCK as usize) == content(2, 0, 8 * BLOCK as usize));
 }
 
+/// So many blocks, none beside another, so that each is a request.
+fn scattered(count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(|number| number * 2 * BLOCK)
+}
+
+#[test]
+fn regression_a_silent_origin_is_not_asked_for_every_request_of_a_pass() {
+    const BLOCKS: u64 = 150;
+    let rig = Rig::new(
+        Config {
+            max_size_bytes: None,
+            ..config()
+        },
+        OriginSettings::new(IMAGE),
+    );
+    let client = rig.client();
+    for offset in scattered(BLOCKS) {
+        client.put(offset, &content(2, offset, 4096)).unwrap();
+    }
+    rig.origin
+        .fault(Fault::new(Kind::Write, When::Always).silence());
+    let error = client.flush().unwrap_err();
+    assert_eq!(error.errno(), libc::EIO);
+    // As many as are in flight at a time, and not even a flush.
+    let calls = rig.origin.calls();
+    assert!(
+        calls.count(Kind::Write) <= 16,
+        "{}",
+        calls.count(Kind::Write)
+    );
+    assert_eq!(calls.count(Kind::Flush), 0);
+    rig.origin.heal();
+    client.flush().unwrap();
+    for offset in scattered(BLOCKS) {
+        assert!(rig.durable(offset, 4096) == content(2, offset, 4096));
+    }
+}
+
+#[test]
+fn one_place_without_an_answer_keeps_only_itself() {
+    const BLOCKS: u64 = 100;
+    let rig = Rig::new(
+        Config {
+            max_size_bytes: None,
+            ..config()
+        },
+        OriginSettings::new(IMAGE),
+    );
+    let client = rig.client();
+    for offset in scattered(BLOCKS) {
+        client.put(offset, &content(2, offset, 4096)).unwrap();
+    }
+    rig.origin
+        .fault(Fault::new(Kind::Write, When::Meets(0, 4096)).silence());
+    let hold = rig.hold(only_first(|stop| {
+        stop.is_origin(Kind::Write, Phase::Before) && stop.meets(0, 4096)
+    }));
+    let flush = run({
+        let client = Arc::clone(&client);
+        move || client.flush()
+    });
+    hold.wait_for(1);
+    // More than are in flight at a time: others have been answered.
+    while rig.origin.calls().count(Kind::Write) < 40 {
+        std::thread::yield_now();
+    }
+    hold.release();
+    flush.finish().unwrap_err();
+    for offset in scattered(BLOCKS).skip(1) {
+        assert!(rig.durable(offset, 4096) == content(2, offset, 4096));
+    }
+    rig.origin.heal();
+    client.flush().unwrap();
+    assert!(rig.durable(0, 4096) == content(2, 0, 4096));
+}
+
 #[test]
 fn flush_waits_for_writebacks_in_flight_and_takes_their_errors() {
     let rig = rig();

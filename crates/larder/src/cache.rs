@@ -113,6 +113,8 @@ impl Cache {
         StatsSnapshot {
             oldest_dirty_ms: age.as_millis() as u64,
             slots_used: self.store.slots.usage().used,
+            readahead_used_bytes: sync::lock(&self.store.eviction).used_ahead()
+                * self.store.config.block_bytes,
             ..self.store.stats.snapshot()
         }
     }

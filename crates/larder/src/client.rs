@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::attached::Attached;
 use crate::config::{CacheOnRead, Mode};
+use crate::readahead::Readahead;
 use crate::store::Store;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
@@ -12,6 +13,7 @@ use crate::{Error, ErrorKind};
 pub(crate) struct Client {
     pub volume: Arc<Volume>,
     pub attached: Arc<Attached>,
+    pub readahead: Readahead,
 }
 
 impl Client {

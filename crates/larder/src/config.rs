@@ -38,6 +38,9 @@ pub const DEFAULT_BLOCK_BYTES: u64 = 64 << 10;
 /// The smallest size limit, in bytes.
 pub const MIN_MAX_SIZE_BYTES: u64 = 1 << 20;
 
+/// The most that may be fetched ahead of a reader, in bytes: 64 MiB.
+pub const MAX_READAHEAD_BYTES: u64 = 64 << 20;
+
 /// All that a cache is told when it is made.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +56,12 @@ pub struct Config {
     pub low_threshold_percent: u32,
     /// Whether misses are stored.
     pub cache_on_read: CacheOnRead,
+    /// The most that is fetched ahead of a sequential reader, in bytes, where misses are stored: whole blocks, and at
+    /// most an eighth of the cache. 0 for nothing.
+    pub readahead_bytes: u64,
+    /// The front end calls [`crate::Connection::fetch_ahead`] from a thread of its own. Without it, or where the origin
+    /// takes no calls from other threads, a sequential miss asks the origin for more.
+    pub readahead_in_background: bool,
     /// Dirty data older than this is written back.
     pub dirty_age: Option<Duration>,
     /// The front end calls [`crate::Cache::maintain`] from a thread of its own. Without it,
@@ -69,6 +78,8 @@ impl Default for Config {
             high_threshold_percent: 95,
             low_threshold_percent: 80,
             cache_on_read: CacheOnRead::default(),
+            readahead_bytes: 0,
+            readahead_in_background: false,
             dirty_age: None,
             background: false,
         }
@@ -82,6 +93,12 @@ impl Config {
         if !block.is_power_of_two() || !(MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&block) {
             return Err(bad(format!(
                 "block size {block} must be a power of two from {MIN_BLOCK_BYTES} to {MAX_BLOCK_BYTES}"
+            )));
+        }
+        let readahead = self.readahead_bytes;
+        if readahead > MAX_READAHEAD_BYTES {
+            return Err(bad(format!(
+                "readahead {readahead} must be at most {MAX_READAHEAD_BYTES} (64M)"
             )));
         }
         let Some(max) = self.max_size_bytes else {

@@ -13,7 +13,7 @@ use crate::origin::{Extent, ZeroOptions};
 use crate::present::Target;
 use crate::status::{self, CacheExtent};
 use crate::{Error, ErrorKind};
-use crate::{extents, flush, read, room, trim, unwritten, write, zero};
+use crate::{extents, flush, read, readahead, room, trim, unwritten, write, zero};
 
 /// One client's connection. Requests may come from several threads at once.
 pub struct Connection {
@@ -76,6 +76,25 @@ impl Connection {
                 Target::new(offset, buffer),
             ))
         })
+    }
+
+    /// Whether [`Connection::fetch_ahead`] has something to do. For [`crate::Config::readahead_in_background`].
+    pub fn is_ahead_due(&self) -> bool {
+        self.client.readahead.is_due()
+    }
+
+    /// For a front end with [`crate::Config::readahead_in_background`]: waits until something is to be fetched
+    /// ahead of a reader, and fetches it. False once the connection has ended, or the volume is poisoned. A call that is under way at
+    /// [`Connection::disconnect`] ends after the request to the origin that it is waiting for.
+    pub fn fetch_ahead(&self) -> bool {
+        let Some(window) = self.client.readahead.wait_for_window() else {
+            return false;
+        };
+        let fetched = self.run("readahead", || {
+            readahead::fetch_window(&self.client, window);
+            Ok(())
+        });
+        fetched.is_ok()
     }
 
     /// Writes `data` at byte `offset`; with `fua` it is durable on the origin on return (unsafe
@@ -154,14 +173,17 @@ impl Connection {
 
     /// Leaves the volume. In writeback mode the last writable connection in use writes everything
     /// back first; what could not be written stays dirty, is logged by range, and is the error.
-    /// The origin is not used any more after the return, whatever the result. A second call
-    /// does nothing.
+    /// The origin is not used any more after the return, whatever the result, but by a
+    /// [`Connection::fetch_ahead`] that is still under way. A second call does nothing.
     pub fn disconnect(&self) -> Result<(), Error> {
         if self.has_left.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        self.client.readahead.end();
         let _gone = Gone(&self.client);
-        let Client { volume, attached } = &self.client;
+        let Client {
+            volume, attached, ..
+        } = &self.client;
         let is_last = volume.attached.leave(attached) && attached.capabilities.write;
         if !is_last || self.client.store().config.mode != Mode::Writeback || !volume.is_dirty() {
             return Ok(());

@@ -69,6 +69,7 @@ pub(crate) struct Eviction<K> {
     last_used: u32,
     /// Slots that were used, in order, and not acted on yet.
     hits: Vec<u32>,
+    used_ahead: u64,
 }
 
 impl<K: Keys> Eviction<K> {
@@ -83,6 +84,7 @@ impl<K: Keys> Eviction<K> {
             clock: VisitClock::default(),
             last_used: NO_SLOT,
             hits: Vec::with_capacity(NOTED_HITS),
+            used_ahead: 0,
         }
     }
 
@@ -121,6 +123,23 @@ impl<K: Keys> Eviction<K> {
     /// already counts as removed before.
     pub(crate) fn inserted(&mut self, slot: u32, key: u64) {
         self.removed(slot);
+        self.arrived(slot, key);
+    }
+
+    /// The same, although nobody has asked for the block yet: it leaves as a new block does, leaves no trace, and counts as
+    /// new when it is touched for the first time.
+    pub(crate) fn inserted_ahead(&mut self, slot: u32) {
+        self.removed(slot);
+        self.queues.insert_unused(slot, self.clock);
+    }
+
+    /// How many blocks were touched that were inserted before anybody had asked for them.
+    pub(crate) fn used_ahead(&mut self) -> u64 {
+        self.act_on_hits();
+        self.used_ahead
+    }
+
+    fn arrived(&mut self, slot: u32, key: u64) {
         self.visit(slot);
         let key = fold(key);
         self.queues.insert(slot, key, self.clock);
@@ -160,7 +179,12 @@ impl<K: Keys> Eviction<K> {
             black_box(self.queues.is_tracked(*slot));
         }
         for slot in hits.drain(..) {
-            if self.queues.is_tracked(slot) {
+            if self.queues.is_tracked(slot) && self.queues.is_unused(slot) {
+                // Only now has anybody asked for it.
+                self.used_ahead += 1;
+                self.queues.remove(slot);
+                self.arrived(slot, self.keys.key(slot));
+            } else if self.queues.is_tracked(slot) {
                 let is_new_visit = self.visit(slot);
                 self.queues.touch(slot, self.clock);
                 let rarity = self.queues.rarity(slot);

@@ -4,19 +4,28 @@
 //! the sectors that were written, zeroed or trimmed since; those are not stored. Those who find a
 //! claim wait for its end and look again, also when it failed: they try on their own connection.
 //! A request finishes its own fetches before it waits for others', so no two wait for each other.
+//!
+//! What is fetched ahead of a reader is claimed in the same way. It may be part of a read's own request to the
+//! origin; then an error counts only if the read alone meets it as well.
 
-use crate::block::TicketNumber;
+use std::io;
+
+use crate::block::{BlockState, TicketNumber};
 use crate::client::Client;
 use crate::pass_through::{self, Missing};
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
 use crate::present::{self, Target};
 use crate::room::Reservation;
-use crate::sector::{Mask, Piece};
+use crate::sector::{BlockNumber, Mask, Piece};
+use crate::streams::{Growth, StreamNumber};
+use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
+pub(crate) mod ahead;
+
 /// The most bytes fetched into memory at once, unless one sector is larger.
-const CHUNK_BYTES: u64 = 32 << 20;
+pub(crate) const CHUNK_BYTES: u64 = 32 << 20;
 
 /// The right and duty to fetch a block; ended when dropped.
 struct Claim<'v> {
@@ -27,6 +36,8 @@ struct Claim<'v> {
     wanted: Mask,
     /// Sectors of the piece that are still to be given to the reader.
     asked: Mask,
+    /// Nobody has asked for the block yet.
+    is_ahead: bool,
 }
 
 impl Drop for Claim<'_> {
@@ -42,16 +53,19 @@ struct Waiting<'v> {
     seen: u64,
 }
 
-/// Fetches what is missing of the pieces, and gives those that must be looked at again.
+/// Fetches what is missing of the pieces, and gives those that must be looked at again. With `growth`, what follows
+/// the last piece is fetched as well, if that costs neither waiting nor another request.
 pub(crate) fn fetch(
     client: &Client,
     pieces: Vec<Piece>,
+    growth: Option<Growth>,
     mut reservation: Reservation<'_>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
     let mut claims = Vec::new();
     let mut waiting = Vec::new();
     let mut again = Vec::new();
+    let last = pieces.last().map(|piece| piece.number);
     for piece in pieces {
         match claim(client, piece, target) {
             Found::Present => client.store().stats.hits.add(1),
@@ -61,7 +75,12 @@ pub(crate) fn fetch(
         }
     }
     client.store().stats.misses.add(claims.len() as u64);
-    let failed = fetch_claims(client, claims, &mut reservation, target)?;
+    let growth = growth.filter(|_| claims.last().map(|claim| claim.piece.number) == last);
+    if let Some(growth) = growth {
+        ahead::grow(client, &mut claims, growth, &mut reservation);
+    }
+    let stream = growth.map(|growth| growth.stream);
+    let failed = fetch_claims(client, claims, stream, &mut reservation, target)?;
     // What is not used is somebody else's room.
     drop(reservation);
     // More was fetched than was asked: the error may be of a part that nobody wants.
@@ -98,9 +117,8 @@ fn claim<'c>(client: &'c Client, piece: Piece, target: &mut Target<'_>) -> Found
         drop(state);
         return Found::BeingFetched(Waiting { pin, piece, seen });
     }
-    state.is_being_fetched = true;
-    let ticket = state.open_ticket();
-    let wanted = volume.existing(piece.number) - state.valid - volume.zero_mask(piece.number);
+    let ticket = begin(&mut state);
+    let wanted = wanted(volume, piece.number, &state);
     drop(state);
     Found::Claimed(Claim {
         pin,
@@ -108,37 +126,74 @@ fn claim<'c>(client: &'c Client, piece: Piece, target: &mut Target<'_>) -> Found
         ticket,
         wanted,
         asked,
+        is_ahead: false,
+    })
+}
+
+fn begin(state: &mut BlockState) -> TicketNumber {
+    state.is_being_fetched = true;
+    state.open_ticket()
+}
+
+/// What the origin alone has of a block.
+fn wanted(volume: &Volume, number: BlockNumber, state: &BlockState) -> Mask {
+    volume.existing(number) - state.valid - volume.zero_mask(number)
+}
+
+fn span(volume: &Volume, claim: &Claim<'_>) -> (u64, u64) {
+    let hull = claim.wanted.hull().unwrap_or((0, 0));
+    let number = claim.piece.number;
+    volume.geometry().bytes_of(number, hull, volume.size())
+}
+
+/// The claims, neighbours together, each group with its bytes.
+fn groups<'c>(
+    volume: &Volume,
+    claims: Vec<Claim<'c>>,
+) -> impl Iterator<Item = (Vec<Claim<'c>>, (u64, u64))> {
+    let longest = CHUNK_BYTES.max(volume.geometry().sector_bytes());
+    let mut left = claims.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = left.next()?;
+        let (start, mut end) = span(volume, &first);
+        let mut group = vec![first];
+        while let Some(next) = left.next_if(|next| {
+            let (from, to) = span(volume, next);
+            from == end && to - start <= longest
+        }) {
+            end = span(volume, &next).1;
+            group.push(next);
+        }
+        Some((group, (start, end)))
     })
 }
 
 /// Fetches all claims, joining neighbours. Gives those whose fetch failed although less would have
-/// been enough.
+/// been enough. `stream` is whose the claims are that nobody asked for.
 fn fetch_claims<'c>(
     client: &'c Client,
     claims: Vec<Claim<'c>>,
+    stream: Option<StreamNumber>,
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Missing<'c>>, Error> {
-    let volume = &client.volume;
-    let geometry = volume.geometry();
-    let span = |claim: &Claim<'_>| {
-        let hull = claim.wanted.hull().unwrap_or((0, 0));
-        geometry.bytes_of(claim.piece.number, hull, volume.size())
-    };
-    let longest = CHUNK_BYTES.max(geometry.sector_bytes());
     let mut failed = Vec::new();
-    let mut left = claims.into_iter().peekable();
-    while let Some(first) = left.next() {
-        let (start, mut end) = span(&first);
-        let mut group = vec![first];
-        while let Some(next) =
-            left.next_if(|next| span(next).0 == end && span(next).1 - start <= longest)
-        {
-            end = span(&next).1;
-            group.push(next);
-        }
-        if let Err(error) = fetch_group(client, &mut group, (start, end), reservation, target) {
-            failed.extend(retry_less(client, group, (start, end), error)?);
+    for (mut group, bytes) in groups(&client.volume, claims) {
+        let Err(error) = fetch_group(client, &mut group, bytes, reservation, target) else {
+            continue;
+        };
+        if group.iter().any(|claim| claim.is_ahead) {
+            client
+                .store()
+                .trace(|| format!("readahead with {bytes:?}: {error}"));
+            if let Some(stream) = stream {
+                client.readahead.failed(stream);
+            }
+            // Their claims end here.
+            group.retain(|claim| !claim.is_ahead);
+            failed.extend(fetch_claims(client, group, None, reservation, target)?);
+        } else {
+            failed.extend(retry_less(client, group, bytes, error)?);
         }
     }
     Ok(failed)
@@ -151,7 +206,7 @@ fn fetch_group(
     (start, end): (u64, u64),
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     // Before the claims end, so that those who wait for them know.
     let _guard = client.volume.poison_on_panic();
     let longest = CHUNK_BYTES.max(client.volume.geometry().sector_bytes());
@@ -206,6 +261,7 @@ fn commit(
     }
     if !good.is_empty() && state.slot.is_none() {
         match reservation.take() {
+            Some(slot) if claim.is_ahead => state.assign_ahead(slot),
             Some(slot) => state.assign(slot),
             None => good = Mask::EMPTY,
         }
@@ -224,14 +280,7 @@ fn commit(
         }
     }
     drop(state);
-    volume.store().trace(|| {
-        format!(
-            "read block {}: fetched {} sectors, stored {}",
-            number.0,
-            here.count(),
-            good.count()
-        )
-    });
+    tell_fetched(volume, claim, here, good);
     for run in (claim.asked & here).runs() {
         let from = geometry.sector_start(run.0).max(claim.piece.start);
         let to = geometry.sector_start(run.1).min(claim.piece.end);
@@ -242,12 +291,31 @@ fn commit(
     claim.asked -= here;
 }
 
+fn tell_fetched(volume: &Volume, claim: &Claim<'_>, here: Mask, stored: Mask) {
+    let store = volume.store();
+    let why = if claim.is_ahead {
+        let bytes = u64::from(stored.count()) * volume.geometry().sector_bytes();
+        store.stats.readahead_bytes.add(bytes);
+        "readahead of"
+    } else {
+        "read"
+    };
+    store.trace(|| {
+        format!(
+            "{why} block {}: fetched {} sectors, stored {}",
+            claim.piece.number.0,
+            here.count(),
+            stored.count()
+        )
+    });
+}
+
 /// After a failed fetch: what was asked and is still missing, if that is less than was fetched.
 fn retry_less<'c>(
     client: &'c Client,
     group: Vec<Claim<'c>>,
     (start, end): (u64, u64),
-    error: std::io::Error,
+    error: io::Error,
 ) -> Result<Vec<Missing<'c>>, Error> {
     let geometry = client.volume.geometry();
     let first = &group[0].piece;

@@ -194,6 +194,15 @@ impl Index {
         }
     }
 
+    /// A look at a block that somebody may be using. Only a hint: nothing keeps it so.
+    pub(crate) fn find_use(&self, number: BlockNumber, full: Mask, directory: &Directory) -> Use {
+        let shard = sync::lock(self.shard(number));
+        if shard.pinned.contains_key(&number) {
+            return Use::Pinned;
+        }
+        Use::Unpinned(shard.state(number, full, directory))
+    }
+
     /// Runs `action` on the slot of a block that nobody has pinned, if all of `sectors` are valid,
     /// with the shard's lock held.
     pub(crate) fn if_valid<R>(
@@ -333,6 +342,12 @@ impl Index {
             })
             .collect()
     }
+}
+
+/// Whether somebody is using a block, and its state if not.
+pub(crate) enum Use {
+    Pinned,
+    Unpinned(BlockState),
 }
 
 /// A pin as the index gives it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::attached::Attached;
 use crate::client::Client;
 use crate::connection::Connection;
+use crate::readahead::Readahead;
 use crate::sector::Geometry;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind, Origin, resize};
@@ -48,6 +49,7 @@ impl Volume {
         };
         self.attached.join(Arc::clone(&attached));
         let client = Client {
+            readahead: Readahead::new(self.store(), geometry, &attached.capabilities),
             volume: Arc::clone(self),
             attached,
         };

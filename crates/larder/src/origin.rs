@@ -81,7 +81,8 @@ pub struct Extent {
 }
 
 /// One connection to an origin. Errors are OS errors whose `raw_os_error` reaches the client;
-/// one without counts as EIO.
+/// one without counts as EIO. One without and of the kind [`io::ErrorKind::TimedOut`] says that no answer came in the time
+/// that is waited for one.
 ///
 /// `zero`, `trim` and `extents` are given at most [`MAX_RANGE_BYTES`] at once.
 pub trait Origin: Send + Sync {

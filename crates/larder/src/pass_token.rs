@@ -84,6 +84,12 @@ impl PassToken {
         let needed = state.started + 1;
         loop {
             if state.succeeded >= needed {
+                // Who wanted room let the flushes go first, and does not know yet that they are done.
+                let is_free = !state.is_running && state.waiting == 0;
+                drop(state);
+                if is_free {
+                    self.news.room();
+                }
                 return None;
             }
             if !state.is_running {

@@ -120,6 +120,14 @@ impl Latch<'_> {
         self.state.slot = Some(slot);
         self.volume.store().assigned(slot, self.volume, self.number);
     }
+
+    /// Gives the block a slot although nobody has asked for it yet.
+    pub(crate) fn assign_ahead(&mut self, slot: SlotNumber) {
+        debug_assert!(self.state.slot.is_none());
+        self.state.slot = Some(slot);
+        let store = self.volume.store();
+        store.assigned_ahead(slot, self.volume, self.number);
+    }
 }
 
 impl Deref for Latch<'_> {

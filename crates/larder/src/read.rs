@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::pass_through::{self, Missing};
 use crate::present::{Target, copy_latched, copy_present};
 use crate::sector::{Mask, Piece};
+use crate::streams::Growth;
 use crate::{fetch, room};
 
 /// The bytes of a read that are worked on at once, unless one block is larger.
@@ -31,7 +32,9 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
             .collect();
         while !todo.is_empty() {
             client.check_poison()?;
-            todo = read_round(client, todo, &mut target)?;
+            // Only the last of them is followed by what was not asked for.
+            let ahead_of = (stop == end).then_some((target.offset(), length));
+            todo = read_round(client, todo, ahead_of, &mut target)?;
             // In order again, so that neighbours are joined.
             todo.sort_unstable_by_key(|piece| piece.number);
         }
@@ -40,10 +43,12 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
     Ok(())
 }
 
-/// Reads the pieces, and gives those that must be looked at again.
+/// Reads the pieces, and gives those that must be looked at again. `ahead_of` is the range that the client
+/// asked for, if these are the last pieces of it.
 fn read_round(
     client: &Client,
     todo: Vec<Piece>,
+    ahead_of: Option<(u64, u64)>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
     let store = client.store();
@@ -78,7 +83,14 @@ fn read_round(
         pass_through::pass_through(client, &missing, target)?;
         return Ok(Vec::new());
     }
-    read_stored(client, missing, target)
+    let waits = ahead_of
+        .filter(|_| !target.is_nowhere())
+        .map(|(offset, length)| {
+            let geometry = client.volume.geometry();
+            client.readahead.waits(geometry, offset, length)
+        });
+    let growth = waits.as_ref().and_then(|waits| waits.growth);
+    read_stored(client, missing, growth, target)
 }
 
 /// Reads `length` bytes into `target` if all of them are here. False if not, or if somebody is just
@@ -87,14 +99,16 @@ pub(crate) fn try_read(client: &Client, length: u64, mut target: Target<'_>) -> 
     let geometry = client.volume.geometry();
     let pieces = || geometry.pieces(target.offset(), length);
     // Nothing is read in vain, nor counts as used twice, where a later block is missing.
+    let (first, mut hits) = (target.offset(), 0);
     if pieces().nth(1).is_some() && !pieces().all(|piece| is_present(client, &piece)) {
+        client.readahead.missed_at_once(geometry, first, length);
         return false;
     }
-    let (first, mut hits) = (target.offset(), 0);
     for piece in geometry.pieces(first, length) {
         if !copy_unlocked(client, &piece, &mut target)
             && !copy_if_present(client, &piece, &mut target)
         {
+            client.readahead.missed_at_once(geometry, first, length);
             return false;
         }
         hits += 1;
@@ -163,6 +177,7 @@ fn copy_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> boo
         return false;
     }
     store.touched(slot);
+    client.readahead.reached(piece.number);
     true
 }
 
@@ -170,6 +185,7 @@ fn copy_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> boo
 fn read_stored(
     client: &Client,
     missing: Vec<Missing<'_>>,
+    growth: Option<Growth>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
     let store = client.store();
@@ -203,7 +219,9 @@ fn read_stored(
         slots_left -= usize::from(needs_slot);
         now.push(piece);
     }
-    again.extend(fetch::fetch(client, now, reservation, target)?);
+    // Where room is short, it is for what was asked.
+    let growth = growth.filter(|_| again.is_empty());
+    again.extend(fetch::fetch(client, now, growth, reservation, target)?);
     Ok(again)
 }
 

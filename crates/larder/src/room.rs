@@ -5,6 +5,7 @@
 //! nothing to wait for. Pinned blocks are never a reason to give up: they will be let go.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use crate::Error;
 use crate::attached::Attached;
@@ -57,6 +58,11 @@ impl<'s> Reservation<'s> {
         self.slots.len()
     }
 
+    fn push(&mut self, slot: SlotNumber) {
+        self.store.slots.reserved().fetch_add(1, Ordering::Relaxed);
+        self.slots.push(slot);
+    }
+
     /// Puts the lowest slot last, so that neighbours get neighbouring slots in order, and sees to it
     /// that there is room for others.
     fn get_ready(&mut self) {
@@ -67,15 +73,34 @@ impl<'s> Reservation<'s> {
         }
     }
 
+    /// Adds up to `wanted` slots that cost no origin I/O and no waiting, and do not make reclaim begin.
+    pub(crate) fn add_at_once(&mut self, wanted: usize) {
+        let store = self.store;
+        for _ in 0..wanted {
+            let usage = store.slots.usage();
+            let free = (usage.used < usage.high).then(|| store.take_free());
+            let slot = free
+                .flatten()
+                .or_else(|| DirtyVictims::new(store).next_clean(FEW_VICTIMS));
+            match slot {
+                Some(slot) => self.slots.push(slot),
+                None => break,
+            }
+        }
+        self.slots.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
     /// The lowest slot that is left.
     pub(crate) fn take(&mut self) -> Option<SlotNumber> {
-        self.slots.pop()
+        let slot = self.slots.pop()?;
+        self.store.slots.reserved().fetch_sub(1, Ordering::Relaxed);
+        Some(slot)
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        for slot in self.slots.drain(..) {
+        while let Some(slot) = self.take() {
             self.store.slots.free(slot);
             self.store.slots.settle();
         }
@@ -86,10 +111,10 @@ impl Drop for Reservation<'_> {
 pub(crate) fn reserve(client: &Client, wanted: usize) -> Result<Reservation<'_>, NoRoom> {
     let store = client.store();
     let mut reservation = Reservation::empty(store);
-    reservation.slots.push(wait_for_slot(client)?);
+    reservation.push(wait_for_slot(client)?);
     while reservation.slots.len() < wanted {
         match slot_at_once(store) {
-            Some(slot) => reservation.slots.push(slot),
+            Some(slot) => reservation.push(slot),
             None => break,
         }
     }
@@ -104,11 +129,10 @@ pub(crate) fn try_reserve(client: &Client, wanted: usize) -> Option<Reservation<
     while reservation.slots.len() < wanted {
         let slot = match store.take_free() {
             Some(slot) => slot,
-            // The victims are dirty, or nobody would write back.
-            None if client.volume.token.is_taken() => return None,
+            None if store.is_mostly_dirty() => return None,
             None => DirtyVictims::new(store).next_clean(FEW_VICTIMS)?,
         };
-        reservation.slots.push(slot);
+        reservation.push(slot);
     }
     reservation.get_ready();
     Some(reservation)
@@ -116,10 +140,11 @@ pub(crate) fn try_reserve(client: &Client, wanted: usize) -> Option<Reservation<
 
 /// A slot that costs no origin I/O and no waiting.
 pub(crate) fn reserve_at_once(store: &Store) -> Reservation<'_> {
-    Reservation {
-        store,
-        slots: slot_at_once(store).into_iter().collect(),
+    let mut reservation = Reservation::empty(store);
+    if let Some(slot) = slot_at_once(store) {
+        reservation.push(slot);
     }
+    reservation
 }
 
 fn slot_at_once(store: &Store) -> Option<SlotNumber> {
@@ -138,54 +163,75 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
     if let Some(slot) = store.take_free() {
         return Ok(slot);
     }
+    let token = &client.volume.token;
+    // Whoever has waited in vain looks for itself, as long as it takes.
+    let mut is_patient = true;
     loop {
         client.check_poison().map_err(|error| NoRoom(Some(error)))?;
         let mut waiting = store.slots.news().begin_waiting();
         if let Some(slot) = store.take_free() {
             return Ok(slot);
         }
-        let token = &client.volume.token;
-        let mut running = None;
-        if store.is_mostly_dirty() {
-            // One looks for victims, the others wait for what comes of it.
-            running = token.try_take();
-            if running.is_none() {
-                waiting.want_room_only();
-                store.stats.room_waits.add(1);
-                waiting.wait();
-                continue;
-            }
+        let search =
+            (is_patient && store.is_mostly_dirty()).then(|| sync::lock(&client.volume.search));
+        if search.is_some() && token.is_taken() {
+            drop(search);
+            waiting.want_room_only();
+            store.stats.room_waits.add(1);
+            is_patient = waiting.wait();
+            continue;
         }
         let mut victims = DirtyVictims::new(store);
         // Somebody else's pass may take long: rather a clean victim further up.
-        let most = match running.is_none() && token.is_taken() {
+        let most = match token.is_taken() {
             true => MAX_VICTIMS,
             false => pass_size(store.slots.usage()).min(client.volume.pace.blocks_worth_a_flush()),
         };
         if let Some(slot) = victims.next_clean(most) {
             return Ok(slot);
         }
-        let progress = victims.write_back(Some(client), running);
-        // Dirty blocks that cannot be written back must not hide clean ones.
-        match progress {
-            Progress::Failed(error) => {
-                return victims.next_clean(u64::MAX).ok_or(NoRoom(Some(error)));
+        // Taken before the next one looks, so that it waits; and only for a pass that is run.
+        let is_own = victims.are_of(&client.volume);
+        let running = match is_own {
+            true if is_patient => token.try_take(),
+            true => Some(token.take()),
+            false => None,
+        };
+        drop(search);
+        let mut progress = victims.write_back(Some(client), running);
+        if let Progress::Failed(_) | Progress::NoWriter = progress {
+            // Dirty blocks that cannot be written back must not hide others.
+            match victims.look_further(client, progress)? {
+                Further::Slot(slot) => return Ok(slot),
+                Further::Progress(further) => progress = further,
             }
-            Progress::NoWriter => return victims.next_clean(u64::MAX).ok_or(NoRoom(None)),
+        }
+        match progress {
             Progress::Made => continue,
             Progress::NothingToDo => {
                 if store.slots.in_hands() == 0 && !waiting.has_changed() {
                     return Err(NoRoom(None));
                 }
             }
-            Progress::Busy => {
+            _ => {
+                if let Some(slot) = victims.next_clean(victims.len() + MAX_VICTIMS) {
+                    return Ok(slot);
+                }
                 waiting.want_room_only();
                 drop(victims);
             }
         }
         store.stats.room_waits.add(1);
-        waiting.wait();
+        is_patient = waiting.wait();
     }
+}
+
+/// What there is beyond victims that cannot be written back.
+enum Further {
+    /// A clean one.
+    Slot(SlotNumber),
+    /// Dirty ones, made way for or not yet.
+    Progress(Progress),
 }
 
 /// What a round of reclaim came to.
@@ -211,6 +257,34 @@ impl<'s> DirtyVictims<'s> {
         Self {
             store,
             victims: Vec::new(),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.victims.len() as u64
+    }
+
+    fn are_of(&self, volume: &Volume) -> bool {
+        self.victims
+            .iter()
+            .any(|(_, owner)| owner.volume == volume.number())
+    }
+
+    /// Looks through the whole cache, after writing back has failed for the victims so far: for a clean one, or else for
+    /// dirty ones that can be written back.
+    fn look_further(&mut self, client: &Client, failed: Progress) -> Result<Further, NoRoom> {
+        let before = self.victims.len();
+        if let Some(slot) = self.next_clean(u64::MAX) {
+            return Ok(Further::Slot(slot));
+        }
+        let further = match self.victims.len() > before {
+            true => self.write_back(Some(client), None),
+            false => failed,
+        };
+        match further {
+            Progress::Failed(error) => Err(NoRoom(Some(error))),
+            Progress::NoWriter => Err(NoRoom(None)),
+            further => Ok(Further::Progress(further)),
         }
     }
 
@@ -415,8 +489,21 @@ pub(crate) fn reclaim(store: &Store, client: Option<&Client>) -> bool {
         }
         match victims.write_back(client, None) {
             Progress::Made => {}
-            // Whoever it is makes room too, and who takes it asks for more.
-            Progress::Busy => return true,
+            Progress::Busy => {
+                if let Some(slot) = victims.next_clean(victims.len() + MAX_VICTIMS) {
+                    store.release(slot);
+                    store.slots.settle();
+                    continue;
+                }
+                drop(victims);
+                // Whoever it is makes room too; a request is not held up for that.
+                if client.is_some() {
+                    return false;
+                }
+                let mut waiting = store.slots.news().begin_waiting();
+                waiting.want_room_only();
+                return waiting.wait();
+            }
             Progress::NothingToDo | Progress::NoWriter | Progress::Failed(_) => return false,
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Slots {
     space: Mutex<Space>,
     /// Slots, pins and victims in somebody's hands: while there are any, room may come free.
     in_hands: AtomicUsize,
+    /// Those of them that are set aside and hold nothing yet.
+    reserved: AtomicUsize,
     news: Arc<News>,
     counts: ChangeCounts,
 }
@@ -101,6 +103,7 @@ impl Slots {
                 attempts_while_full: 0,
             }),
             in_hands: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
             news: Arc::default(),
             counts: ChangeCounts::new(),
         }
@@ -215,6 +218,11 @@ impl Slots {
     /// What those who wait for room are told.
     pub(crate) fn news(&self) -> &Arc<News> {
         &self.news
+    }
+
+    /// Slots that requests have set aside and that hold nothing yet. A guess for others.
+    pub(crate) fn reserved(&self) -> &AtomicUsize {
+        &self.reserved
     }
 
     /// How many slots, pins and victims are in somebody's hands: while there are any, room may come free without

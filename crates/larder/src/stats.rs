@@ -35,6 +35,10 @@ pub struct StatsSnapshot {
     pub room_waits: u64,
     /// Times a request waited for somebody else's fetch.
     pub fetch_waits: u64,
+    /// Bytes fetched into the cache ahead of a sequential reader.
+    pub readahead_bytes: u64,
+    /// Bytes of those whose blocks have been used since; about, where many requests run at once.
+    pub readahead_used_bytes: u64,
     /// Slots in use now.
     pub slots_used: u64,
 }
@@ -76,6 +80,7 @@ pub(crate) struct Stats {
     pub writeback_errors: Counter,
     pub room_waits: Counter,
     pub fetch_waits: Counter,
+    pub readahead_bytes: Counter,
 }
 
 impl Stats {
@@ -95,6 +100,7 @@ impl Stats {
             writeback_errors: self.writeback_errors.get(),
             room_waits: self.room_waits.get(),
             fetch_waits: self.fetch_waits.get(),
+            readahead_bytes: self.readahead_bytes.get(),
             ..StatsSnapshot::default()
         }
     }

@@ -197,6 +197,17 @@ impl Store {
         self.slots.settle();
     }
 
+    /// A slot in hand now belongs to a block that nobody has asked for.
+    pub(crate) fn assigned_ahead(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
+        let owner = Owner {
+            volume: volume.number(),
+            number,
+        };
+        self.directory.set(slot, owner);
+        sync::lock(&self.eviction).inserted_ahead(slot.0);
+        self.slots.settle();
+    }
+
     /// A block gave its slot up.
     pub(crate) fn release(&self, slot: SlotNumber) {
         sync::lock(&self.eviction).removed(slot.0);
@@ -241,10 +252,12 @@ impl Store {
         }
     }
 
-    /// Whether clean blocks are so few that looking for one takes longer than somebody's writing back. A guess.
+    /// Whether clean blocks are so few that looking for one takes longer than somebody's writing back. A guess: nobody
+    /// may rely on it for long.
     pub(crate) fn is_mostly_dirty(&self) -> bool {
         let used = self.slots.usage().used;
-        let others = self.stats.dirty_blocks.get() + self.slots.in_hands() as u64;
+        let reserved = self.slots.reserved().load(Ordering::Relaxed) as u64;
+        let others = self.stats.dirty_blocks.get() + reserved;
         used.saturating_sub(others) < used / 64
     }
 

@@ -34,6 +34,8 @@ pub struct Volume {
     zero_ranges: AtomicUsize,
     pub(crate) ranges: RangeLocks,
     pub(crate) token: PassToken,
+    /// One of those who want room looks for victims at a time, where nearly all are dirty. Never held over I/O.
+    pub(crate) search: Mutex<()>,
     pub(crate) pace: Pace,
     pub(crate) attached: AttachedList,
     /// One connection joins or serves its first request at a time: joining may change the volume's
@@ -66,6 +68,7 @@ impl Volume {
             zeros: RwLock::default(),
             zero_ranges: AtomicUsize::new(0),
             ranges: RangeLocks::default(),
+            search: Mutex::default(),
             pace: Pace::default(),
             token: PassToken::new(Arc::clone(store.slots.news())),
             attached: AttachedList::default(),

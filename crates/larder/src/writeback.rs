@@ -5,11 +5,12 @@
 //! lands after every older request. A batch ends with one flush of the same connection. What the flush covers becomes
 //! clean; what was refused, and everything if the flush or any other request's durability failed meanwhile, is dirty again.
 //! So *writing* never outlives a pass. A batch that was lost with the origin's connection, or perhaps with another's
-//! failure, is sent anew within the pass.
+//! failure, is sent anew within the pass. An origin that is silent ends the pass (see `attempts.rs`).
 //!
 //! An item of the plan is a range of bytes, whatever state its sectors are in when it is sent: what was
 //! dirty when the flush began may be zero by state by then, and the other way round.
 
+mod attempts;
 mod pace;
 mod plan;
 mod send;
@@ -25,6 +26,7 @@ use crate::sector::BlockNumber;
 use crate::sync;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
+use attempts::Attempts;
 use plan::{Item, Plan};
 use send::{Sent, longest_request, send};
 
@@ -122,8 +124,11 @@ fn run_batch(
 ) -> u64 {
     loop {
         let failures_before = volume.durability.failures(writer);
+        let begun = Instant::now();
         let mut sent = send_batch(volume, writer, batch);
-        let flushed = if flushing {
+        volume.pace.note_batch(begun.elapsed(), sent.blocks.len());
+        // One that answers nothing is not asked once more.
+        let flushed = if flushing && !sent.is_silent {
             let flush = || writer.flush();
             let begun = Instant::now();
             let flushed = volume.durability.attempt(writer, failures_before, flush);
@@ -133,7 +138,8 @@ fn run_batch(
             Ok(())
         };
         let is_forgotten = is_planted(Bug::LossIsForgotten);
-        let settled = settle(volume, &sent, flushed.is_ok() || is_forgotten);
+        let is_durable = flushed.is_ok() && !(flushing && sent.is_silent);
+        let settled = settle(volume, &sent, is_durable || is_forgotten);
         volume.store().slots.news().room();
         if let Err(failure) = flushed {
             if failure.is_passing() && outcome.retries < MOST_RETRIES {
@@ -192,10 +198,14 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
     };
     let left = Mutex::new(batch.iter());
     let all = Mutex::new(Sent::default());
+    let attempts = Attempts::new(writer);
     let send_next = |sent: &mut Sent| {
+        if attempts.is_silent() {
+            return None;
+        }
         let item = sync::lock(&left).next()?;
         let begun = Instant::now();
-        send(volume, writer, item, sent);
+        send(volume, &attempts, item, sent);
         volume.pace.note_request(begun.elapsed());
         Some(())
     };
@@ -220,6 +230,8 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
         }
         sync::lock(&all).append(sent);
     });
-    all.into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    let all = all.into_inner();
+    let mut sent = all.unwrap_or_else(std::sync::PoisonError::into_inner);
+    sent.is_silent = attempts.is_silent();
+    sent
 }

@@ -1,4 +1,4 @@
-//! Origins that are killed and come back at the same address.
+//! Origins that are killed, or cut off, and come back at the same address.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use larder_e2e::{Scratch, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A server that can be killed and started again.
 #[derive(Debug)]
@@ -35,6 +36,16 @@ impl Origin {
         let parameters = arguments.iter().filter(|a| !a.starts_with("--"));
         command.extend(parameters.map(ToString::to_string));
         Self::started(command, Place::Socket(socket))
+    }
+
+    /// qemu-nbd with a file, running. It bears clients that leave while it owes them many replies, of which nbdkit
+    /// 1.32 ends at times, with a failed assertion.
+    pub fn qemu(scratch: &Scratch, image: &Path) -> Self {
+        let socket = scratch.path("origin.socket");
+        let (place, image) = (socket.display().to_string(), image.display().to_string());
+        let command = "qemu-nbd --format=raw --persistent --shared=0 --socket";
+        let words = command.split(' ').chain([&*place, &*image]);
+        Self::started(words.map(str::to_owned).collect(), Place::Socket(socket))
     }
 
     /// nginx with the files of a directory, running, on a port that was free.
@@ -88,12 +99,45 @@ impl Origin {
         command.args(&self.command[1..]).stdin(Stdio::null());
         let child = command.stderr(Stdio::null()).spawn();
         self.child = Some(child.unwrap_or_else(|e| {
-            panic!("cannot run {command:?}: {e} (Debian packages nbdkit and nginx-light)")
+            panic!(
+                "cannot run {command:?}: {e} (Debian packages nbdkit, qemu-utils and nginx-light)"
+            )
         }));
         wait_until("the origin serves", || match &self.place {
             Place::Socket(path) => UnixStream::connect(path).is_ok(),
             Place::Port(port) => TcpStream::connect(("127.0.0.1", *port)).is_ok(),
         });
+    }
+
+    /// Cuts it off: its connections stay open and nothing is answered, until [`Origin::go_on`].
+    pub fn stall(&self) {
+        self.send(Signal::STOP);
+        // A thread that runs just then may go on for a moment.
+        wait_until("all its threads are stopped", || {
+            self.states().iter().all(|state| *state == 'T')
+        });
+    }
+
+    /// The states of its threads, as ps(1) shows them.
+    fn states(&self) -> Vec<char> {
+        let id = self.child.as_ref().expect("it runs").id();
+        let threads = fs::read_dir(format!("/proc/{id}/task")).expect("its threads");
+        let state = |stat: String| stat.rsplit_once(") ")?.1.chars().next();
+        threads
+            .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok())
+            .filter_map(state)
+            .collect()
+    }
+
+    /// Lets it answer again.
+    pub fn go_on(&self) {
+        self.send(Signal::CONT);
+    }
+
+    fn send(&self, signal: Signal) {
+        let id = self.child.as_ref().expect("it runs").id();
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("sending a signal");
     }
 
     /// Kills it, with SIGKILL.

@@ -28,6 +28,7 @@ fn defaults_are_the_original_filters() {
     assert_eq!(settings.config.low_threshold_percent, 80);
     assert_eq!(settings.config.cache_on_read, CacheOnRead::Never);
     assert_eq!(settings.config.dirty_age, None);
+    assert_eq!(settings.config.readahead_bytes, 0);
     assert!(!settings.config.background);
     assert_eq!(settings.exports, Exports::Separate);
     assert!(settings.warnings.is_empty());
@@ -39,12 +40,18 @@ fn a_front_end_chooses_its_defaults() {
     let mut parameters = Parameters::new(Defaults {
         cache_on_read: CacheOnRead::Always,
         dirty_age: Some(age),
+        readahead_bytes: 5 << 20,
         is_limited: false,
     });
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.cache_on_read, CacheOnRead::Always);
     assert_eq!(config.dirty_age, Some(age));
-    for (name, value) in [("cache-on-read", "false"), ("cache-dirty-age", "off")] {
+    assert_eq!(config.readahead_bytes, 5 << 20);
+    for (name, value) in [
+        ("cache-on-read", "false"),
+        ("cache-dirty-age", "off"),
+        ("cache-readahead", "off"),
+    ] {
         parameters
             .set(name, OsStr::new(value), &PlainParser)
             .unwrap();
@@ -52,6 +59,7 @@ fn a_front_end_chooses_its_defaults() {
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.cache_on_read, CacheOnRead::Never);
     assert_eq!(config.dirty_age, None);
+    assert_eq!(config.readahead_bytes, 0);
 }
 
 #[test]
@@ -105,6 +113,84 @@ fn max_size_is_at_least_1m() {
         let expected = format!("cache-max-size={text}: must be a size of at least 1M");
         assert_eq!(message(&[("cache-max-size", text)]), expected);
     }
+}
+
+#[test]
+fn readahead_is_off_or_a_size_in_range() {
+    for (text, bytes) in [
+        ("off", 0),
+        ("64K", 64 << 10),
+        ("8M", 8 << 20),
+        ("64M", 64 << 20),
+    ] {
+        let settings = given(&[("cache-on-read", "true"), ("cache-readahead", text)]).unwrap();
+        assert_eq!(settings.config.readahead_bytes, bytes);
+        assert!(settings.warnings.is_empty());
+        assert!(settings.config.check().is_ok());
+    }
+    for text in [
+        "", "0", "4095", "64K ", "65M", "67108865", "-1", "on", "Off", "9E",
+    ] {
+        let expected = format!(
+            "cache-readahead={text}: must be off or a size from 4096 (4K) to 67108864 (64M)"
+        );
+        assert_eq!(message(&[("cache-readahead", text)]), expected);
+    }
+}
+
+#[test]
+fn readahead_is_at_least_a_block_in_either_order() {
+    let block = ("cache-min-block-size", "1M");
+    let readahead = ("cache-readahead", "512K");
+    for order in [[block, readahead], [readahead, block]] {
+        let told = message(&order);
+        assert!(
+            told.starts_with("cache-readahead=512K: must be off or at least one block"),
+            "{told}"
+        );
+        assert!(told.contains("1048576"), "{told}");
+    }
+    let mut settings = given(&[("cache-readahead", "64K")]).unwrap();
+    assert!(settings.fit_file_system(64 << 10).is_ok());
+    let told = settings.fit_file_system(128 << 10).unwrap_err().to_string();
+    assert!(told.starts_with("cache-readahead=64K: must be"), "{told}");
+    // What nobody typed is nobody's mistake.
+    let mut parameters = Parameters::new(Defaults {
+        readahead_bytes: 8 << 20,
+        ..Defaults::default()
+    });
+    parameters
+        .set("cache-min-block-size", OsStr::new("16M"), &PlainParser)
+        .unwrap();
+    let mut settings = parameters.finish().unwrap();
+    assert!(settings.warnings.is_empty() && settings.fit_file_system(32 << 20).is_ok());
+}
+
+#[test]
+fn a_readahead_that_never_happens_is_warned_of() {
+    let readahead = ("cache-readahead", "1M");
+    for (others, why) in [
+        (vec![], "nothing is fetched ahead with cache-on-read=false"),
+        (
+            vec![
+                ("cache-on-read", "true"),
+                ("cache-max-size", "1M"),
+                ("cache-min-block-size", "256K"),
+            ],
+            "nothing is fetched ahead into a cache of less than 8 blocks (cache-max-size)",
+        ),
+    ] {
+        let mut all = others;
+        all.push(readahead);
+        let warnings = given(&all).unwrap().warnings;
+        assert_eq!(warnings, [format!("cache-readahead=1M: {why}")]);
+    }
+    assert!(
+        given(&[("cache-readahead", "off")])
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
 }
 
 #[test]

@@ -99,6 +99,13 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
         return;
     }
     pass_on(installed, signal, info, context);
+    if code <= 0
+        && installed.is_some_and(|installed| installed.before.sa_sigaction == libc::SIG_DFL)
+    {
+        // Nothing happens again by itself where somebody sent the signal.
+        // SAFETY: raise has no conditions.
+        unsafe { libc::raise(signal) };
+    }
 }
 
 impl Place {
@@ -126,7 +133,10 @@ fn pass_on(
     context: *mut libc::c_void,
 ) {
     let before = installed.map(|installed| &installed.before);
+    // SAFETY: as in `handle`.
+    let is_fault = unsafe { (*info).si_code } > 0;
     match before.map_or(libc::SIG_DFL, |before| before.sa_sigaction) {
+        libc::SIG_IGN if !is_fault => {}
         libc::SIG_DFL | libc::SIG_IGN => {
             // What caused the signal happens again, and is then not handled.
             // SAFETY: signal has no conditions.

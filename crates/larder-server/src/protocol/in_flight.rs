@@ -1,23 +1,41 @@
 //! How much one client may have under way: requests, and bytes of payload.
+//!
+//! Some bytes are its own share, the others come from the budget of all clients. Who waits here waits for
+//! requests of the same client only, which end without anything from here.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::budget::{Budget, Charge};
 
 /// Requests that wait or are worked on, at most.
 const MAX_REQUESTS: usize = 320;
-/// Bytes of their payloads, at most; a single request may have more.
+/// Bytes of their payloads, at most.
 const MAX_BYTES: u64 = 64 << 20;
+/// Bytes that each client may have under way whatever others have.
+pub(crate) const OWN_BYTES: u64 = 256 << 10;
 
 /// What one client has under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlight {
     state: Mutex<State>,
     freed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     requests: usize,
     bytes: u64,
+    /// What they are more than the client's own share.
+    charge: Charge,
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    /// The client has too much under way.
+    Client,
+    /// All clients have.
+    Budget,
 }
 
 /// One request under way, until it is dropped.
@@ -28,31 +46,56 @@ pub(crate) struct Permit<'f> {
 }
 
 impl InFlight {
+    /// Nothing under way.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                requests: 0,
+                bytes: 0,
+                charge: Charge::new(budget),
+            }),
+            freed: Condvar::new(),
+        }
+    }
+
     /// Lets a request with so many bytes of payload in, if there is room now.
     pub(crate) fn try_enter(&self, bytes: u64) -> Option<Permit<'_>> {
-        let state = self.lock();
-        has_room(&state, bytes).then(|| self.enter_locked(state, bytes))
+        self.lock().enter(bytes).ok()?;
+        Some(self.permit(bytes))
     }
 
-    /// Waits for room, and lets a request in.
+    /// Waits until the client has room for a request, and lets it in. None if it is more than the client's own
+    /// share, and the others have left too little for it.
+    pub(crate) fn enter_large(&self, bytes: u64) -> Option<Permit<'_>> {
+        let mut state = self.lock();
+        loop {
+            match state.enter(bytes) {
+                Ok(()) => return Some(self.permit(bytes)),
+                Err(Full::Budget) if bytes > OWN_BYTES => return None,
+                Err(_) => state = self.wait(state),
+            }
+        }
+    }
+
+    /// Waits until the client has room for a request of no more than its own share, and lets it in.
     pub(crate) fn enter(&self, bytes: u64) -> Permit<'_> {
         let mut state = self.lock();
-        while !has_room(&state, bytes) {
-            state = self
-                .freed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        while state.enter(bytes).is_err() {
+            state = self.wait(state);
         }
-        self.enter_locked(state, bytes)
+        self.permit(bytes)
     }
 
-    fn enter_locked(&self, mut state: MutexGuard<'_, State>, bytes: u64) -> Permit<'_> {
-        state.requests += 1;
-        state.bytes += bytes;
+    fn permit(&self, bytes: u64) -> Permit<'_> {
         Permit {
             in_flight: self,
             bytes,
         }
+    }
+
+    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        let waited = self.freed.wait(state);
+        waited.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,9 +103,19 @@ impl InFlight {
     }
 }
 
-fn has_room(state: &State, bytes: u64) -> bool {
-    state.requests == 0
-        || (state.requests < MAX_REQUESTS && state.bytes.saturating_add(bytes) <= MAX_BYTES)
+impl State {
+    fn enter(&mut self, bytes: u64) -> Result<(), Full> {
+        let all = self.bytes.saturating_add(bytes);
+        if self.requests == MAX_REQUESTS || (self.requests > 0 && all > MAX_BYTES) {
+            return Err(Full::Client);
+        }
+        if !self.charge.grow_to(all.saturating_sub(OWN_BYTES)) {
+            return Err(Full::Budget);
+        }
+        self.requests += 1;
+        self.bytes = all;
+        Ok(())
+    }
 }
 
 impl Drop for Permit<'_> {
@@ -70,6 +123,8 @@ impl Drop for Permit<'_> {
         let mut state = self.in_flight.lock();
         state.requests -= 1;
         state.bytes -= self.bytes;
+        let common = state.bytes.saturating_sub(OWN_BYTES);
+        state.charge.shrink_to(common);
         drop(state);
         self.in_flight.freed.notify_one();
     }
@@ -79,9 +134,15 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
+    const PLENTY: u64 = 100 * MAX_BYTES;
+
+    fn in_flight(budget: u64) -> InFlight {
+        InFlight::new(&Arc::new(Budget::new(budget)))
+    }
+
     #[test]
     fn requests_and_bytes_are_limited_and_one_request_always_fits() {
-        let in_flight = InFlight::default();
+        let in_flight = in_flight(PLENTY);
         let large = in_flight.try_enter(10 * MAX_BYTES);
         assert!(large.is_some() && in_flight.try_enter(0).is_none());
         drop(large);
@@ -93,11 +154,40 @@ mod tests {
 
     #[test]
     fn who_waits_is_let_in_when_room_comes_free() {
-        let in_flight = InFlight::default();
+        let in_flight = in_flight(PLENTY);
         let large = in_flight.enter(10 * MAX_BYTES);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| drop(in_flight.enter(1)));
             drop(large);
+            assert!(waiting.join().is_ok());
+        });
+    }
+
+    #[test]
+    fn the_own_share_is_there_when_others_have_everything_else() {
+        let budget = Arc::new(Budget::new(1000));
+        let (one, other) = (InFlight::new(&budget), InFlight::new(&budget));
+        let greedy = one.enter_large(OWN_BYTES + 1000);
+        assert!(greedy.is_some() && one.enter_large(OWN_BYTES + 1).is_none());
+        assert!(other.enter_large(OWN_BYTES + 1).is_none());
+        let own = other.enter(OWN_BYTES);
+        assert!(other.try_enter(1).is_none());
+        drop(greedy);
+        assert!(other.try_enter(1000).is_some());
+        drop(own);
+        // All of it has been given back.
+        assert!(one.try_enter(OWN_BYTES + 1000).is_some());
+    }
+
+    #[test]
+    fn a_small_request_waits_for_the_clients_own_and_not_for_others() {
+        let budget = Arc::new(Budget::new(1000));
+        let (greedy, client) = (InFlight::new(&budget), InFlight::new(&budget));
+        let _greedy = greedy.enter_large(OWN_BYTES + 1000);
+        let own = client.enter(OWN_BYTES);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| drop(client.enter_large(OWN_BYTES)));
+            drop(own);
             assert!(waiting.join().is_ok());
         });
     }

@@ -1,5 +1,6 @@
 //! The NBD protocol, from the greeting to the end of a connection.
 
+mod budget;
 mod contexts;
 mod execute;
 mod handshake;
@@ -16,5 +17,6 @@ mod tls;
 mod transport;
 mod workers;
 
+pub(crate) use budget::Common;
 pub(crate) use service::Service;
 pub(crate) use tls::{TlsPolicy, TlsSettings};

@@ -3,15 +3,16 @@
 //! One thread sends at a time. What others have to send meanwhile waits for it, and goes out together
 //! with the next send. The thread that receives never waits for the client here for long: a client that sends its
 //! requests before it takes its replies would wait for it in turn. What does not go out at once it hands over
-//! to a thread that only sends.
+//! to a thread that only sends. A client that takes nothing for a long time is let go.
 //!
 //! Lock order: the queue and the sender are never held together.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::budget::{Budget, Charge};
 use super::reply_buffer::ReplyBuffer;
 use super::transport::{BRIEFLY, Sender};
 use crate::stream::Stream;
@@ -21,6 +22,12 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 /// Bytes past which they wait only if the client does not take them: so much stays in a processor's cache until it is
 /// sent.
 const FEW_WAITING_BYTES: usize = 128 << 10;
+/// Bytes that may wait whatever others have.
+const OWN_WAITING_BYTES: usize = 256 << 10;
+/// How often who waits looks whether others have left more room.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a client may take nothing while replies wait for it.
+pub(crate) const SEND_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// The sending half. Once a send has failed the connection is over: both directions are ended, so
 /// that whoever receives notices.
@@ -33,9 +40,11 @@ pub(crate) struct Output {
     /// Ended without the lock, which a send that waits for the client holds.
     stream: Stream,
     is_broken: AtomicBool,
+    /// How long the client may take nothing.
+    patience: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     /// Somebody sends, or has handed over what is left.
     is_sending: bool,
@@ -44,6 +53,10 @@ struct Queue {
     /// Nothing will be handed over any more.
     is_closed: bool,
     waiting: Vec<u8>,
+    /// What waits beyond the client's own share.
+    charge: Charge,
+    /// What is being sent and has waited so.
+    charge_of_sent: Charge,
     /// The client has not taken replies in the time that is waited for it, and none since.
     is_stuck: bool,
     /// Threads that wait for a change: where there are none, nobody is woken.
@@ -51,10 +64,21 @@ struct Queue {
 }
 
 impl Output {
-    /// Nothing sent yet.
-    pub(crate) fn new(sender: Sender) -> Self {
+    /// Nothing sent yet. What waits beyond the client's own share is of the budget, and a client that takes nothing
+    /// for as long as `patience` is let go.
+    pub(crate) fn new(sender: Sender, budget: &Arc<Budget>, patience: Duration) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                is_sending: false,
+                is_handed_over: false,
+                is_closed: false,
+                waiting: Vec::new(),
+                charge: Charge::new(budget),
+                charge_of_sent: Charge::new(budget),
+                is_stuck: false,
+                waiters: 0,
+            }),
+            patience,
             changed: Condvar::new(),
             stream: sender.stream().clone(),
             sender: Mutex::new(sender),
@@ -66,6 +90,8 @@ impl Output {
     pub(crate) fn send(&self, replies: &mut ReplyBuffer) {
         if self.begin(replies, None) {
             let sent = self.sender().send_some(replies.as_slice());
+            // What is left was copied: it is not kept twice while the client is waited for.
+            replies.clear();
             self.go_on(sent);
         }
         replies.clear();
@@ -131,7 +157,10 @@ impl Output {
     pub(crate) fn abort(&self) {
         self.is_broken.store(true, Ordering::SeqCst);
         self.stream.shutdown_both();
-        self.queue().waiting = Vec::new();
+        let mut queue = self.queue();
+        queue.waiting = Vec::new();
+        queue.charge.shrink_to(0);
+        drop(queue);
         self.changed.notify_all();
     }
 
@@ -162,13 +191,11 @@ impl Output {
             } else {
                 MAX_WAITING_BYTES
             };
-            if queue.waiting.len() < most {
+            if queue.waiting.len() < most && queue.may_wait(replies.len()) {
                 break;
             }
-            queue = match left.filter(|_| is_brief) {
-                Some(left) => self.wait_for(queue, left),
-                None => self.wait(queue),
-            };
+            let time = left.filter(|_| is_brief).unwrap_or(LOOK_AGAIN);
+            queue = self.wait_for(queue, time);
             queue.is_stuck |=
                 is_brief && deadline.is_some_and(|deadline| deadline <= Instant::now());
         }
@@ -186,7 +213,7 @@ impl Output {
     fn go_on(&self, mut sent: io::Result<bool>) {
         loop {
             sent = match sent {
-                Ok(false) => self.sender().send_rest(),
+                Ok(false) => self.send_more(),
                 Ok(true) => match self.next_waiting() {
                     Some(bytes) => self.sender().send_some(&bytes),
                     None => return,
@@ -196,10 +223,20 @@ impl Output {
         }
     }
 
+    fn send_more(&self) -> io::Result<bool> {
+        let mut sender = self.sender();
+        let sent = sender.send_rest();
+        match sender.stuck_for() < self.patience {
+            true => sent,
+            false => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
     /// What waits. If nothing does, sending ends.
     fn next_waiting(&self) -> Option<Vec<u8>> {
         let mut queue = self.queue();
         queue.is_stuck = false;
+        queue.charge_of_sent = queue.charge.split_off();
         if queue.waiting.is_empty() {
             queue.is_sending = false;
             if queue.waiters > 0 {
@@ -225,13 +262,29 @@ impl Output {
         queue
     }
 
-    fn wait_for<'q>(&self, queue: MutexGuard<'q, Queue>, time: Duration) -> MutexGuard<'q, Queue> {
+    fn wait_for<'q>(
+        &self,
+        mut queue: MutexGuard<'q, Queue>,
+        time: Duration,
+    ) -> MutexGuard<'q, Queue> {
+        queue.waiters += 1;
         let waited = self.changed.wait_timeout(queue, time);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        queue.waiters -= 1;
+        queue
     }
 
     fn sender(&self) -> MutexGuard<'_, Sender> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Whether there is room for so many more bytes to wait. If so they are charged.
+    fn may_wait(&mut self, more: usize) -> bool {
+        let all = self.waiting.len() + more;
+        self.charge
+            .grow_to(all.saturating_sub(OWN_WAITING_BYTES) as u64)
     }
 }
 
@@ -247,11 +300,15 @@ mod tests {
     use super::*;
 
     fn pair() -> (Output, UnixStream) {
+        pair_within(&Arc::new(Budget::new(1 << 30)), SEND_PATIENCE)
+    }
+
+    fn pair_within(budget: &Arc<Budget>, patience: Duration) -> (Output, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (mut receiver, sender) = transport::split(Stream::unix(ours).unwrap());
         receiver.limit(None).unwrap();
         sender.wait_briefly().unwrap();
-        (Output::new(sender), theirs)
+        (Output::new(sender, budget, patience), theirs)
     }
 
     fn replies(byte: u8, count: usize) -> ReplyBuffer {
@@ -294,5 +351,43 @@ mod tests {
         assert!(output.is_broken());
         output.send(&mut replies(2, 8 << 20));
         assert!(output.send_at_once(&mut replies(3, 8 << 20)));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_for_long_is_let_go() {
+        let budget = Arc::new(Budget::new(1 << 30));
+        let (output, mut client) = pair_within(&budget, Duration::from_millis(300));
+        output.send_at_once(&mut replies(1, 8 << 20));
+        output.send(&mut replies(2, 1 << 20));
+        let began = Instant::now();
+        output.send_rest();
+        assert!(output.is_broken() && began.elapsed() < Duration::from_secs(30));
+        // What it had not taken is gone, and nothing is left of the charge.
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert!(received.len() < 8 << 20);
+        drop(output);
+        assert!(Charge::new(&budget).grow_to(1 << 30));
+    }
+
+    #[test]
+    fn replies_beyond_the_own_share_wait_only_while_the_budget_lasts() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let (output, mut client) = pair_within(&budget, SEND_PATIENCE);
+        assert!(!output.send_at_once(&mut replies(1, 8 << 20)));
+        // Its own, and all of the budget.
+        output.send(&mut replies(2, OWN_WAITING_BYTES + (1 << 20)));
+        assert!(!Charge::new(&budget).grow_to(1));
+        output.hand_over();
+        let most = (8 << 20) + OWN_WAITING_BYTES + (1 << 20);
+        thread::scope(|scope| {
+            scope.spawn(|| output.send(&mut replies(3, 1000)));
+            scope.spawn(|| output.send_for_others());
+            let mut received = vec![0; most + 1000];
+            client.read_exact(&mut received).unwrap();
+            assert!(received[most..].iter().all(|byte| *byte == 3));
+            output.close();
+        });
+        assert!(Charge::new(&budget).grow_to(1 << 20));
     }
 }

@@ -84,24 +84,8 @@ impl ReplyForm {
         fill: impl FnOnce(&mut [u8]) -> Result<bool, E>,
     ) -> Result<bool, E> {
         let before = into.len();
-        let Part {
-            offset,
-            length,
-            is_last,
-        } = part;
-        if self.chunks {
-            let header = ChunkHeader {
-                flags: done_if(is_last),
-                kind: ChunkType::OFFSET_DATA,
-                cookie: request.cookie,
-                offset: request.offset,
-                length_bytes: 8 + length as u64,
-            };
-            header.encode(into, self.format);
-            into.put(&offset.to_be_bytes());
-        } else {
-            simple(into, request, ErrorCode(0));
-        }
+        let length = part.length;
+        self.data_header_of(into, request, part);
         let data = into.space(length);
         let filled = fill(data);
         if !matches!(filled, Ok(true)) {
@@ -115,6 +99,32 @@ impl ReplyForm {
             }
         }
         filled
+    }
+
+    /// Appends what comes before the data of a read that is answered as a whole.
+    pub(crate) fn data_header(self, into: &mut ReplyBuffer, request: &Request) {
+        let whole = Part {
+            offset: request.offset,
+            // A read has at most 32 MiB.
+            length: request.length_bytes as usize,
+            is_last: true,
+        };
+        self.data_header_of(into, request, whole);
+    }
+
+    fn data_header_of(self, into: &mut ReplyBuffer, request: &Request, part: Part) {
+        if !self.chunks {
+            return simple(into, request, ErrorCode(0));
+        }
+        let header = ChunkHeader {
+            flags: done_if(part.is_last),
+            kind: ChunkType::OFFSET_DATA,
+            cookie: request.cookie,
+            offset: request.offset,
+            length_bytes: 8 + part.length as u64,
+        };
+        header.encode(into, self.format);
+        into.put(&part.offset.to_be_bytes());
     }
 
     /// The data in runs of pieces, zeros as holes.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use larder::Log;
 
+use super::budget::Common;
 use super::handshake::{Agreed, Handshake};
 use super::input::Input;
-use super::output::Output;
+use super::output::{Output, SEND_PATIENCE};
 use super::session::Session;
 use super::tls::TlsSettings;
 use super::transport::{self, Receiver};
@@ -28,6 +29,8 @@ pub(crate) struct Service {
     pub(crate) tls: Option<TlsSettings>,
     /// How long a client may take to choose its export.
     pub(crate) handshake_timeout: Duration,
+    /// Memory and threads that clients share.
+    pub(crate) common: Common,
     /// Where errors are told.
     pub(crate) log: Arc<dyn Log>,
 }
@@ -43,7 +46,7 @@ impl Service {
             Ok(Some(agreed)) => {
                 // Where that cannot be, a client that does not take its replies is waited for.
                 let _ = sender.wait_briefly();
-                let output = Output::new(sender);
+                let output = Output::new(sender, &self.common.bytes, SEND_PATIENCE);
                 receiver = self.transmit(agreed, receiver, &output);
                 sender = output.into_sender();
             }
@@ -63,6 +66,7 @@ impl Service {
             terms: agreed.terms,
             allowed: agreed.allowed,
             log: &*self.log,
+            common: &self.common,
             failures: RateLimit::default(),
             is_leaving: AtomicBool::new(false),
         };

@@ -2,7 +2,8 @@
 //!
 //! The thread that receives answers what the cache can answer at once, and sends those replies together
 //! before it receives again. Everything else goes to the client's workers, each of which sends its
-//! own reply. Nothing is shared with other clients but the cache.
+//! own reply. Nothing is shared with other clients but the cache, and a budget of memory and threads: a large
+//! request that gets none of it is done by the receiving thread in pieces (see `pieces.rs`).
 //!
 //! Lock order: in flight, workers' queue, output are leaves; none is held over a call of the engine
 //! or while another is taken.
@@ -16,7 +17,8 @@ use std::time::Instant;
 use larder::Log;
 use nbd_wire::{Command, CommandFlags, Request, RequestFormat};
 
-use super::in_flight::{InFlight, Permit};
+use super::budget::Common;
+use super::in_flight::{InFlight, OWN_BYTES, Permit};
 use super::input::{Input, SMALL_PAYLOAD_BYTES};
 use super::output::Output;
 use super::replies::{Part, ReplyForm};
@@ -25,6 +27,8 @@ use super::terms::{Allowed, Terms, check};
 use super::workers::{Job, Workers};
 use crate::export::ClientConnection;
 use crate::rate_limit::RateLimit;
+
+mod pieces;
 
 /// Replies are sent when they have come to this much.
 const BATCH_BYTES: usize = 128 << 10;
@@ -35,6 +39,8 @@ pub(crate) struct Session<'l> {
     pub(super) terms: Terms,
     pub(super) allowed: Allowed,
     pub(super) log: &'l dyn Log,
+    /// Memory and threads that clients share.
+    pub(super) common: &'l Common,
     /// Requests that failed: a client may cause any number of them.
     pub(super) failures: RateLimit,
     /// No more requests come.
@@ -78,8 +84,8 @@ impl Session<'_> {
 
     /// Serves requests until the client leaves or breaks the protocol; all of them have been answered then.
     pub(crate) fn serve(&self, input: &mut Input, output: &Output) {
-        let in_flight = InFlight::default();
-        let workers = Workers::default();
+        let in_flight = InFlight::new(&self.common.bytes);
+        let workers = Workers::new(&self.common.threads);
         let work = |job: Job<'_>| self.work(job, output);
         let ended = thread::scope(|scope| {
             let mut receiving = Receiving {
@@ -214,14 +220,28 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             return Ok(Next::Request);
         }
         match request.command {
-            Command::READ => self.read(request),
-            Command::WRITE => self.write(request)?,
-            _ => {
-                let permit = self.enter(session.answer_bytes(request));
-                self.submit(request, Vec::new(), 0, permit);
+            Command::READ => {
+                self.read(request)?;
+                session.client.fetch_ahead_if_due();
             }
+            Command::WRITE => self.write(request)?,
+            _ => self.other(request),
         }
         Ok(Next::Request)
+    }
+
+    /// What neither reads nor writes.
+    fn other(&mut self, request: &Request) {
+        let mut request = *request;
+        let permit = match self.enter_large(self.session.answer_bytes(&request)) {
+            Some(permit) => permit,
+            None => {
+                // A shorter answer is allowed, and needs next to nothing.
+                request.flags |= CommandFlags::REQ_ONE;
+                self.enter(self.session.answer_bytes(&request))
+            }
+        };
+        self.submit(&request, Vec::new(), 0, permit);
     }
 
     /// Takes away the payload of a request that is refused, unless it is endless.
@@ -239,8 +259,9 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
         self.input.discard(payload)
     }
 
-    /// Answers as much as the cache has at once, from the beginning on; the rest is a worker's.
-    fn read(&mut self, request: &Request) {
+    /// Answers as much as the cache has at once, from the beginning on; the rest is a worker's. What must be answered
+    /// as a whole is all a worker's if it is large: it is charged as long as it waits for the client.
+    fn read(&mut self, request: &Request) -> io::Result<()> {
         let client = &self.session.client;
         let form = self.session.form();
         // Checked to be at most 32 MiB.
@@ -248,6 +269,9 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
         let mut answered = 0;
         while answered < length {
             let part_length = form.part_bytes(request).min(length - answered);
+            if part_length as u64 > OWN_BYTES {
+                return self.read_later(request, 0);
+            }
             let part = Part {
                 offset: request.offset + answered as u64,
                 length: part_length,
@@ -256,21 +280,31 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             let fill = |space: &mut [u8]| client.try_read(part.offset, space);
             match form.read(&mut self.replies, request, part, fill) {
                 Ok(true) => answered += part_length,
-                Ok(false) => {
-                    if answered > 0 {
-                        // The worker's part is the last and must not come before these.
-                        self.send();
-                    }
-                    let permit = self.enter(request.length_bytes - answered as u64);
-                    return self.submit(request, Vec::new(), answered, permit);
-                }
+                Ok(false) => return self.read_later(request, answered),
                 Err(error) => {
-                    return self.session.failed(request, &error, &mut self.replies);
+                    self.session.failed(request, &error, &mut self.replies);
+                    return Ok(());
                 }
             }
             if self.replies.len() >= BATCH_BYTES {
                 self.send();
             }
+        }
+        Ok(())
+    }
+
+    /// Leaves the rest of a read to a worker, or to nobody if there is no room for it.
+    fn read_later(&mut self, request: &Request, answered: usize) -> io::Result<()> {
+        if answered > 0 {
+            // The worker's part is the last and must not come before these.
+            self.send();
+        }
+        match self.enter_large(request.length_bytes - answered as u64) {
+            Some(permit) => {
+                self.submit(request, Vec::new(), answered, permit);
+                Ok(())
+            }
+            None => self.read_in_pieces(request, answered),
         }
     }
 
@@ -290,7 +324,9 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
             self.input.take(length);
             return Ok(());
         }
-        let permit = self.enter(request.length_bytes);
+        let Some(permit) = self.enter_large(request.length_bytes) else {
+            return self.write_in_pieces(request);
+        };
         self.send();
         let mut payload = vec![0; length];
         self.input.receive_exactly(&mut payload)?;
@@ -303,12 +339,22 @@ impl<'scope, 'env, 'flight: 'env> Receiving<'scope, 'env, 'flight> {
         Ok(())
     }
 
-    /// A place for one more request. What has been answered is sent before anything is waited for.
+    /// A place for one more request of at most the client's own share. What has been answered is sent before anything is
+    /// waited for.
     fn enter(&mut self, bytes: u64) -> Permit<'flight> {
         let in_flight = self.in_flight;
         in_flight.try_enter(bytes).unwrap_or_else(|| {
             self.send();
             in_flight.enter(bytes)
+        })
+    }
+
+    /// The same for a request of any size; None where clients leave too little for a large one.
+    fn enter_large(&mut self, bytes: u64) -> Option<Permit<'flight>> {
+        let in_flight = self.in_flight;
+        in_flight.try_enter(bytes).or_else(|| {
+            self.send();
+            in_flight.enter_large(bytes)
         })
     }
 

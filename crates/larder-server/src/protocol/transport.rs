@@ -37,6 +37,8 @@ pub(crate) struct Sender {
     /// What is left of a send, as the socket is to have it, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
+    /// Since when something is left and the client has taken nothing.
+    stuck_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,7 @@ pub(crate) fn split(stream: Stream) -> (Receiver, Sender) {
         tls: None,
         unsent: Vec::new(),
         sent: 0,
+        stuck_since: None,
     };
     (receiver, sender)
 }
@@ -231,7 +234,9 @@ impl Sender {
             None => {
                 let sent = send_until_blocked(&self.stream, bytes)?;
                 self.unsent.extend_from_slice(&bytes[sent..]);
-                Ok(sent == bytes.len())
+                let is_sent = sent == bytes.len();
+                self.stuck_since = (!is_sent).then(Instant::now);
+                Ok(is_sent)
             }
             Some(session) => {
                 self.encrypt(&session, bytes)?;
@@ -242,14 +247,26 @@ impl Sender {
 
     /// Sends more of what is left. False if there is still some.
     pub(crate) fn send_rest(&mut self) -> io::Result<bool> {
-        self.sent += send_until_blocked(&self.stream, &self.unsent[self.sent..])?;
+        let sent = send_until_blocked(&self.stream, &self.unsent[self.sent..])?;
+        self.sent += sent;
+        if sent > 0 {
+            self.stuck_since = None;
+        }
         if self.sent < self.unsent.len() {
+            self.stuck_since.get_or_insert_with(Instant::now);
             return Ok(false);
         }
+        self.stuck_since = None;
         self.sent = 0;
         self.unsent.clear();
         self.unsent.shrink_to(KEPT_BYTES);
         Ok(true)
+    }
+
+    /// For how long the client has taken nothing of what is left.
+    pub(crate) fn stuck_for(&self) -> Duration {
+        self.stuck_since
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn encrypt(&mut self, session: &Mutex<ServerConnection>, bytes: &[u8]) -> io::Result<()> {
@@ -303,4 +320,33 @@ fn send_until_blocked(stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
 /// A session is whole after a panic too: each call leaves it so.
 fn lock(session: &Mutex<ServerConnection>) -> MutexGuard<'_, ServerConnection> {
     session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_client_counts_as_stuck_since_it_last_took_something() {
+        let (ours, mut client) = UnixStream::pair().unwrap();
+        let (receiver, mut sender) = split(Stream::unix(ours).unwrap());
+        sender.wait_briefly().unwrap();
+        assert!(sender.send_some(&[1; 10]).unwrap());
+        assert_eq!(sender.stuck_since, None);
+        assert!(!sender.send_some(&vec![2; 8 << 20]).unwrap());
+        let first = sender.stuck_since.unwrap();
+        assert!(!sender.send_rest().unwrap());
+        assert_eq!(sender.stuck_since, Some(first));
+        // Less than a socket holds.
+        client.read_exact(&mut vec![0; 100 << 10]).unwrap();
+        assert!(!sender.send_rest().unwrap());
+        assert!(sender.stuck_since.unwrap() > first);
+        let reading = std::thread::spawn(move || client.read_to_end(&mut Vec::new()).unwrap());
+        while !sender.send_rest().unwrap() {}
+        assert_eq!(sender.stuck_for(), Duration::ZERO);
+        drop((sender, receiver));
+        assert_eq!(reading.join().unwrap(), 10 + (8 << 20) - (100 << 10));
+    }
 }

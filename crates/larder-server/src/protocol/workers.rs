@@ -2,19 +2,23 @@
 //!
 //! They come when there is more to do than they can take, and go when there has been nothing to do
 //! for a while. They are not shared between clients: one whose origin is stuck, or that does not read
-//! its replies, blocks its own and nobody else's.
+//! its replies, blocks its own and nobody else's. A few each client may always have; there are more
+//! as long as the budget of all clients has some.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
 use std::time::Duration;
 
 use nbd_wire::Request;
 
+use super::budget::{Budget, Charge};
 use super::in_flight::Permit;
 
 /// Threads of one client, at most.
 const MAX_THREADS: usize = 64;
+/// Threads that each client may have whatever others have.
+const OWN_THREADS: usize = 4;
 /// A thread that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -32,21 +36,37 @@ pub(crate) struct Job<'s> {
 }
 
 /// The jobs and the threads for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Workers<'s> {
     state: Mutex<State<'s>>,
     ready: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State<'s> {
     jobs: VecDeque<Job<'s>>,
     threads: usize,
+    /// The threads beyond the client's own.
+    charge: Charge,
     idle: usize,
     is_closed: bool,
 }
 
 impl<'s> Workers<'s> {
+    /// No thread yet.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                jobs: VecDeque::new(),
+                threads: 0,
+                charge: Charge::new(budget),
+                idle: 0,
+                is_closed: false,
+            }),
+            ready: Condvar::new(),
+        }
+    }
+
     /// Hands a job to a thread, if there is or can be one; gives it back if not. `work` is what a
     /// thread does with each.
     pub(crate) fn submit<'scope, 'env>(
@@ -60,12 +80,11 @@ impl<'s> Workers<'s> {
     {
         let mut state = self.lock();
         state.jobs.push_back(job);
-        if state.idle >= state.jobs.len() || state.threads == MAX_THREADS {
+        if state.idle >= state.jobs.len() || !state.add_thread() {
             drop(state);
             self.ready.notify_one();
             return Ok(());
         }
-        state.threads += 1;
         drop(state);
         let name = "larder-worker".to_owned();
         let spawned = Builder::new()
@@ -75,7 +94,7 @@ impl<'s> Workers<'s> {
             return Ok(());
         }
         let mut state = self.lock();
-        state.threads -= 1;
+        state.remove_thread();
         if state.threads > 0 {
             self.ready.notify_one();
             return Ok(());
@@ -105,7 +124,7 @@ impl<'s> Workers<'s> {
                 return Some(job);
             }
             if state.is_closed || has_waited {
-                state.threads -= 1;
+                state.remove_thread();
                 return None;
             }
             state.idle += 1;
@@ -119,5 +138,53 @@ impl<'s> Workers<'s> {
 
     fn lock(&self) -> MutexGuard<'_, State<'s>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State<'_> {
+    /// Counts one more thread, if there may be one.
+    fn add_thread(&mut self) -> bool {
+        let threads = self.threads + 1;
+        let is_allowed = threads <= MAX_THREADS
+            && self
+                .charge
+                .grow_to(threads.saturating_sub(OWN_THREADS) as u64);
+        if is_allowed {
+            self.threads = threads;
+        }
+        is_allowed
+    }
+
+    fn remove_thread(&mut self) {
+        self.threads -= 1;
+        let common = self.threads.saturating_sub(OWN_THREADS) as u64;
+        self.charge.shrink_to(common);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_threads_are_there_for_each_and_more_while_the_budget_lasts() {
+        let budget = Arc::new(Budget::new(10));
+        let (one, other) = (Workers::new(&budget), Workers::new(&budget));
+        let add =
+            |workers: &Workers<'_>| (0..100).take_while(|_| workers.lock().add_thread()).count();
+        assert_eq!((add(&one), add(&other)), (OWN_THREADS + 10, OWN_THREADS));
+        one.lock().remove_thread();
+        assert_eq!((add(&other), add(&one)), (1, 0));
+        for _ in 0..OWN_THREADS + 9 {
+            one.lock().remove_thread();
+        }
+        assert_eq!((add(&other), add(&one)), (9, OWN_THREADS));
+    }
+
+    #[test]
+    fn one_client_has_no_more_than_its_limit() {
+        let workers = Workers::new(&Arc::new(Budget::new(1000)));
+        let added = (0..100).filter(|_| workers.lock().add_thread()).count();
+        assert_eq!(added, MAX_THREADS);
     }
 }

@@ -73,6 +73,7 @@ impl Case {
         let origin_faults = random.pick(&[0, 0, 0, 4, 15]);
         let mut more = random.fork(1);
         let mut lately = random.fork(2);
+        let mut last = random.fork(3);
         // An unsafe cache does not mind.
         let losses = match config.mode {
             Mode::Unsafe => 0,
@@ -104,6 +105,8 @@ impl Case {
             ]),
             config: Config {
                 dirty_age: more.chance(30).then(|| Duration::from_secs(10)),
+                readahead_bytes: last.pick(&[0, 0, 64 << 10, 1 << 20, 8 << 20]),
+                readahead_in_background: last.chance(50),
                 ..config
             },
         }

@@ -1,9 +1,11 @@
 //! Puts a case together, runs it, and judges how it ends.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use larder::{CacheFile, Clock, Error, Log, Mode};
@@ -80,6 +82,8 @@ pub struct World {
     crash_at: Option<u64>,
     failure: Mutex<Option<String>>,
     log: Arc<MemoryLog>,
+    /// Who fetches ahead, by the number of the connection to the origin.
+    ahead: Mutex<HashMap<u64, JoinHandle<()>>>,
 }
 
 /// Runs the case. The first violation ends it.
@@ -144,6 +148,7 @@ impl World {
             crash_at,
             failure: Mutex::default(),
             log,
+            ahead: Mutex::default(),
         }))
     }
 
@@ -154,7 +159,26 @@ impl World {
             self.subject.connect(Arc::clone(&origin) as _)
         });
         let client = connected.map_err(|error| format!("not connected: {error}"))?;
-        Ok((Arc::from(client), origin))
+        let client: Arc<dyn Client> = Arc::from(client);
+        if self.case.config.readahead_in_background {
+            let reader = Arc::clone(&client);
+            let thread = std::thread::spawn(move || while reader.fetch_ahead() {});
+            self.ahead().insert(origin.number(), thread);
+        }
+        Ok((client, origin))
+    }
+
+    /// The client of that connection has left: waits until nothing is fetched ahead for it any more.
+    pub fn has_left(&self, connection: u64) -> Result<(), String> {
+        let thread = self.ahead().remove(&connection);
+        match thread.map(JoinHandle::join) {
+            Some(Err(panic)) => Err(format!("readahead panicked: {}", told(&*panic))),
+            _ => Ok(()),
+        }
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, HashMap<u64, JoinHandle<()>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A worker is about to make a request.
@@ -203,7 +227,7 @@ impl World {
         self.origin.disk().crashed() || self.failure().is_some()
     }
 
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+    fn failure(&self) -> MutexGuard<'_, Option<String>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -21,6 +21,8 @@ pub struct Worker {
     pub number: usize,
     world: Arc<World>,
     random: Random,
+    /// Apart, so that it changes nothing about the rest of a seed.
+    reads_in_order: Random,
     client: Arc<dyn Client>,
     origin: Arc<OriginConnection>,
 }
@@ -41,6 +43,7 @@ impl Worker {
         Ok(Self {
             number,
             random: Random::new(world.case.seed).fork(1000 + number as u64),
+            reads_in_order: Random::new(world.case.seed).fork(2000 + number as u64),
             world: Arc::clone(world),
             client,
             origin,
@@ -52,6 +55,7 @@ impl Worker {
         Self {
             number,
             random: Random::new(self.world.case.seed).fork(1000 + number as u64),
+            reads_in_order: Random::new(self.world.case.seed).fork(2000 + number as u64),
             world: Arc::clone(&self.world),
             client: Arc::clone(&self.client),
             origin: Arc::clone(&self.origin),
@@ -78,6 +82,9 @@ impl Worker {
         match self.random.below(100) {
             0..=26 => {
                 let span = self.any();
+                if self.reads_in_order.chance(30) {
+                    return self.read_in_order(span.offset);
+                }
                 self.read(span)
             }
             27..=62 => self.write(),
@@ -168,6 +175,20 @@ impl Worker {
             return Ok(());
         }
         self.seen("read", span, &bytes, start)
+    }
+
+    /// Reads one piece after the other, which is what the cache fetches ahead of.
+    fn read_in_order(&mut self, offset: u64) -> Result<(), String> {
+        let random = &mut self.reads_in_order;
+        let block_bytes = self.world.case.config.block_bytes;
+        let length = random.pick(&[4096, 70_001, block_bytes]);
+        let pieces = random.between(3, 12);
+        let size = self.world.layout.size;
+        let starts = (0..pieces).map(|piece| offset + piece * length);
+        for offset in starts.take_while(|offset| offset + length <= size) {
+            self.read(Span { offset, length })?;
+        }
+        Ok(())
     }
 
     /// The range as the client sees it now.
@@ -362,6 +383,7 @@ impl Worker {
     /// Leaves the volume.
     pub fn leave(&self) -> Result<(), String> {
         let result = self.serve(|client| client.disconnect());
+        self.world.has_left(self.origin.number())?;
         self.origin.close();
         let none = Span {
             offset: 0,

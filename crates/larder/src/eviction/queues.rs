@@ -138,6 +138,22 @@ impl Queues {
         self.push(slot, place);
     }
 
+    /// A slot that is not tracked holds a new block that nobody has asked for.
+    pub(super) fn insert_unused(&mut self, slot: u32, now: VisitClock) {
+        let place = match self.policy {
+            Policy::Probation { .. } => Place::Probation,
+            Policy::Lru => Place::Main,
+        };
+        self.cover(slot);
+        self.tags[slot] = Tag::unused(now.tick());
+        self.push(slot, place);
+    }
+
+    /// Whether nobody has asked for the block of a tracked slot since it came.
+    pub(super) fn is_unused(&self, slot: u32) -> bool {
+        self.tags[slot].is_unused()
+    }
+
     /// A slot that was a victim stays: at the new end of the list it was on (`used`), or parked.
     pub(super) fn put_back(&mut self, slot: u32, key: u32, now: VisitClock, used: bool) {
         self.ghosts.take(key, 0);
@@ -164,7 +180,10 @@ impl Queues {
     pub(super) fn victim(&mut self, key_of: impl FnOnce(u32) -> u32) -> Option<u32> {
         let slot = self.parked_victim().or_else(|| self.next_victim())?;
         self.unlink(slot);
-        self.ghosts.remember(key_of(slot));
+        // What was never used is not missed.
+        if !self.is_unused(slot) {
+            self.ghosts.remember(key_of(slot));
+        }
         Some(slot)
     }
 

@@ -12,7 +12,8 @@ pub(super) enum Place {
 }
 
 /// From the lowest bit: 8 bits for the tick of the last visit, 2 for the uses, 2 for the place, 1 for whether the slot
-/// is tracked, 3 for the rarity.
+/// is tracked, 3 for the rarity. A place of [`UNUSED`] is that of a block that nobody has asked for since it came; its place is
+/// then where the uses would be, of which it has none.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tag(u16);
 
@@ -21,6 +22,8 @@ const PLACE_SHIFT: u32 = 10;
 const TRACKED_SHIFT: u32 = 12;
 const RARITY_SHIFT: u32 = 13;
 
+const UNUSED: u16 = 3;
+
 /// How rare a sample must be for a block to be in it, as a logarithm to base 2: larger is cut to this.
 pub(super) const MAX_RARITY: u32 = 7;
 
@@ -28,6 +31,19 @@ impl Tag {
     /// Not used yet, visited just now. The rarity is at most [`MAX_RARITY`].
     pub(super) fn new(visited: u8, rarity: u32) -> Self {
         Self(u16::from(visited) | (rarity as u16) << RARITY_SHIFT)
+    }
+
+    /// Of a block that nobody has asked for.
+    pub(super) fn unused(visited: u8) -> Self {
+        Self(u16::from(visited) | UNUSED << PLACE_SHIFT)
+    }
+
+    pub(super) fn is_unused(self) -> bool {
+        self.bits(PLACE_SHIFT) == UNUSED
+    }
+
+    fn bits(self, shift: u32) -> u16 {
+        self.0 >> shift & 3
     }
 
     pub(super) fn rarity(self) -> u32 {
@@ -52,16 +68,25 @@ impl Tag {
     }
 
     pub(super) fn uses(self) -> u8 {
-        (self.0 >> USES_SHIFT) as u8 & MAX_USES
+        match self.is_unused() {
+            true => 0,
+            false => self.bits(USES_SHIFT) as u8,
+        }
     }
 
-    /// At most [`MAX_USES`].
+    /// At most [`MAX_USES`]. A block that nobody has asked for keeps none.
     pub(super) fn set_uses(&mut self, uses: u8) {
-        self.set(USES_SHIFT, 2, u16::from(uses));
+        if !self.is_unused() {
+            self.set(USES_SHIFT, 2, u16::from(uses));
+        }
     }
 
     pub(super) fn place(self) -> Place {
-        match self.0 >> PLACE_SHIFT & 3 {
+        let place = match self.is_unused() {
+            true => self.bits(USES_SHIFT),
+            false => self.bits(PLACE_SHIFT),
+        };
+        match place {
             0 => Place::Probation,
             1 => Place::Main,
             _ => Place::Parked,
@@ -69,7 +94,11 @@ impl Tag {
     }
 
     pub(super) fn set_place(&mut self, place: Place) {
-        self.set(PLACE_SHIFT, 2, place as u16);
+        let shift = match self.is_unused() {
+            true => USES_SHIFT,
+            false => PLACE_SHIFT,
+        };
+        self.set(shift, 2, place as u16);
     }
 
     pub(super) fn is_tracked(self) -> bool {
@@ -101,5 +130,18 @@ mod tests {
                 assert_eq!(tag.rarity(), 5);
             }
         }
+    }
+
+    #[test]
+    fn nobody_has_asked_for_it_wherever_it_goes() {
+        let mut tag = Tag::unused(99);
+        for place in [Place::Main, Place::Parked, Place::Probation] {
+            tag.set_tracked(true);
+            tag.set_place(place);
+            tag.set_uses(2);
+            assert!(tag.is_unused() && tag.is_tracked());
+            assert_eq!((tag.place(), tag.uses(), tag.visited()), (place, 0, 99));
+        }
+        assert!(!Tag::new(0, 7).is_unused());
     }
 }

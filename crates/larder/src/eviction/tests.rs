@@ -71,6 +71,19 @@ impl Cache {
             self.eviction.touched(*slot);
             return true;
         }
+        let slot = self.place(block);
+        insert(&mut self.eviction, slot, Random(block).next());
+        false
+    }
+
+    fn insert_ahead(&mut self, block: u64) {
+        let slot = self.place(block);
+        self.eviction.keys.set(slot, Random(block).next());
+        self.eviction.inserted_ahead(slot);
+    }
+
+    /// A slot for a block that has none.
+    fn place(&mut self, block: u64) -> u32 {
         let mut slot = self.blocks.len() as u32;
         if slot == self.capacity {
             slot = self.eviction.victim().unwrap();
@@ -78,8 +91,7 @@ impl Cache {
         }
         self.slots.insert(block, slot);
         self.blocks.insert(slot, block);
-        insert(&mut self.eviction, slot, Random(block).next());
-        false
+        slot
     }
 
     fn hits(&mut self, blocks: impl Iterator<Item = u64>) -> usize {
@@ -273,4 +285,40 @@ fn without_a_limit_nothing_is_learnt_until_there_is_one() {
     eviction.set_capacity(Some(4000));
     assert!(eviction.duel.is_some());
     assert_eq!(victims(&mut eviction).len(), 5000);
+}
+
+#[test]
+fn a_block_that_came_ahead_is_new_when_it_is_first_touched() {
+    // One cache is told of blocks when they are asked for, the other long before.
+    let [mut plain, mut ahead] = [Cache::new(1024), Cache::new(1024)];
+    let mut hits = [0; 2];
+    let mut random = Random(1);
+    for scanned in 0..12_800_u64 {
+        let used = 1_000_000 + random.below(700);
+        hits[0] += usize::from(plain.access(used));
+        hits[1] += usize::from(ahead.access(used));
+        plain.access(scanned);
+        if scanned.is_multiple_of(128) {
+            (scanned..scanned + 128).for_each(|block| ahead.insert_ahead(block));
+        }
+        ahead.access(scanned);
+    }
+    assert!(hits[1] * 100 >= hits[0] * 97, "{hits:?}");
+    assert_eq!(ahead.eviction.used_ahead(), 12_800);
+}
+
+#[test]
+fn what_came_ahead_and_was_never_used_leaves_before_what_was_and_is_no_ghost() {
+    let mut cache = Cache::new(20);
+    for block in 0..10 {
+        cache.access(block);
+    }
+    (100..110).for_each(|block| cache.insert_ahead(block));
+    for round in 0..100 {
+        cache.access(round % 10);
+    }
+    assert_eq!(cache.hits(200..210), 0);
+    assert_eq!(cache.hits(0..10), 10);
+    assert_eq!(cache.eviction.used_ahead(), 0);
+    assert!((100..110).all(|block| !cache.slots.contains_key(&block)));
 }

@@ -1,5 +1,5 @@
-//! How long the origin takes for a request and for a flush, which tells how many requests are worth sending at a
-//! time, and between two flushes.
+//! How long the origin takes for a request, a block and a flush, which tells how many requests are worth sending at a
+//! time, and how many blocks between two flushes.
 //!
 //! A thread costs about as much as ten requests to an origin that answers from memory, and nothing beside
 //! one to an origin that is far away.
@@ -15,10 +15,11 @@ const WORTH_A_FLUSH: u64 = 8;
 /// The fewest blocks that make a pass.
 const SMALL_PASS: u64 = 12;
 
-/// What requests and flushes took of late.
+/// What requests, blocks and flushes took of late.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     request: Median,
+    block: Median,
     flush: Median,
 }
 
@@ -26,6 +27,15 @@ impl Pace {
     /// A request took so long.
     pub(super) fn note_request(&self, took: Duration) {
         self.request.note(took);
+    }
+
+    /// So many blocks took so long together, however many requests they were and how many of those at a time.
+    pub(super) fn note_batch(&self, took: Duration, blocks: usize) {
+        if let Ok(blocks) = u32::try_from(blocks)
+            && blocks > 0
+        {
+            self.block.note(took / blocks);
+        }
     }
 
     /// A flush took so long.
@@ -46,7 +56,7 @@ impl Pace {
 
     /// How many blocks are worth a flush: more only keep those waiting who want the room.
     pub(crate) fn blocks_worth_a_flush(&self) -> u64 {
-        match (self.request.get(), self.flush.get()) {
+        match (self.block.get(), self.flush.get()) {
             (0, _) | (_, 0) => u64::MAX,
             (each, flush) => (flush / each).saturating_mul(WORTH_A_FLUSH).max(SMALL_PASS),
         }
@@ -91,7 +101,7 @@ mod tests {
     #[test]
     fn a_slow_flush_is_worth_many_blocks() {
         let pace = Pace::default();
-        pace.note_request(Duration::from_micros(10));
+        pace.note_batch(Duration::from_micros(100), 10);
         pace.note_flush(Duration::from_micros(1));
         assert_eq!(pace.blocks_worth_a_flush(), SMALL_PASS);
         for _ in 0..60 {

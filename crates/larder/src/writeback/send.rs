@@ -6,6 +6,7 @@
 
 use std::io;
 
+use super::attempts::Attempts;
 use super::plan::Item;
 use crate::attached::Attached;
 use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
@@ -29,6 +30,8 @@ pub(super) struct Sent {
     pub blocks: Vec<(BlockNumber, Mask)>,
     pub zeros: Vec<(u64, u64)>,
     pub error: Option<Error>,
+    /// The origin answers nothing, and the rest was not tried.
+    pub is_silent: bool,
 }
 
 impl Sent {
@@ -91,13 +94,13 @@ pub(super) fn longest_request(volume: &Volume, writer: &Attached) -> u64 {
 }
 
 /// Sends what is unsettled within an item.
-pub(super) fn send(volume: &Volume, writer: &Attached, item: &Item, sent: &mut Sent) {
+pub(super) fn send(volume: &Volume, attempts: &Attempts<'_>, item: &Item, sent: &mut Sent) {
     let is_swapped = is_planted(Bug::WritebacksSwapped);
     let _range = (!is_swapped).then(|| volume.ranges.lock(item.start, item.end));
-    let longest = longest_request(volume, writer);
+    let longest = longest_request(volume, attempts.writer());
     let mut sending = Sending {
         volume,
-        writer,
+        attempts,
         longest,
         pending: Pending::Nothing,
         sent,
@@ -117,7 +120,7 @@ pub(super) fn send(volume: &Volume, writer: &Attached, item: &Item, sent: &mut S
 /// An item under way.
 struct Sending<'a> {
     volume: &'a Volume,
-    writer: &'a Attached,
+    attempts: &'a Attempts<'a>,
     longest: u64,
     pending: Pending,
     sent: &'a mut Sent,
@@ -257,8 +260,8 @@ impl Sending<'_> {
     fn send_pending(&mut self) {
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
             Pending::Nothing => {}
-            Pending::Zeros(range) => send_zeros(self.volume, self.writer, range, self.sent),
-            Pending::Data(copied) => send_data(self.volume, self.writer, copied, self.sent),
+            Pending::Zeros(range) => send_zeros(self.volume, self.attempts, range, self.sent),
+            Pending::Data(copied) => send_data(self.volume, self.attempts, copied, self.sent),
         }
     }
 }
@@ -271,7 +274,7 @@ fn take_zeros(volume: &Volume, piece: &Piece) -> Vec<ZeroRange> {
     volume.with_zeros(|zeros| zeros.take_dirty(base + piece.start, base + piece.end))
 }
 
-fn send_zeros(volume: &Volume, writer: &Attached, range: ZeroRange, sent: &mut Sent) {
+fn send_zeros(volume: &Volume, attempts: &Attempts<'_>, range: ZeroRange, sent: &mut Sent) {
     let options = ZeroOptions {
         may_trim: range.may_trim,
         ..ZeroOptions::default()
@@ -280,7 +283,8 @@ fn send_zeros(volume: &Volume, writer: &Attached, range: ZeroRange, sent: &mut S
     volume
         .store()
         .trace(|| format!("writeback zeros at {} for {length}", range.start));
-    match zero_origin(writer, range.start, range.end, options) {
+    let zeroed = attempts.attempt(|writer| zero_origin(writer, range.start, range.end, options));
+    match zeroed {
         Ok(()) => sent.zeros.push((range.start, range.end)),
         Err(cause) => {
             volume.with_zeros(|zeros| zeros.settle(range.start, range.end, false));
@@ -289,9 +293,9 @@ fn send_zeros(volume: &Volume, writer: &Attached, range: ZeroRange, sent: &mut S
     }
 }
 
-fn send_data(volume: &Volume, writer: &Attached, copied: Copied, sent: &mut Sent) {
+fn send_data(volume: &Volume, attempts: &Attempts<'_>, copied: Copied, sent: &mut Sent) {
     let end = copied.start + copied.data.len() as u64;
-    let Err(cause) = write_counted(volume, writer, copied.start, &copied.data) else {
+    let Err(cause) = write_counted(volume, attempts, copied.start, &copied.data) else {
         sent.blocks.extend(
             copied
                 .blocks
@@ -304,15 +308,20 @@ fn send_data(volume: &Volume, writer: &Attached, copied: Copied, sent: &mut Sent
         unsend(volume, &copied.blocks);
         refused(volume, sent, "write", (copied.start, end), cause);
     } else {
-        send_apart(volume, writer, &copied, sent);
+        send_apart(volume, attempts, &copied, sent);
     }
 }
 
-fn write_counted(volume: &Volume, writer: &Attached, start: u64, data: &[u8]) -> io::Result<()> {
+fn write_counted(
+    volume: &Volume,
+    attempts: &Attempts<'_>,
+    start: u64,
+    data: &[u8],
+) -> io::Result<()> {
     volume
         .store()
         .trace(|| format!("writeback {} bytes at {start}", data.len()));
-    writer.write(start, data, false)?;
+    attempts.attempt(|writer| writer.write(start, data, false))?;
     volume
         .store()
         .stats
@@ -329,7 +338,7 @@ fn unsend(volume: &Volume, blocks: &[Taken]) {
 }
 
 /// A joined request was refused: its blocks one by one, so that one bad place keeps only itself.
-fn send_apart(volume: &Volume, writer: &Attached, copied: &Copied, sent: &mut Sent) {
+fn send_apart(volume: &Volume, attempts: &Attempts<'_>, copied: &Copied, sent: &mut Sent) {
     let mut at = 0;
     let mut failures_in_a_row = 0;
     for taken in &copied.blocks {
@@ -337,7 +346,7 @@ fn send_apart(volume: &Volume, writer: &Attached, copied: &Copied, sent: &mut Se
         let start = copied.start + at as u64;
         at += taken.length;
         let result = if failures_in_a_row < GIVE_UP_AFTER {
-            write_counted(volume, writer, start, data)
+            write_counted(volume, attempts, start, data)
         } else {
             Err(io::Error::other("not tried after its neighbours failed"))
         };
