@@ -1,7 +1,8 @@
 //! The longest that one insertion takes while many blocks come in.
 //!
-//! Measured in the time that the thread had the processor, so that other programs do not count; what an insertion
-//! waits for, it waits for as long as somebody else is working, so a lock held for long shows as well.
+//! An insertion may have to make something grow, and whoever needs the same lock waits for that. The same blocks come in
+//! twice, each time into a cache of its own, where the same things grow at the same moments; the shorter of an insertion's
+//! two times counts. So what other programs and the machine itself do in between is left out.
 
 use std::error::Error;
 
@@ -10,50 +11,49 @@ use crate::processor_time_us;
 
 /// 1 TiB.
 const BLOCKS: u64 = 1 << 24;
+const RUNS: u32 = 2;
 /// What an insertion is to stay below, in microseconds.
-const BOUND_US: f64 = 1000.0;
+const BOUND_US: f32 = 1000.0;
 const NAMED: usize = 5;
 
 /// Prints the longest insertions. Fails if one is beyond the bound.
 pub(crate) fn report(is_json: bool) -> Result<(), Box<dyn Error>> {
-    let connection = connect(Box::new(Void), None)?;
-    let mut longest: Vec<(f64, u64)> = Vec::new();
-    let start = processor_time_us();
-    let mut before = start;
-    for block in 0..BLOCKS {
-        connection.cache(block * BLOCK_BYTES, BLOCK_BYTES)?;
-        let after = processor_time_us();
-        longest.push((after - before, block));
-        before = after;
-        if longest.len() == 1000 {
-            shorten(&mut longest);
+    let mut shortest = vec![f32::INFINITY; BLOCKS as usize];
+    for _ in 0..RUNS {
+        let connection = connect(Box::new(Void), None)?;
+        let mut before = processor_time_us();
+        for (block, shortest) in shortest.iter_mut().enumerate() {
+            connection.cache(block as u64 * BLOCK_BYTES, BLOCK_BYTES)?;
+            let after = processor_time_us();
+            *shortest = shortest.min((after - before) as f32);
+            before = after;
         }
+        // To forget 1 TiB of blocks one by one takes longer than to measure them.
+        std::mem::forget(connection);
     }
-    shorten(&mut longest);
-    let mean = (before - start) / BLOCKS as f64;
+    let mean = shortest.iter().map(|us| f64::from(*us)).sum::<f64>() / BLOCKS as f64;
+    let mut by_length: Vec<usize> = (0..shortest.len()).collect();
+    by_length.sort_unstable_by(|a, b| shortest[*b].total_cmp(&shortest[*a]));
+    by_length.truncate(NAMED);
+    let longest = shortest[by_length[0]];
     if is_json {
-        let rows = longest
-            .iter()
-            .map(|(us, block)| format!("  {{\"after_blocks\": {block}, \"us\": {us:.0}}}"));
-        let rows: Vec<String> = rows.collect();
+        let row = |at: &usize| {
+            let us = shortest[*at];
+            format!("  {{\"after_blocks\": {at}, \"us\": {us:.0}}}")
+        };
+        let rows: Vec<String> = by_length.iter().map(row).collect();
         println!(
-            "{{\"longest_us\": {:.0}, \"mean_us\": {mean:.2}, \"bound_us\": {BOUND_US}, \"longest\": [\n{}\n]}}",
-            longest[0].0,
+            "{{\"longest_us\": {longest:.0}, \"mean_us\": {mean:.2}, \"bound_us\": {BOUND_US}, \"longest\": [\n{}\n]}}",
             rows.join(",\n")
         );
     } else {
         println!("the longest of {BLOCKS} insertions, {mean:.2} µs on average");
-        for (us, block) in &longest {
-            println!("{us:8.0} µs after {block} blocks");
+        for at in &by_length {
+            println!("{:8.0} µs after {at} blocks", shortest[*at]);
         }
     }
-    if longest[0].0 > BOUND_US {
-        return Err(format!("{:.0} µs are more than {BOUND_US}", longest[0].0).into());
+    if longest > BOUND_US {
+        return Err(format!("{longest:.0} µs are more than {BOUND_US}").into());
     }
     Ok(())
-}
-
-fn shorten(longest: &mut Vec<(f64, u64)>) {
-    longest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-    longest.truncate(NAMED);
 }
