@@ -1,19 +1,15 @@
 //! What is measured, built; and what it is measured with, installed.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::cargo::{build_ceiling, build_filter, build_server};
 use crate::failure::Failure;
-use crate::run::output;
 use crate::tools;
 
 pub(super) struct Programs {
     pub(super) filter: PathBuf,
     pub(super) larder: PathBuf,
     pub(super) ceiling: PathBuf,
-    /// Whether Larder knows `cache-readahead`.
-    pub(super) has_readahead: bool,
 }
 
 impl Programs {
@@ -32,13 +28,10 @@ impl Programs {
             tools::UNSHARE,
         ])?;
         tools::ensure_python_nbd()?;
-        let larder = build_server()?;
-        let help = output(Command::new(&larder).args(["serve", "--help"]))?;
         Ok(Self {
             filter: build_filter()?,
-            larder,
+            larder: build_server()?,
             ceiling: build_ceiling()?,
-            has_readahead: help.contains("--cache-readahead"),
         })
     }
 }

@@ -245,7 +245,7 @@ impl Start<'_, '_> {
         };
         if let Some(cache) = cache {
             command.args(self.setup.parameters());
-            if cache != "cache" && self.setup.has_readahead && self.lab.programs.has_readahead {
+            if cache != "cache" && self.setup.has_readahead {
                 command.arg(format!("cache-readahead={READAHEAD}"));
             }
         }
