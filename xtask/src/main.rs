@@ -29,8 +29,13 @@ usage: cargo xtask COMMAND
                               --as cache: in the place of nbdkit's own cache filter
   uninstall                   takes all of that away again, and puts the original back
   demo [PLUGIN [ARGS]]        serves a plugin through the filter until Ctrl-C (memory 1G)
-  bench [WORD] [--rounds N]   measures the filter and `larder serve` against nbdkit, its own filter
-                              and a bare server; with WORD: the rows with that in their name
+  bench [WORD] [--rounds N] [--quick] [--traces DIR] [--out DIR]
+                              measures the filter and `larder serve` against nbdkit, its own filter, qemu,
+                              nbd-server and a bare server, and fails if a bound is missed; all of it, in at
+                              least 3 rounds, is written into bench/results;
+                              with WORD: the row of that number, or those with that in their names;
+                              --quick: most of it in a few minutes, for a look;
+                              --traces DIR: where arc_p3.csv.gz and cloudphysics.csv.gz are
   soak [--seconds N] [--seed S]
                               runs the random tests for that long (600 seconds)
   fuzz [--seconds N]          runs libFuzzer on the NBD messages for that long (600 seconds)

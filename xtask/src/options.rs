@@ -13,23 +13,41 @@ pub(crate) struct Options {
 impl Options {
     /// Takes apart `--name value ...`, of these names only.
     pub(crate) fn parse(arguments: &[String], names: &[&str]) -> Result<Self, Failure> {
+        Self::parse_with_flags(arguments, names, &[])
+    }
+
+    /// The same, with `--flag` without a value too.
+    pub(crate) fn parse_with_flags(
+        arguments: &[String],
+        names: &[&str],
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
         let mut given = Vec::new();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let name = argument.strip_prefix("--").unwrap_or_default();
-            if !names.contains(&name) {
-                let known: Vec<String> = names.iter().map(|n| format!("--{n}")).collect();
-                let known = known.join(", ");
+            let value = if flags.contains(&name) {
+                String::new()
+            } else if names.contains(&name) {
+                let value = arguments.next();
+                value
+                    .cloned()
+                    .ok_or_else(|| Failure::new(format!("{argument} wants a value")))?
+            } else {
+                let known = names.iter().chain(flags).map(|name| format!("--{name}"));
+                let known = known.collect::<Vec<String>>().join(", ");
                 return Err(Failure::new(format!(
                     "{argument:?} is none of the options {known}"
                 )));
-            }
-            let Some(value) = arguments.next() else {
-                return Err(Failure::new(format!("{argument} wants a value")));
             };
-            given.push((name.to_owned(), value.clone()));
+            given.push((name.to_owned(), value));
         }
         Ok(Self { given })
+    }
+
+    /// Whether a flag was given.
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.given.iter().any(|(given, _)| given == flag)
     }
 
     /// The value of an option, if it was given.
@@ -64,6 +82,15 @@ mod tests {
         assert_eq!(options.number("seed", 0).unwrap(), 5);
         assert_eq!(options.number("seconds", 0).unwrap(), 10);
         assert_eq!(parse("").unwrap().number("seconds", 7).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_flag_takes_no_value() {
+        let line = ["--quick", "--seed", "5"].map(str::to_owned);
+        let options = Options::parse_with_flags(&line, &["seed"], &["quick"]).unwrap();
+        assert!(options.has("quick"));
+        assert_eq!(options.number("seed", 0).unwrap(), 5);
+        assert!(!Options::parse(&[], &[]).unwrap().has("quick"));
     }
 
     #[test]

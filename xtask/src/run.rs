@@ -1,6 +1,6 @@
 //! Running other programs.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::failure::Failure;
 
@@ -18,15 +18,25 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
 
 /// Runs a command and returns what it printed; what it has to say on stderr goes to ours.
 pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
+    let (status, printed) = run_and_collect(command)?;
+    match status.success() {
+        true => Ok(printed),
+        false => Err(Failure::new(format!("{command:?} failed: {status}"))),
+    }
+}
+
+/// Runs a command and returns what it printed, whatever its status.
+pub(crate) fn printed(command: &mut Command) -> Result<String, Failure> {
+    run_and_collect(command).map(|(_, printed)| printed)
+}
+
+fn run_and_collect(command: &mut Command) -> Result<(ExitStatus, String), Failure> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
         .map_err(|e| Failure::new(format!("cannot run {:?}: {e}", command.get_program())))?;
-    if !output.status.success() {
-        let status = output.status;
-        return Err(Failure::new(format!("{command:?} failed: {status}")));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status, printed))
 }
 
 /// Whether a command can be run and ends well, silently.

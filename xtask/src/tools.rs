@@ -14,8 +14,10 @@ pub(crate) type Tool = (&'static str, &'static str);
 
 pub(crate) const NBDKIT: Tool = ("nbdkit", "nbdkit");
 pub(crate) const FIO: Tool = ("fio", "fio");
-pub(crate) const NBDCOPY: Tool = ("nbdcopy", "libnbd-bin");
 pub(crate) const QEMU_IMG: Tool = ("qemu-img", "qemu-utils");
+pub(crate) const QEMU_NBD: Tool = ("qemu-nbd", "qemu-utils");
+pub(crate) const QEMU_STORAGE_DAEMON: Tool = ("qemu-storage-daemon", "qemu-utils");
+pub(crate) const NBD_SERVER: Tool = ("nbd-server", "nbd-server");
 pub(crate) const MKE2FS: Tool = ("mke2fs", "e2fsprogs");
 pub(crate) const NGINX: Tool = ("nginx", "nginx-light");
 /// nginx's module that can delay answers.
@@ -25,6 +27,7 @@ pub(crate) const NGINX_ECHO: Tool = (
 );
 /// Has `--pdeathsig`.
 pub(crate) const SETPRIV: Tool = ("setpriv", "util-linux");
+pub(crate) const UNSHARE: Tool = ("unshare", "util-linux");
 pub(crate) const DEBOOTSTRAP: Tool = ("debootstrap", "debootstrap");
 
 /// What the tests run.
@@ -32,13 +35,13 @@ pub(crate) const FOR_TESTS: [Tool; 22] = [
     NBDKIT,
     FIO,
     ("nbdinfo", "libnbd-bin"),
-    NBDCOPY,
+    ("nbdcopy", "libnbd-bin"),
     ("nbdfuse", "libnbd-bin"),
     QEMU_IMG,
     ("qemu-io", "qemu-utils"),
-    ("qemu-nbd", "qemu-utils"),
+    QEMU_NBD,
     ("nbd-client", "nbd-client"),
-    ("nbd-server", "nbd-server"),
+    NBD_SERVER,
     MKE2FS,
     ("e2fsck", "e2fsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
@@ -47,7 +50,7 @@ pub(crate) const FOR_TESTS: [Tool; 22] = [
     ("openssl", "openssl"),
     ("systemd-socket-activate", "systemd"),
     ("losetup", "mount"),
-    ("unshare", "util-linux"),
+    UNSHARE,
     ("man", "man-db"),
     ("find", "findutils"),
     ("blkparse", "blktrace"),
@@ -81,8 +84,15 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<(), Failure> {
 /// Installs what the tests need, the Python module of the binding's tests included.
 pub(crate) fn ensure_for_tests() -> Result<(), Failure> {
     ensure(&FOR_TESTS)?;
-    let python = "/usr/bin/python3";
-    if !succeeds(Command::new(python).args(["-c", "import nbd"])) {
+    ensure_python_nbd()
+}
+
+/// Debian's Python, which is the one that Debian's modules are for.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
+/// Installs libnbd's Python module.
+pub(crate) fn ensure_python_nbd() -> Result<(), Failure> {
+    if !succeeds(Command::new(PYTHON).args(["-c", "import nbd"])) {
         install(vec!["python3", "python3-libnbd"])?;
     }
     Ok(())

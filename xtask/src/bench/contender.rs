@@ -14,6 +14,39 @@ pub(super) enum Contender {
     Stock,
     /// nbdkit with Larder's filter.
     Filter,
+    QemuNbd,
+    QemuStorageDaemon,
+    NbdServer,
+    /// What both of Larder's front ends have in common, without a server around it.
+    Engine,
+}
+
+impl Contender {
+    /// How it is started, for a reader who doubts that this is fair.
+    pub(super) const fn settings(self) -> &'static str {
+        match self {
+            Self::Ceiling => {
+                "`crates/larder-server/examples/ceiling.rs`: copies between its memory and the socket, many \
+                 requests a receive and a send; no cache, no file"
+            }
+            Self::Serve => {
+                "`larder serve ORIGIN`, all parameters as they come; the origin is the image, or an nbdkit of its own \
+                 where requests are delayed or counted"
+            }
+            Self::Bare => "`nbdkit file IMAGE`; delayed rows: `--filter=delay memory 64G`",
+            Self::Stock => "the same with `--filter=cache cache-on-read=true`",
+            Self::Filter => "the same with Larder's filter in the place of `cache`",
+            Self::QemuNbd => {
+                "`qemu-nbd --shared=16` of `copy-on-read` over a qcow2 overlay, on the same file system as the image; \
+                 write-back caching and `aio=threads`, as qemu has them unless told otherwise"
+            }
+            Self::QemuStorageDaemon => {
+                "`qemu-storage-daemon`, the same overlay, `aio=io_uring`, the export in an iothread of its own"
+            }
+            Self::NbdServer => "`nbd-server` over the image, `splice = true`; it has no cache",
+            Self::Engine => "the engine in a process of its own, called directly",
+        }
+    }
 }
 
 impl fmt::Display for Contender {
@@ -24,6 +57,10 @@ impl fmt::Display for Contender {
             Self::Bare => "bare nbdkit",
             Self::Stock => "C filter",
             Self::Filter => "Larder's filter",
+            Self::QemuNbd => "qemu-nbd",
+            Self::QemuStorageDaemon => "qemu-storage-daemon",
+            Self::NbdServer => "nbd-server",
+            Self::Engine => "Larder's engine",
         })
     }
 }

@@ -7,80 +7,72 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::contender::Contender;
-use super::directory::Directory;
+use super::directory::{Directory, Place};
 use super::file_system;
-use super::process;
-use super::programs::Programs;
+use super::lab::Lab;
+use super::measurement::Measurement;
+use super::row::Disk;
+use super::server::{Server, Setup};
 use super::web_server::WebServer;
 use crate::failure::Failure;
 use crate::run::output;
 
-/// For the shell of whoever serves `$uri`.
-const CONVERT: &str = "exec qemu-img convert -f raw -O raw \"$uri\" \"$COPY\"";
-/// What virt-v2v has around the curl plugin, beneath the cache.
-const BELOW: [&str; 2] = ["--filter=cacheextents", "--filter=retry"];
-const CACHE: [&str; 2] = ["cache-on-read=true", "cache-max-size=1G"];
+const LIMIT_BYTES: u64 = 1 << 30;
 
-pub(super) struct Conversion<'d> {
-    directory: &'d Directory,
-    web_server: WebServer,
+pub(super) struct Conversion<'l> {
+    directory: &'l Directory,
+    url: String,
+    filters: &'static [&'static str],
     image: PathBuf,
+    _web_server: WebServer,
 }
 
-impl<'d> Conversion<'d> {
+impl<'l> Conversion<'l> {
     /// Makes the image and serves it.
-    pub(super) fn prepare(directory: &'d Directory) -> Result<Self, Failure> {
+    pub(super) fn prepare(filters: &'static [&'static str], lab: &'l Lab) -> Result<Self, Failure> {
+        let directory = lab.directory(Place::Memory);
         let files = directory.make("www")?;
         let image = files.join("disk.img");
-        file_system::make(&image, directory)?;
+        file_system::make(&image, lab.scale.files_bytes, directory)?;
         let web_server = WebServer::start(directory, &files)?;
         Ok(Self {
             directory,
-            web_server,
+            url: web_server.url("disk.img"),
+            filters,
             image,
+            _web_server: web_server,
         })
     }
 
     /// Seconds from the start of the server to the end of the copy, which must be the same.
-    pub(super) fn run(&self, contender: Contender, programs: &Programs) -> Result<f64, Failure> {
+    pub(super) fn run(&self, contender: Contender, lab: &Lab) -> Result<Measurement, Failure> {
         let copy = self.directory.path().join("copy");
-        let mut command = self.command(contender, programs);
-        command.env("COPY", &copy);
+        let disk = Disk::Web {
+            url: &self.url,
+            filters: self.filters,
+        };
+        let mut setup = Setup::new(disk, Place::Memory);
+        setup.limit_bytes = Some(LIMIT_BYTES);
+        setup.has_readahead = true;
         let started = Instant::now();
-        output(&mut command)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let server = Server::start(contender, &setup, lab)?;
+        let measurement = server.measured(|| {
+            let mut command = Command::new("qemu-img");
+            command.args(["convert", "-f", "raw", "-O", "raw", server.uri()]);
+            output(command.arg(&copy))?;
+            Ok(Measurement {
+                figure: started.elapsed().as_secs_f64(),
+                ..Measurement::default()
+            })
+        })?;
         let is_same = is_same(&self.image, &copy).map_err(|e| Failure::at(&copy, &e))?;
         fs::remove_file(&copy).map_err(|e| Failure::at(&copy, &e))?;
         match is_same {
-            true => Ok(seconds),
+            true => Ok(measurement),
             false => Err(Failure::new(format!(
                 "the copy through {contender} differs from the image"
             ))),
         }
-    }
-
-    fn command(&self, contender: Contender, programs: &Programs) -> Command {
-        let url = self.web_server.url("disk.img");
-        if contender == Contender::Serve {
-            let mut command = process::command(&programs.larder, self.directory);
-            command
-                .arg("serve")
-                .args(CACHE.map(|parameter| format!("--{parameter}")));
-            command.args([&url, "--run", CONVERT]);
-            return command;
-        }
-        let mut command = process::command("nbdkit", self.directory);
-        command.args(["--unix", "-"]);
-        let cache = match contender {
-            Contender::Stock => Some("cache".to_owned()),
-            Contender::Filter => Some(programs.filter.display().to_string()),
-            _ => None,
-        };
-        command.args(cache.iter().map(|filter| format!("--filter={filter}")));
-        command.args(BELOW).arg("curl").arg(format!("url={url}"));
-        command.args(CACHE.iter().filter(|_| cache.is_some()));
-        command.args(["--run", CONVERT]);
-        command
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where everything that a run makes is kept: a directory in memory.
+//! Where everything that a run makes is kept: one directory in memory, one on the disk.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -6,38 +6,71 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-const IMAGE_MIB: usize = 256;
-pub(super) const IMAGE_BYTES: u64 = (IMAGE_MIB as u64) << 20;
-
-const PARENT: &str = "/dev/shm";
 /// The number of the process that uses it follows.
 const PREFIX: &str = "larder-bench-";
+const MIB: u64 = 1 << 20;
+/// What the target holds before anything is written to it.
+const NOTHING_YET: u8 = 0xee;
 
-/// A directory in memory, with an image of random bytes in it; removed when dropped.
+/// Which directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `/dev/shm`: no disk is measured.
+    Memory,
+    /// `/var/tmp`, where cache files are unless a user says otherwise.
+    Disk,
+}
+
+impl Place {
+    pub(super) const fn parent(self) -> &'static str {
+        match self {
+            Self::Memory => "/dev/shm",
+            Self::Disk => "/var/tmp",
+        }
+    }
+}
+
+/// A directory of this run, removed when dropped.
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn new() -> Result<Self, Failure> {
-        remove_left_over();
-        let path = Path::new(PARENT).join(format!("{PREFIX}{}", std::process::id()));
+    pub(super) fn new(place: Place) -> Result<Self, Failure> {
+        let parent = Path::new(place.parent());
+        remove_left_over(parent);
+        let path = parent.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&path).map_err(|e| Failure::at(&path, &e))?;
-        let directory = Self(path);
-        let image = directory.image();
-        fill(&image).map_err(|e| Failure::at(&image, &e))?;
-        Ok(directory)
-    }
-
-    pub(super) fn image(&self) -> PathBuf {
-        self.0.join("image")
+        Ok(Self(path))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Makes a directory in it.
+    /// An image of random bytes; made when it is first asked for.
+    pub(super) fn image(&self, bytes: u64) -> Result<PathBuf, Failure> {
+        let path = self.0.join("image");
+        if !path.exists() {
+            let random = |mebibyte: &mut [u8]| File::open("/dev/urandom")?.read_exact(mebibyte);
+            fill(&path, bytes, random).map_err(|e| Failure::at(&path, &e))?;
+        }
+        Ok(path)
+    }
+
+    /// A file to be written to, made anew.
+    pub(super) fn target(&self, bytes: u64) -> Result<PathBuf, Failure> {
+        let path = self.0.join("target");
+        let same = |mebibyte: &mut [u8]| {
+            mebibyte.fill(NOTHING_YET);
+            Ok(())
+        };
+        fill(&path, bytes, same).map_err(|e| Failure::at(&path, &e))?;
+        Ok(path)
+    }
+
+    /// Makes a directory in it, empty.
     pub(super) fn make(&self, name: &str) -> Result<PathBuf, Failure> {
         let path = self.0.join(name);
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).map_err(|e| Failure::at(&path, &e))?;
         Ok(path)
     }
@@ -50,8 +83,8 @@ impl Drop for Directory {
 }
 
 /// A run that was killed leaves its directory, and memory is dear.
-fn remove_left_over() {
-    for entry in fs::read_dir(PARENT).into_iter().flatten().flatten() {
+fn remove_left_over(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(process) = name.strip_prefix(PREFIX)
             && process.parse::<u32>().is_ok()
@@ -62,13 +95,18 @@ fn remove_left_over() {
     }
 }
 
-fn fill(image: &Path) -> std::io::Result<()> {
-    let mut random = File::open("/dev/urandom")?;
-    let mut file = File::create(image)?;
-    let mut mebibyte = vec![0; 1 << 20];
-    for _ in 0..IMAGE_MIB {
-        random.read_exact(&mut mebibyte)?;
+/// Writes a file as far as the disk, so that nothing of it is written back while others are measured.
+fn fill(
+    path: &Path,
+    bytes: u64,
+    next: impl Fn(&mut [u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = File::create(path)?;
+    let mut mebibyte = vec![0; MIB as usize];
+    for _ in 0..bytes / MIB {
+        next(&mut mebibyte)?;
         file.write_all(&mebibyte)?;
     }
-    Ok(())
+    file.sync_all()
 }

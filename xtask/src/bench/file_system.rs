@@ -10,19 +10,19 @@ use crate::failure::Failure;
 use crate::run::output;
 use crate::tools;
 
-const IMAGE_SIZE: &str = "512M";
+/// Of the image, what files may take: the rest is for the file system itself.
+const FILES_PER_MILLE: u64 = 780;
 /// What of the machine's files goes into it, in whole blocks.
 const SOURCE: &str = "/usr";
-const FILES_BYTES: u64 = 400 << 20;
 const BLOCK_BYTES: u64 = 4096;
 /// The image has inodes for more.
 const FILES_MAX: usize = 20_000;
 
-/// Makes an ext4 image with files of this machine.
-pub(super) fn make(image: &Path, directory: &Directory) -> Result<(), Failure> {
+/// Makes an ext4 image with so much of files of this machine.
+pub(super) fn make(image: &Path, files_bytes: u64, directory: &Directory) -> Result<(), Failure> {
     let tree = directory.make("tree")?;
     let mut left = Left {
-        bytes: FILES_BYTES,
+        bytes: files_bytes,
         files: FILES_MAX,
     };
     copy_tree(Path::new(SOURCE), &tree, &mut left).map_err(|e| Failure::at(&tree, &e))?;
@@ -31,7 +31,7 @@ pub(super) fn make(image: &Path, directory: &Directory) -> Result<(), Failure> {
         Command::new(program)
             .args(["-q", "-F", "-t", "ext4", "-d"])
             .args([&tree, image])
-            .arg(IMAGE_SIZE)
+            .arg(format!("{}K", (files_bytes * 1000 / FILES_PER_MILLE) >> 10))
             .stdin(Stdio::null()),
     )?;
     fs::remove_dir_all(&tree).map_err(|e| Failure::at(&tree, &e))

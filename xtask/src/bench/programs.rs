@@ -16,14 +16,18 @@ impl Programs {
     pub(super) fn prepare() -> Result<Self, Failure> {
         tools::ensure(&[
             tools::NBDKIT,
-            tools::NBDCOPY,
             tools::FIO,
             tools::QEMU_IMG,
+            tools::QEMU_NBD,
+            tools::QEMU_STORAGE_DAEMON,
+            tools::NBD_SERVER,
             tools::MKE2FS,
             tools::NGINX,
             tools::NGINX_ECHO,
             tools::SETPRIV,
+            tools::UNSHARE,
         ])?;
+        tools::ensure_python_nbd()?;
         Ok(Self {
             filter: build_filter()?,
             larder: build_server()?,

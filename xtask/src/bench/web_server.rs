@@ -28,10 +28,10 @@ impl WebServer {
         fs::write(&configuration, configuration_text(port, files))
             .map_err(|e| Failure::at(&configuration, &e))?;
         let program = tools::find(tools::NGINX.0).unwrap_or_else(|| tools::NGINX.0.into());
-        let mut command = process::command(program, directory);
+        let mut command = process::command(program, directory.path());
         command.arg("-p").arg(&prefix).arg("-c").arg(&configuration);
         command.arg("-e").arg(prefix.join("error.log"));
-        let process = Process::start(command, directory, || {
+        let process = Process::start(command, directory.path().join("nginx.log"), || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
         })?;
         Ok(Self {
