@@ -83,7 +83,7 @@ impl<'s> Reservation<'s> {
                 .flatten()
                 .or_else(|| DirtyVictims::new(store).next_clean(FEW_VICTIMS));
             match slot {
-                Some(slot) => self.slots.push(slot),
+                Some(slot) => self.push(slot),
                 None => break,
             }
         }
