@@ -62,6 +62,25 @@ impl Connection {
         })
     }
 
+    /// Does what [`Connection::read`] does, and gives the filled buffer to `taker`, once, as soon as it can: what was
+    /// fetched may be stored after that, and others who want the same block wait until `taker` returns. Not
+    /// called if nothing was read; called, an error still tells of a volume that was poisoned since.
+    pub fn read_for(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+        taker: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let length = buffer.len() as u64;
+        self.request("read", offset, length, || {
+            read::read(
+                &self.client,
+                length,
+                Target::for_taker(offset, buffer, taker),
+            )
+        })
+    }
+
     /// Fills `buffer` from byte `offset` if the cache holds all of it, without asking the origin and
     /// waiting for nothing but the cache file. `Ok(false)` if not: then the buffer holds anything, nothing
     /// was counted, and [`Connection::read`] is the way. It may be false without need, as it is before

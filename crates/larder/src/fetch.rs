@@ -53,12 +53,23 @@ struct Waiting<'v> {
     seen: u64,
 }
 
-/// Fetches what is missing of the pieces, and gives those that must be looked at again. With `growth`, what follows
-/// the last piece is fetched as well, if that costs neither waiting nor another request.
+/// What follows the pieces that are fetched.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest {
+    /// This is fetched as well, if that costs neither waiting nor another request.
+    pub(crate) growth: Option<Growth>,
+    /// The target lacks nothing else.
+    pub(crate) is_last: bool,
+}
+
+/// Fetches what is missing of the pieces, and gives those that must be looked at again.
+///
+/// If the target is whole then, whoever waits for it has it before the last of it is stored. The claims of those
+/// blocks last until it is.
 pub(crate) fn fetch(
     client: &Client,
     pieces: Vec<Piece>,
-    growth: Option<Growth>,
+    rest: Rest,
     mut reservation: Reservation<'_>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
@@ -75,12 +86,14 @@ pub(crate) fn fetch(
         }
     }
     client.store().stats.misses.add(claims.len() as u64);
-    let growth = growth.filter(|_| claims.last().map(|claim| claim.piece.number) == last);
+    let growth = rest.growth.filter(|_| claims.last().map(|claim| claim.piece.number) == last);
     if let Some(growth) = growth {
         ahead::grow(client, &mut claims, growth, &mut reservation);
     }
     let stream = growth.map(|growth| growth.stream);
-    let failed = fetch_claims(client, claims, stream, &mut reservation, target)?;
+    let is_last = rest.is_last && waiting.is_empty() && again.is_empty();
+    let whole = (stream, is_last);
+    let failed = fetch_claims(client, claims, whole, &mut reservation, target)?;
     // What is not used is somebody else's room.
     drop(reservation);
     // More was fetched than was asked: the error may be of a part that nobody wants.
@@ -169,17 +182,21 @@ fn groups<'c>(
 }
 
 /// Fetches all claims, joining neighbours. Gives those whose fetch failed although less would have
-/// been enough. `stream` is whose the claims are that nobody asked for.
+/// been enough. `stream` is whose the claims are that nobody asked for; the target lacks nothing else if
+/// `is_last`.
 fn fetch_claims<'c>(
     client: &'c Client,
     claims: Vec<Claim<'c>>,
-    stream: Option<StreamNumber>,
+    (stream, is_last): (Option<StreamNumber>, bool),
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> Result<Vec<Missing<'c>>, Error> {
     let mut failed = Vec::new();
-    for (mut group, bytes) in groups(&client.volume, claims) {
-        let Err(error) = fetch_group(client, &mut group, bytes, reservation, target) else {
+    let mut groups = groups(&client.volume, claims).peekable();
+    while let Some((mut group, bytes)) = groups.next() {
+        let is_last = is_last && failed.is_empty() && groups.peek().is_none();
+        let Err(error) = fetch_group(client, &mut group, (bytes, is_last), reservation, target)
+        else {
             continue;
         };
         if group.iter().any(|claim| claim.is_ahead) {
@@ -191,7 +208,8 @@ fn fetch_claims<'c>(
             }
             // Their claims end here.
             group.retain(|claim| !claim.is_ahead);
-            failed.extend(fetch_claims(client, group, None, reservation, target)?);
+            let less = (None, false);
+            failed.extend(fetch_claims(client, group, less, reservation, target)?);
         } else {
             failed.extend(retry_less(client, group, bytes, error)?);
         }
@@ -199,11 +217,12 @@ fn fetch_claims<'c>(
     Ok(failed)
 }
 
-/// Fetches the bytes from `start` to `end` in chunks, and commits each.
+/// Fetches the bytes from `start` to `end` in chunks, and commits each. If the target `is_last` lacking them, it is
+/// handed over before the last is stored.
 fn fetch_group(
     client: &Client,
     group: &mut [Claim<'_>],
-    (start, end): (u64, u64),
+    ((start, end), is_last): ((u64, u64), bool),
     reservation: &mut Reservation<'_>,
     target: &mut Target<'_>,
 ) -> io::Result<()> {
@@ -218,39 +237,76 @@ fn fetch_group(
         let (first, data) = client.attached.read_span(at, stop)?;
         let data = &data[(at - first) as usize..(stop - first) as usize];
         for claim in &mut *group {
-            commit(client, claim, at, data, reservation, target);
+            give(&client.volume, claim, at, data, target);
+        }
+        let is_early = is_last && stop == end && target.is_waited_for();
+        if is_early {
+            target.hand_over();
+        }
+        for claim in &mut *group {
+            commit(client, claim, at, data, reservation);
+        }
+        if is_early {
+            store.slots.prepare();
         }
         at = stop;
     }
     Ok(())
 }
 
-/// Stores and hands out what a fetch brought of a claimed block.
+/// What a fetch brought of a claimed block.
+fn brought(volume: &Volume, claim: &Claim<'_>, start: u64, data: &[u8]) -> Option<Piece> {
+    let geometry = volume.geometry();
+    let number = claim.piece.number;
+    let base = geometry.base(number);
+    let from = start.max(base);
+    let to = (start + data.len() as u64).min(base.saturating_add(geometry.block_bytes()));
+    (from < to).then(|| Piece {
+        number,
+        start: from - base,
+        end: to - base,
+    })
+}
+
+/// Gives the reader what a fetch brought of what it asked for.
+fn give(
+    volume: &Volume,
+    claim: &mut Claim<'_>,
+    start: u64,
+    data: &[u8],
+    target: &mut Target<'_>,
+) {
+    let Some(brought) = brought(volume, claim, start, data) else {
+        return;
+    };
+    let geometry = volume.geometry();
+    let base = geometry.base(claim.piece.number);
+    let here = geometry.whole(&brought, volume.size());
+    for run in (claim.asked & here).runs() {
+        let from = base + geometry.sector_start(run.0).max(claim.piece.start);
+        let to = base + geometry.sector_start(run.1).min(claim.piece.end);
+        if let Some(place) = target.place(from, to) {
+            place.copy_from_slice(&data[(from - start) as usize..(to - start) as usize]);
+        }
+    }
+    claim.asked -= here;
+}
+
+/// Stores what a fetch brought of a claimed block.
 fn commit(
     client: &Client,
     claim: &mut Claim<'_>,
     start: u64,
     data: &[u8],
     reservation: &mut Reservation<'_>,
-    target: &mut Target<'_>,
 ) {
     let volume = &client.volume;
+    let Some(brought) = brought(volume, claim, start, data) else {
+        return;
+    };
     let geometry = volume.geometry();
     let number = claim.piece.number;
     let base = geometry.base(number);
-    let end = start + data.len() as u64;
-    let (from, to) = (
-        start.max(base),
-        end.min(base.saturating_add(geometry.block_bytes())),
-    );
-    if from >= to {
-        return;
-    }
-    let brought = Piece {
-        number,
-        start: from - base,
-        end: to - base,
-    };
     let here = geometry.whole(&brought, volume.size());
     let bytes =
         |from: u64, to: u64| &data[(base + from - start) as usize..(base + to - start) as usize];
@@ -281,14 +337,6 @@ fn commit(
     }
     drop(state);
     tell_fetched(volume, claim, here, good);
-    for run in (claim.asked & here).runs() {
-        let from = geometry.sector_start(run.0).max(claim.piece.start);
-        let to = geometry.sector_start(run.1).min(claim.piece.end);
-        if let Some(place) = target.place(base + from, base + to) {
-            place.copy_from_slice(bytes(from, to));
-        }
-    }
-    claim.asked -= here;
 }
 
 fn tell_fetched(volume: &Volume, claim: &Claim<'_>, here: Mask, stored: Mask) {

@@ -12,13 +12,27 @@ pub(crate) struct Target<'b> {
     offset: u64,
     /// Nowhere, if the range is only to be fetched.
     buffer: Option<&'b mut [u8]>,
+    /// Who is to have it as soon as it is whole, once.
+    taker: Option<Taker<'b>>,
 }
+
+/// Takes what was read.
+pub(crate) type Taker<'b> = &'b mut dyn FnMut(&[u8]);
 
 impl<'b> Target<'b> {
     pub(crate) fn new(offset: u64, buffer: &'b mut [u8]) -> Self {
         Self {
             offset,
             buffer: Some(buffer),
+            taker: None,
+        }
+    }
+
+    /// The same for somebody who waits for the whole.
+    pub(crate) fn for_taker(offset: u64, buffer: &'b mut [u8], taker: Taker<'b>) -> Self {
+        Self {
+            taker: Some(taker),
+            ..Self::new(offset, buffer)
         }
     }
 
@@ -26,6 +40,19 @@ impl<'b> Target<'b> {
         Self {
             offset,
             buffer: None,
+            taker: None,
+        }
+    }
+
+    /// Whether somebody still waits for the whole.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.taker.is_some()
+    }
+
+    /// Every byte is in its place: whoever waits for the whole has it now.
+    pub(crate) fn hand_over(&mut self) {
+        if let (Some(taker), Some(buffer)) = (self.taker.take(), self.buffer.as_deref()) {
+            taker(buffer);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::pass_through::{self, Missing};
 use crate::present::{Target, copy_latched, copy_present};
 use crate::sector::{Mask, Piece};
-use crate::streams::Growth;
+use crate::fetch::Rest;
 use crate::{fetch, room};
 
 /// The bytes of a read that are worked on at once, unless one block is larger.
@@ -40,6 +40,7 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
         }
         at = stop;
     }
+    target.hand_over();
     Ok(())
 }
 
@@ -90,7 +91,11 @@ fn read_round(
             client.readahead.waits(geometry, offset, length)
         });
     let growth = waits.as_ref().and_then(|waits| waits.growth);
-    read_stored(client, missing, growth, target)
+    let rest = Rest {
+        growth,
+        is_last: ahead_of.is_some(),
+    };
+    read_stored(client, missing, rest, target)
 }
 
 /// Reads `length` bytes into `target` if all of them are here. False if not, or if somebody is just
@@ -185,7 +190,7 @@ fn copy_unlocked(client: &Client, piece: &Piece, target: &mut Target<'_>) -> boo
 fn read_stored(
     client: &Client,
     missing: Vec<Missing<'_>>,
-    growth: Option<Growth>,
+    mut rest: Rest,
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
     let store = client.store();
@@ -220,8 +225,9 @@ fn read_stored(
         now.push(piece);
     }
     // Where room is short, it is for what was asked.
-    let growth = growth.filter(|_| again.is_empty());
-    again.extend(fetch::fetch(client, now, growth, reservation, target)?);
+    rest.growth = rest.growth.filter(|_| again.is_empty());
+    rest.is_last &= again.is_empty();
+    again.extend(fetch::fetch(client, now, rest, reservation, target)?);
     Ok(again)
 }
 

@@ -19,6 +19,9 @@ use crate::sync;
 /// How often, in failed attempts, a full disk is asked again.
 const FULL_DISK_RETRY: u32 = 256;
 
+/// What is made ready ahead of those who need it.
+const READY_BYTES: u64 = 1 << 20;
+
 /// The map of a file of up to so many extents fits into its inode on ext4 and xfs.
 const FEW_SLOTS: u32 = 4;
 
@@ -164,6 +167,42 @@ impl Slots {
             Taken::DiskFull
         } else {
             Taken::None
+        }
+    }
+
+    /// Makes a slot or two ready that were never used, for those who take one soon: that takes time, which is better
+    /// spent by somebody whom nobody waits for.
+    pub(crate) fn prepare(&self) {
+        for _ in 0..2 {
+            self.take_in_hand();
+            if !self.prepare_one() {
+                return self.let_go();
+            }
+            self.news.room();
+            self.settle();
+        }
+    }
+
+    fn prepare_one(&self) -> bool {
+        let candidate = {
+            let mut space = sync::lock(&self.space);
+            let is_enough = space.free.len() as u64 >= READY_BYTES / self.block_bytes;
+            let is_full = space.attempts_while_full > 0 || !space.unallocated.is_empty();
+            if is_enough || is_full || space.next >= self.limit {
+                return false;
+            }
+            space.next += 1;
+            SlotNumber(space.next - 1)
+        };
+        let allocated = self.allocate(candidate);
+        let mut space = sync::lock(&self.space);
+        match allocated {
+            Ok(()) => space.free.insert(candidate),
+            // Whoever needs a slot finds out that the disk is full, and says so.
+            Err(_) => {
+                space.unallocated.push(candidate);
+                false
+            }
         }
     }
 

@@ -1,11 +1,14 @@
 //! Doing what a request asks for, whatever it has to wait for.
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 
 use larder::{CacheState, ErrorKind, Extent, ZeroOptions};
 use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFormat, StatusFlags};
 
 use super::contexts::{CACHED, Context, DIRTY};
+use super::in_flight::OWN_BYTES;
+use super::output::Output;
 use super::replies::Part;
 use super::reply_buffer::ReplyBuffer;
 use super::session::Session;
@@ -19,6 +22,16 @@ const MAX_EXTENTS: usize = 64 << 10;
 const EXTENT_BYTES: u64 = 16;
 /// The bytes that are fetched into the cache before it is asked whether the client is still there.
 const CACHE_PIECE_BYTES: u64 = 32 << 20;
+
+/// What of a read has not been answered yet.
+fn rest(request: &Request, answered_bytes: usize) -> Part {
+    Part {
+        offset: request.offset + answered_bytes as u64,
+        // Checked to be at most 32 MiB.
+        length: request.length_bytes as usize - answered_bytes,
+        is_last: true,
+    }
+}
 
 impl Session<'_> {
     /// Does the job, whose request has been checked, and appends its reply.
@@ -36,6 +49,43 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the job's reply can go out before the cache has done all that the request makes it do.
+    pub(super) fn is_early(&self, job: &Job<'_>) -> bool {
+        let left = job.request.length_bytes - job.answered_bytes as u64;
+        job.request.command == Command::READ && left <= OWN_BYTES
+    }
+
+    /// Reads what has not been answered yet, and sends it as soon as it is here. What the client does not take at
+    /// once it takes when the cache has done its part: others may wait for that.
+    pub(super) fn read_early(&self, job: &Job<'_>, output: &Output) {
+        let request = &job.request;
+        let part = rest(request, job.answered_bytes);
+        let mut data = vec![0; part.length];
+        let mut is_sent = None;
+        let read = self.client.read_for(part.offset, &mut data, &mut |data| {
+            let mut reply = ReplyBuffer::default();
+            let fill = |space: &mut [u8]| {
+                space.copy_from_slice(data);
+                Ok::<_, Infallible>(true)
+            };
+            let Ok(_) = self.form().read(&mut reply, request, part, fill);
+            is_sent = Some(output.send_at_once(&mut reply));
+        });
+        match (is_sent, read) {
+            (None, Err(error)) => {
+                let mut reply = ReplyBuffer::default();
+                self.failed(request, &error, &mut reply);
+                output.send(&mut reply);
+            }
+            // Answered already.
+            (Some(_), Err(error)) => self.tell_failure(&error.to_string()),
+            (_, Ok(())) => {}
+        }
+        if is_sent == Some(false) {
+            output.send_rest();
+        }
+    }
+
     /// Reads what has not been answered yet.
     fn read(
         &self,
@@ -43,12 +93,7 @@ impl Session<'_> {
         answered_bytes: usize,
         into: &mut ReplyBuffer,
     ) -> Result<(), larder::Error> {
-        let part = Part {
-            offset: request.offset + answered_bytes as u64,
-            // Checked to be at most 32 MiB.
-            length: request.length_bytes as usize - answered_bytes,
-            is_last: true,
-        };
+        let part = rest(request, answered_bytes);
         let fill = |space: &mut [u8]| {
             self.client.read(part.offset, space)?;
             Ok(true)

@@ -123,6 +123,9 @@ impl Session<'_> {
             return;
         }
         let worked = catch_unwind(AssertUnwindSafe(|| {
+            if self.is_early(&job) {
+                return self.read_early(&job, output);
+            }
             let mut reply = ReplyBuffer::default();
             self.execute(&job, &mut reply);
             output.send(&mut reply);

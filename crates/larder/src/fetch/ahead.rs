@@ -142,6 +142,7 @@ pub(crate) fn fetch(client: &Client, blocks: Range<u64>) -> io::Result<()> {
     }
     let mut target = Target::nowhere(0);
     for (mut group, bytes) in groups(volume, claims) {
+        let bytes = (bytes, false);
         fetch_group(client, &mut group, bytes, &mut reservation, &mut target)?;
     }
     Ok(())
