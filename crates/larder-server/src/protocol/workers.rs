@@ -1,7 +1,7 @@
 //! One client's own threads, for requests that have to wait for something.
 //!
 //! They come when there is more to do than they can take, and go when there has been nothing to do
-//! for a while. They are not shared between clients: one whose origin is stuck, or that does not read
+//! for a while. One of them takes over receiving where that lets who received do a job without waking anybody first. They are not shared between clients: one whose origin is stuck, or that does not read
 //! its replies, blocks its own and nobody else's. A few each client may always have; there are more
 //! as long as the budget of all clients has some.
 
@@ -35,6 +35,15 @@ pub(crate) struct Job<'s> {
     pub(crate) _permit: Permit<'s>,
 }
 
+/// What a thread does next.
+#[derive(Debug)]
+pub(crate) enum Task<'s> {
+    /// What somebody asked for.
+    Job(Job<'s>),
+    /// Receiving, which is whose it was no more.
+    Receive,
+}
+
 /// The jobs and the threads for them.
 #[derive(Debug)]
 pub(crate) struct Workers<'s> {
@@ -45,6 +54,8 @@ pub(crate) struct Workers<'s> {
 #[derive(Debug)]
 struct State<'s> {
     jobs: VecDeque<Job<'s>>,
+    /// Nobody receives: a thread that has nothing to do is to. Meanwhile nobody submits.
+    is_receiver_wanted: bool,
     threads: usize,
     /// The threads beyond the client's own.
     charge: Charge,
@@ -58,6 +69,7 @@ impl<'s> Workers<'s> {
         Self {
             state: Mutex::new(State {
                 jobs: VecDeque::new(),
+                is_receiver_wanted: false,
                 threads: 0,
                 charge: Charge::new(budget),
                 idle: 0,
@@ -67,17 +79,13 @@ impl<'s> Workers<'s> {
         }
     }
 
-    /// Hands a job to a thread, if there is or can be one; gives it back if not. `work` is what a
-    /// thread does with each.
-    pub(crate) fn submit<'scope, 'env>(
-        &'env self,
-        scope: &'scope Scope<'scope, 'env>,
+    /// Hands a job to a thread, if there is or can be one; gives it back if not. `run` is what a new thread does.
+    pub(crate) fn submit<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
         job: Job<'s>,
-        work: &'env (dyn Fn(Job<'s>) + Sync),
-    ) -> Result<(), Job<'s>>
-    where
-        's: 'env,
-    {
+        run: impl FnOnce() + Send + 'scope,
+    ) -> Result<(), Job<'s>> {
         let mut state = self.lock();
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() || !state.add_thread() {
@@ -87,9 +95,7 @@ impl<'s> Workers<'s> {
         }
         drop(state);
         let name = "larder-worker".to_owned();
-        let spawned = Builder::new()
-            .name(name)
-            .spawn_scoped(scope, || self.run(work));
+        let spawned = Builder::new().name(name).spawn_scoped(scope, run);
         if spawned.is_ok() {
             return Ok(());
         }
@@ -103,25 +109,35 @@ impl<'s> Workers<'s> {
         state.jobs.pop_back().map_or(Ok(()), Err)
     }
 
+    /// Whether a thread with nothing to do will receive from now on, so that who has received until now can do its
+    /// job. If so it counts as one of the others, and says so with [`Workers::wake_receiver`] when it has let go.
+    pub(crate) fn offer_turn(&self) -> bool {
+        let mut state = self.lock();
+        state.is_receiver_wanted = state.idle > state.jobs.len();
+        state.is_receiver_wanted
+    }
+
+    /// Wakes who is to receive now.
+    pub(crate) fn wake_receiver(&self) {
+        self.ready.notify_one();
+    }
+
     /// No more jobs come: threads end when what there is has been done.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
         self.ready.notify_all();
     }
 
-    fn run(&self, work: &(dyn Fn(Job<'s>) + Sync)) {
-        while let Some(job) = self.next() {
-            work(job);
-        }
-    }
-
-    /// The next job, or None if the thread is to end.
-    fn next(&self) -> Option<Job<'s>> {
+    /// What the thread does next, or None if it is to end.
+    pub(crate) fn next(&self) -> Option<Task<'s>> {
         let mut state = self.lock();
         let mut has_waited = false;
         loop {
+            if std::mem::take(&mut state.is_receiver_wanted) {
+                return Some(Task::Receive);
+            }
             if let Some(job) = state.jobs.pop_front() {
-                return Some(job);
+                return Some(Task::Job(job));
             }
             if state.is_closed || has_waited {
                 state.remove_thread();

@@ -8,12 +8,12 @@ use std::io;
 use nbd_wire::{CommandFlags, Request};
 
 use super::super::replies::Part;
-use super::Receiving;
+use super::receiving::Receiving;
 
 /// Bytes of a piece: a multiple of the usual block sizes, so that aligned requests stay aligned.
 const PIECE_BYTES: usize = 256 << 10;
 
-impl Receiving<'_, '_, '_> {
+impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
     /// Receives and writes a payload. After an error the rest is only received.
     pub(super) fn write_in_pieces(&mut self, request: &Request) -> io::Result<()> {
         let session = self.session;
@@ -25,13 +25,13 @@ impl Receiving<'_, '_, '_> {
         for start in (0..length).step_by(PIECE_BYTES) {
             self.send();
             let piece = &mut buffer[..PIECE_BYTES.min(length - start)];
-            self.input.receive_exactly(piece)?;
+            self.hand.input.receive_exactly(piece)?;
             let offset = request.offset + start as u64;
             written = written.and_then(|()| session.client.write(offset, piece, fua));
         }
         match written {
-            Ok(()) => session.form().done(&mut self.replies, request),
-            Err(error) => session.failed(request, &error, &mut self.replies),
+            Ok(()) => session.form().done(&mut self.hand.replies, request),
+            Err(error) => session.failed(request, &error, &mut self.hand.replies),
         }
         Ok(())
     }
@@ -56,8 +56,8 @@ impl Receiving<'_, '_, '_> {
                 is_last: answered + part_length == length,
             };
             let fill = |space: &mut [u8]| session.client.read(part.offset, space).map(|()| true);
-            if let Err(error) = form.read(&mut self.replies, request, part, fill) {
-                session.failed(request, &error, &mut self.replies);
+            if let Err(error) = form.read(&mut self.hand.replies, request, part, fill) {
+                session.failed(request, &error, &mut self.hand.replies);
                 return Ok(());
             }
             answered += part_length;
@@ -73,19 +73,19 @@ impl Receiving<'_, '_, '_> {
         let length = request.length_bytes as usize;
         for start in (0..length).step_by(PIECE_BYTES) {
             let piece = PIECE_BYTES.min(length - start);
-            let before = self.replies.len();
+            let before = self.hand.replies.len();
             if start == 0 {
-                session.form().data_header(&mut self.replies, request);
+                session.form().data_header(&mut self.hand.replies, request);
             }
-            let space = self.replies.space(piece);
+            let space = self.hand.replies.space(piece);
             let read = session.client.read(request.offset + start as u64, space);
             if let Err(error) = read {
-                self.replies.truncate(before);
+                self.hand.replies.truncate(before);
                 if start > 0 {
                     session.tell_failure(&error.to_string());
                     return Err(io::Error::other(error.to_string()));
                 }
-                session.failed(request, &error, &mut self.replies);
+                session.failed(request, &error, &mut self.hand.replies);
                 return Ok(());
             }
             self.send();
