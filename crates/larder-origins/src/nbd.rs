@@ -6,7 +6,8 @@
 //! ledger.rs     which acknowledged changes are not durable yet, and how many losses there were
 //! session.rs    all connections to one server process: they live and end together
 //! given_up.rs   changes that nobody waits for any more, which later ones must not overtake
-//! link.rs       one connection: who waits for which reply; the thread that receives
+//! link.rs       one connection: who waits for which reply, in which slot.rs
+//! turns.rs      whose turn it is to receive on a connection
 //! reply.rs      one reply put together from its chunks and checked; coverage.rs: each byte once
 //! handshake.rs  coming to terms; export.rs: with what
 //! transport.rs  bytes over TCP, Unix sockets and TLS; tls.rs: whom to trust
@@ -60,9 +61,11 @@ mod pool;
 mod reply;
 mod report;
 mod session;
+mod slot;
 mod source;
 mod sync;
 mod tls;
 mod transport;
+mod turns;
 
 pub(crate) use source::open;

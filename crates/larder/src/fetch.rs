@@ -86,7 +86,9 @@ pub(crate) fn fetch(
         }
     }
     client.store().stats.misses.add(claims.len() as u64);
-    let growth = rest.growth.filter(|_| claims.last().map(|claim| claim.piece.number) == last);
+    let growth = rest
+        .growth
+        .filter(|_| claims.last().map(|claim| claim.piece.number) == last);
     if let Some(growth) = growth {
         ahead::grow(client, &mut claims, growth, &mut reservation);
     }
@@ -269,13 +271,7 @@ fn brought(volume: &Volume, claim: &Claim<'_>, start: u64, data: &[u8]) -> Optio
 }
 
 /// Gives the reader what a fetch brought of what it asked for.
-fn give(
-    volume: &Volume,
-    claim: &mut Claim<'_>,
-    start: u64,
-    data: &[u8],
-    target: &mut Target<'_>,
-) {
+fn give(volume: &Volume, claim: &mut Claim<'_>, start: u64, data: &[u8], target: &mut Target<'_>) {
     let Some(brought) = brought(volume, claim, start, data) else {
         return;
     };

@@ -7,10 +7,10 @@
 
 use crate::Error;
 use crate::client::Client;
+use crate::fetch::Rest;
 use crate::pass_through::{self, Missing};
 use crate::present::{Target, copy_latched, copy_present};
 use crate::sector::{Mask, Piece};
-use crate::fetch::Rest;
 use crate::{fetch, room};
 
 /// The bytes of a read that are worked on at once, unless one block is larger.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use super::link::Slot;
+use super::slot::Slot;
 use super::sync::{lock, wait_until};
 
 /// The changes of one session that were given up.

@@ -1,12 +1,11 @@
 //! One connection to the server: who waits for which reply.
 //!
-//! Any number of threads send, one at a time; a thread of the link's own receives and hands each
-//! reply to the thread that waits for it. The receiving thread waits for nobody, so that a server
-//! that sends replies before it takes more requests is always heard. A reply's data is received
-//! into memory of its own and copied once, by the thread that asked.
+//! Any number of threads send, one at a time; one receives (see `turns.rs`) and hands each reply to the thread that waits
+//! for it. Who receives waits for nobody, so that a server that sends replies before it takes more requests is always
+//! heard. A reply's data is received into memory of its own and copied once, by the thread that asked.
 
-use std::collections::HashMap;
-use std::io::{self, BufReader, Read};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -19,12 +18,13 @@ use nbd_wire::{
 use super::export::Dialect;
 use super::given_up::GivenUp;
 use super::ledger::{Covered, Ledger, SessionNumber, Told};
-use super::reply::{Answer, Assembly, Refusal, violation};
+use super::reply::{Assembly, violation};
+use super::slot::{Outcome, Slot};
 use super::sync::{lock, wait_until};
 use super::transport::{Closer, Receiver, Sender};
+use super::turns::{Reader, Turns};
 use crate::reason::reason;
 
-const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -41,15 +41,6 @@ pub(super) enum Effect {
     Flush(Covered, Arc<Told>),
 }
 
-/// How a request ended.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// With a reply.
-    Replied(Result<Answer, Refusal>),
-    /// Without: nothing is known of what the server did.
-    Lost,
-}
-
 /// Where a reply is entered beside the slot of who waits for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Books<'a> {
@@ -58,57 +49,24 @@ pub(super) struct Books<'a> {
     pub(super) given_up: &'a GivenUp,
 }
 
-/// Where a thread finds its reply.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    place: Mutex<Place>,
-    filled: Condvar,
+/// How waiting for an outcome ended.
+#[derive(Debug)]
+pub(super) enum Waited {
+    Done(Outcome),
+    /// It has not come in time.
+    Not,
+    /// The connection has ended, by its fault or the server's, for this reason.
+    Ended(String),
 }
 
-#[derive(Debug, Default)]
-struct Place {
-    outcome: Option<Outcome>,
-    /// Nobody waits any more.
-    is_given_up: bool,
-}
-
-impl Slot {
-    fn fill(&self, outcome: Outcome) {
-        self.fill_if(|_| Some(outcome));
-    }
-
-    /// Fills the slot with what is found, told whether anybody waits for it.
-    fn fill_if(&self, find: impl FnOnce(bool) -> Option<Outcome>) {
-        let mut place = lock(&self.place);
-        let outcome = find(!place.is_given_up);
-        if place.outcome.is_none() && outcome.is_some() {
-            place.outcome = outcome;
-            self.filled.notify_one();
-        }
-    }
-
-    /// The outcome, if it has come. If not, nobody waits for it any more.
-    pub(super) fn give_up(&self) -> Option<Outcome> {
-        let mut place = lock(&self.place);
-        place.is_given_up = place.outcome.is_none();
-        place.outcome.take()
-    }
-
-    /// Whether the server has answered, and nobody has taken the answer.
-    pub(super) fn is_answered(&self) -> bool {
-        matches!(lock(&self.place).outcome, Some(Outcome::Replied(_)))
-    }
-
-    /// The outcome, if it comes until then.
-    pub(super) fn wait(&self, until: Instant) -> Option<Outcome> {
-        let mut place = lock(&self.place);
-        loop {
-            if place.outcome.is_some() || Instant::now() >= until {
-                return place.outcome.take();
-            }
-            place = wait_until(&self.filled, place, until);
-        }
-    }
+/// Until when a thread waits.
+pub(super) struct Patience<'a> {
+    /// For its outcome.
+    pub(super) until: Instant,
+    /// At most, where it receives what may be for others.
+    pub(super) receive_until: Instant,
+    /// For the rest of a reply that has begun.
+    pub(super) is_over: &'a dyn Fn() -> bool,
 }
 
 /// A request that is not answered yet. Dropped, it counts as lost.
@@ -128,7 +86,8 @@ impl Drop for Entry {
 #[derive(Debug, Default)]
 struct Entries {
     is_closed: bool,
-    by_cookie: HashMap<u64, Entry>,
+    /// The oldest first, who is likely to be answered first.
+    by_cookie: BTreeMap<u64, Entry>,
 }
 
 #[derive(Debug)]
@@ -141,12 +100,17 @@ pub(super) struct Link {
     closer: Closer,
     next_cookie: AtomicU64,
     outstanding: AtomicUsize,
+    turns: Turns,
 }
 
 impl Link {
-    pub(super) fn new(dialect: Dialect, sender: Sender, closer: Closer) -> Self {
+    pub(super) fn new(
+        dialect: Dialect,
+        (sender, receiver, closer): (Sender, Receiver, Closer),
+    ) -> Self {
         Self {
             dialect,
+            turns: Turns::new(receiver),
             sender: Mutex::new(Some(sender)),
             sender_back: Condvar::new(),
             entries: Mutex::default(),
@@ -253,6 +217,7 @@ impl Link {
             std::mem::take(&mut entries.by_cookie)
         };
         self.closer.close();
+        self.turns.close();
         drop(lost);
     }
 
@@ -278,20 +243,95 @@ impl Link {
         self.sender_back.notify_one();
     }
 
-    /// Receives replies until the connection ends. Returns why it did.
-    pub(super) fn receive(&self, receiver: Receiver, books: Books<'_>) -> String {
-        let mut reader = BufReader::with_capacity(RECEIVE_BYTES, receiver);
-        loop {
-            match self.receive_reply(&mut reader, books) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return "the server hung up".to_owned();
+    /// What the link's own thread does: receives when it is its turn, until the connection ends. Returns why it did.
+    pub(super) fn receive(&self, books: Books<'_>) -> String {
+        while let Some(mut reader) = self.turns.take_own() {
+            loop {
+                if let Err(error) = self.receive_one(&mut reader, books, &|| false) {
+                    return why(&error);
                 }
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return format!("the server broke the protocol: {error}");
+                if self.turns.is_shared() {
+                    break;
                 }
-                Err(error) => return reason(&error),
             }
+            self.give_back(reader);
+        }
+        "closed".to_owned()
+    }
+
+    /// Waits for a reply, and receives if nobody does.
+    pub(super) fn wait(&self, slot: &Slot, patience: &Patience<'_>, books: Books<'_>) -> Waited {
+        let mut is_asked = false;
+        let waited = loop {
+            if let Some(outcome) = slot.take() {
+                break Waited::Done(outcome);
+            }
+            let now = Instant::now();
+            if now >= patience.until {
+                break Waited::Not;
+            }
+            let may_receive = now < patience.receive_until;
+            if may_receive && let Some(reader) = self.turns.take() {
+                is_asked = false;
+                match self.receive_until(slot, reader, patience, books) {
+                    Ok(()) => continue,
+                    Err(error) => return Waited::Ended(why(&error)),
+                }
+            }
+            if is_asked && !may_receive {
+                self.ask_next();
+            }
+            is_asked = slot.wait(patience.until, may_receive);
+        };
+        if is_asked {
+            self.ask_next();
+        }
+        waited
+    }
+
+    /// Receives until the slot is filled or the time is over.
+    fn receive_until(
+        &self,
+        slot: &Slot,
+        mut reader: Reader,
+        patience: &Patience<'_>,
+        books: Books<'_>,
+    ) -> io::Result<()> {
+        let until = patience.until.min(patience.receive_until);
+        while !slot.is_filled() && reader.wait(Some(until))? {
+            self.receive_one(&mut reader, books, patience.is_over)?;
+        }
+        self.give_back(reader);
+        Ok(())
+    }
+
+    fn receive_one(
+        &self,
+        reader: &mut Reader,
+        books: Books<'_>,
+        is_over: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        reader.wait(None)?;
+        self.receive_reply(&mut reader.within(is_over), books)
+    }
+
+    fn give_back(&self, reader: Reader) {
+        self.turns.give_back(reader);
+        self.ask_next();
+    }
+
+    /// Sees to it that somebody receives, if replies are owed and nobody does.
+    fn ask_next(&self) {
+        if !self.turns.is_free() {
+            return;
+        }
+        let is_asked = {
+            let entries = lock(&self.entries);
+            let mut waiting = entries.by_cookie.values();
+            entries.by_cookie.is_empty() || waiting.any(|entry| entry.slot.ask())
+        };
+        if !is_asked {
+            self.turns.call_own();
         }
     }
 
@@ -327,6 +367,15 @@ impl Link {
             assembly.take_simple(header.error, reader)?;
         }
         settle(entry, books)
+    }
+}
+
+/// Why a connection has ended.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the server hung up".to_owned(),
+        io::ErrorKind::InvalidData => format!("the server broke the protocol: {error}"),
+        _ => reason(error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! All connections to one server process. They are made before any is used, and the loss of one
 //! ends all.
 
+use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,9 +14,10 @@ use nbd_wire::{Command, CommandFlags};
 use super::export::Dialect;
 use super::given_up::{GivenUp, Turn};
 use super::ledger::{Ledger, SessionNumber, Told};
-use super::link::{Books, Effect, Link, Outcome, Slot};
+use super::link::{Books, Effect, Link, Patience, Waited};
 use super::reply::{Answer, Asked, Assembly, Refusal};
 use super::report::Report;
+use super::slot::{Outcome, Slot};
 use super::sync::lock;
 use super::transport::{Closer, Receiver, Sender};
 use crate::reason::reason;
@@ -104,11 +106,8 @@ impl Session {
     ) -> io::Result<Arc<Self>> {
         let dialect = connections.first().map(|first| first.dialect);
         let mut links = Vec::new();
-        let mut receivers = Vec::new();
         for connection in connections {
-            let (sender, receiver, closer) = connection.halves;
-            links.push(Link::new(connection.dialect, sender, closer));
-            receivers.push(receiver);
+            links.push(Link::new(connection.dialect, connection.halves));
         }
         let session = Arc::new(Self {
             number: ledger.begin(),
@@ -123,11 +122,11 @@ impl Session {
             is_ending: AtomicBool::new(false),
             reason: Mutex::default(),
         });
-        for (index, receiver) in receivers.into_iter().enumerate() {
+        for index in 0..session.links.len() {
             let of_thread = Arc::clone(&session);
             let spawned = thread::Builder::new()
                 .name("nbd-receive".to_owned())
-                .spawn(move || of_thread.receive(index, receiver));
+                .spawn(move || of_thread.receive(index));
             if let Err(error) = spawned {
                 session.lose(&format!("a thread cannot be started: {error}"));
                 return Err(error);
@@ -136,24 +135,17 @@ impl Session {
         Ok(session)
     }
 
-    fn receive(&self, index: usize, receiver: Receiver) {
-        /// Ends the session however the thread ends.
-        struct End<'a>(&'a Session, String);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                // A server that hangs up on the first farewell must not cut the others off.
-                if !self.0.is_ending.load(Ordering::Relaxed) {
-                    self.0.lose(&self.1);
-                }
-            }
-        }
-        let mut end = End(self, "receiving failed".to_owned());
-        let books = Books {
+    fn receive(&self, index: usize) {
+        let end = End::new(self);
+        end.because(self.links[index].receive(self.books()));
+    }
+
+    fn books(&self) -> Books<'_> {
+        Books {
             ledger: &self.ledger,
             session: self.number,
             given_up: &self.given_up,
-        };
-        end.1 = self.links[index].receive(receiver, books);
+        }
     }
 
     /// Whether requests can be sent.
@@ -288,6 +280,30 @@ impl Session {
         best
     }
 
+    /// Waits for a reply, until then; this thread may be the one that receives. It does so only in the first half of its
+    /// time, so that it need not leave in the middle of somebody's reply.
+    fn wait_until(
+        &self,
+        link: &Link,
+        slot: &Slot,
+        sent: Instant,
+        (until, deadline): (Instant, Instant),
+    ) -> Waited {
+        let mut end = End::new(self);
+        let is_over = || {
+            let is_silent = silence(link, sent) >= self.patience;
+            Instant::now() >= deadline || (is_silent && self.has_only_reads())
+        };
+        let patience = Patience {
+            until,
+            receive_until: sent + self.patience,
+            is_over: &is_over,
+        };
+        let waited = link.wait(slot, &patience, self.books());
+        end.reason = None;
+        waited
+    }
+
     /// Waits for a reply; meanwhile looks whether the connection is silent. `None` at the deadline.
     ///
     /// Reads can be asked for again at no risk. A change may just take long, and if it were sent
@@ -300,8 +316,11 @@ impl Session {
             let is_suspicious = suspicious <= Instant::now();
             let again = Instant::now() + SUSPICION;
             let until = if is_suspicious { again } else { suspicious };
-            if let Some(outcome) = slot.wait(until.min(deadline)) {
-                return Some(outcome);
+            match self.wait_until(link, slot, sent, (until.min(deadline), deadline)) {
+                Waited::Done(outcome) => return Some(outcome),
+                Waited::Not => {}
+                // The loss has filled the slot.
+                Waited::Ended(reason) => End::new(self).because(reason),
             }
             let now = Instant::now();
             let silent = silence(link, sent);
@@ -314,6 +333,36 @@ impl Session {
             if now >= deadline {
                 return slot.give_up();
             }
+        }
+    }
+}
+
+/// Ends the session when dropped, also by a panic, if there is a reason.
+struct End<'a> {
+    session: &'a Session,
+    reason: Option<Cow<'static, str>>,
+}
+
+impl<'a> End<'a> {
+    fn new(session: &'a Session) -> Self {
+        Self {
+            session,
+            reason: Some(Cow::Borrowed("receiving failed")),
+        }
+    }
+
+    fn because(mut self, reason: String) {
+        self.reason = Some(Cow::Owned(reason));
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        // A server that hangs up on the first farewell must not cut the others off.
+        if let Some(reason) = &self.reason
+            && !self.session.is_ending.load(Ordering::Relaxed)
+        {
+            self.session.lose(reason);
         }
     }
 }

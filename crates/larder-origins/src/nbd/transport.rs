@@ -8,13 +8,15 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
@@ -24,6 +26,8 @@ use super::sync::lock;
 
 /// How often a sender that makes no headway looks at its deadline.
 const SEND_TICK: Duration = Duration::from_millis(250);
+/// How often who is in the middle of a reply looks whether that has its time.
+const RECEIVE_TICK: Duration = Duration::from_millis(250);
 /// The longest piece that is encrypted at once.
 const TLS_PIECE_BYTES: usize = 256 << 10;
 const TLS_RECEIVE_BYTES: usize = 64 << 10;
@@ -36,6 +40,15 @@ const KEEPALIVE_PROBES: u32 = 3;
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
 }
 
 impl Socket {
@@ -216,7 +229,9 @@ impl Channel {
 
     /// Ends the handshake: no deadline any more.
     pub(super) fn split(self) -> io::Result<(Sender, Receiver, Closer)> {
-        self.socket.set_read_timeout(None)?;
+        // With TLS, bytes may be here that the socket does not show: who receives waits in it.
+        let tick = self.tls.is_none().then_some(RECEIVE_TICK);
+        self.socket.set_read_timeout(tick)?;
         self.socket.set_write_timeout(Some(SEND_TICK))?;
         let socket = Arc::new(self.socket);
         let tls = self.tls.map(|tls| Arc::new(Mutex::new(tls)));
@@ -395,6 +410,32 @@ struct TlsReceiver {
     encrypted: Box<[u8]>,
     start: usize,
     end: usize,
+}
+
+impl Receiver {
+    /// Whether it can be waited for bytes without receiving any.
+    pub(super) fn can_wait(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Waits for a byte, until then; false if none has come. The end of the connection counts as one. Without
+    /// [`Receiver::can_wait`] true at once.
+    pub(super) fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
+        if !self.can_wait() {
+            return Ok(true);
+        }
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            // Too long for the system is for ever.
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut descriptors = [PollFd::new(&*self.socket, PollFlags::IN)];
+            match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 impl Read for Receiver {

@@ -315,4 +315,3 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
 fn invalid(error: nbd_wire::Malformed) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
-
