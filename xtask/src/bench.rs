@@ -18,6 +18,7 @@ mod directory;
 mod file_system;
 mod fio;
 mod lab;
+mod limits;
 mod loads;
 mod loss;
 mod machine;

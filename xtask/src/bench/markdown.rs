@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::contender::Contender::{self, Engine, Filter, Serve};
 use super::directory::Place;
+use super::limits;
 use super::measurement::{Measurement, median, spread};
 use super::outcome::{Outcome, Verdict, short};
 use super::results::Results;
@@ -185,6 +186,9 @@ fn row(page: &mut String, outcome: &Outcome<'_>, results: &Results<'_>) {
         for (name, value) in details(outcome, *contender) {
             let _ = writeln!(page, "- {contender}: {value} {name}");
         }
+    }
+    if let Some(limit) = limits::of(number) {
+        let _ = writeln!(page, "- What limits it: {limit}");
     }
     for verdict in outcome.verdicts(&results.outcomes) {
         let (of, told) = (verdict.of, verdict.told());
