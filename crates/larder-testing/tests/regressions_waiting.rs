@@ -267,3 +267,28 @@ fn regression_the_last_writer_leaves_while_another_volumes_origin_is_stuck() {
     hold.release();
     reading.finish().unwrap();
 }
+
+#[test]
+fn regression_who_looks_past_a_writeback_takes_no_more_along_than_is_worth_a_pass() {
+    let rig = rig(1 << 20);
+    let a = rig.client();
+    learn(&a.connection);
+    let other = rig.client();
+    for block in 0..253 {
+        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
+    }
+    let before = rig.cache.stats().reclaim_writebacks;
+    let waits = rig.cache.stats().room_waits;
+    let hold = rig.hold_origin(Kind::Write, Phase::Before);
+    let flush = run(move || a.flush());
+    hold.wait_for(1);
+    let writing = run(move || other.put(64 << 20, &[2; BLOCK as usize]));
+    wait_until("waits", || rig.cache.stats().room_waits > waits);
+    // It has waited in vain by then, and looks for itself.
+    std::thread::sleep(Duration::from_millis(200));
+    hold.release();
+    flush.finish().unwrap();
+    writing.finish().unwrap();
+    let taken = rig.cache.stats().reclaim_writebacks - before;
+    assert!(taken < 100, "{taken}");
+}

@@ -5,6 +5,7 @@
 //! start. If it fails, each leads one of its own, on its own connection.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crate::news::News;
 use crate::sync;
@@ -17,6 +18,8 @@ struct State {
     /// The latest full pass that succeeded, counted from 1.
     succeeded: u64,
     waiting: u32,
+    /// Those of [`PassToken::take_turn`].
+    in_turn: u32,
 }
 
 /// The token of a volume.
@@ -62,15 +65,38 @@ impl PassToken {
         self.running(0)
     }
 
-    /// Whether somebody has it.
+    /// Waits for the token behind those who must have it and before those who only take it if it is free, at most
+    /// so long.
+    pub(crate) fn take_turn(&self, longest: Duration) -> Option<Running<'_>> {
+        let until = Instant::now() + longest;
+        let mut state = sync::lock(&self.state);
+        state.in_turn += 1;
+        while state.is_running || state.waiting > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = sync::wait_timeout(&self.returned, state, left);
+        }
+        state.in_turn -= 1;
+        // Whoever has it or comes before this one will tell those who let this one go first.
+        if state.is_running || state.waiting > 0 {
+            return None;
+        }
+        state.is_running = true;
+        Some(self.running(0))
+    }
+
+    /// Whether somebody has it, or gets it next.
     pub(crate) fn is_taken(&self) -> bool {
-        sync::lock(&self.state).is_running
+        let state = sync::lock(&self.state);
+        state.is_running || state.in_turn > 0
     }
 
     /// The token if nobody has it and nobody waits for it, as flushes do: their passes make room too.
     pub(crate) fn try_take(&self) -> Option<Running<'_>> {
         let mut state = sync::lock(&self.state);
-        if state.is_running || state.waiting > 0 {
+        if state.is_running || state.waiting > 0 || state.in_turn > 0 {
             return None;
         }
         state.is_running = true;
@@ -88,6 +114,7 @@ impl PassToken {
                 let is_free = !state.is_running && state.waiting == 0;
                 drop(state);
                 if is_free {
+                    self.returned.notify_all();
                     self.news.room();
                 }
                 return None;
@@ -152,6 +179,36 @@ mod tests {
         let token = PassToken::default();
         drop(token.take_for_flush().unwrap());
         assert!(token.take_for_flush().is_some());
+        assert!(token.try_take().is_some());
+    }
+
+    #[test]
+    fn a_turn_comes_before_those_who_only_take_what_is_free() {
+        let token = PassToken::default();
+        let running = token.try_take().unwrap();
+        std::thread::scope(|scope| {
+            let turn = scope.spawn(|| token.take_turn(Duration::from_secs(60)).is_some());
+            while sync::lock(&token.state).in_turn == 0 {
+                std::thread::yield_now();
+            }
+            // As when it is returned and nobody has woken yet.
+            sync::lock(&token.state).is_running = false;
+            assert!(token.is_taken());
+            assert!(token.try_take().is_none());
+            sync::lock(&token.state).is_running = true;
+            drop(running);
+            assert!(turn.join().unwrap());
+        });
+        assert!(token.try_take().is_some());
+    }
+
+    #[test]
+    fn a_turn_in_vain_leaves_nothing_behind() {
+        let token = PassToken::default();
+        let running = token.try_take().unwrap();
+        assert!(token.take_turn(Duration::from_millis(1)).is_none());
+        drop(running);
+        assert!(!token.is_taken());
         assert!(token.try_take().is_some());
     }
 }

@@ -5,7 +5,9 @@
 //! nothing to wait for. Pinned blocks are never a reason to give up: they will be let go.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::Error;
 use crate::attached::Attached;
@@ -26,6 +28,9 @@ const MAX_VICTIMS: u64 = 4096;
 
 /// The most dirty victims that are passed over where nobody wants to wait.
 const FEW_VICTIMS: u64 = 16;
+
+/// How long the background thread waits for somebody else's writeback.
+const LONGEST_TURN: Duration = Duration::from_millis(50);
 
 /// No room could be made.
 #[derive(Debug)]
@@ -158,6 +163,12 @@ fn pass_size(usage: Usage) -> u64 {
     (usage.used.saturating_sub(usage.low)).clamp(1, MAX_VICTIMS)
 }
 
+/// How many dirty victims a request writes back at a time.
+fn pass_worth(client: &Client) -> u64 {
+    let worth = client.volume.pace.blocks_worth_a_flush();
+    pass_size(client.store().slots.usage()).min(worth)
+}
+
 fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
     let store = client.store();
     if let Some(slot) = store.take_free() {
@@ -185,11 +196,13 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
         // Somebody else's pass may take long: rather a clean victim further up.
         let most = match token.is_taken() {
             true => MAX_VICTIMS,
-            false => pass_size(store.slots.usage()).min(client.volume.pace.blocks_worth_a_flush()),
+            false => pass_worth(client),
         };
         if let Some(slot) = victims.next_clean(most) {
             return Ok(slot);
         }
+        // What was only looked through is for others: a pass of all that would keep them waiting.
+        victims.keep(pass_worth(client), Some(client.volume.number()));
         // Taken before the next one looks, so that it waits; and only for a pass that is run.
         let is_own = victims.are_of(&client.volume);
         let running = match is_own {
@@ -214,7 +227,11 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
                 }
             }
             _ => {
-                if let Some(slot) = victims.next_clean(victims.len() + MAX_VICTIMS) {
+                let clean = match is_patient {
+                    true => victims.clean_beside_busy(),
+                    false => victims.next_clean(victims.len() + MAX_VICTIMS),
+                };
+                if let Some(slot) = clean {
                     return Ok(slot);
                 }
                 waiting.want_room_only();
@@ -286,6 +303,19 @@ impl<'s> DirtyVictims<'s> {
             Progress::NoWriter => Err(NoRoom(None)),
             further => Ok(Further::Progress(further)),
         }
+    }
+
+    /// A clean victim beyond those that somebody else is writing back, where it is worth looking.
+    fn clean_beside_busy(&mut self) -> Option<SlotNumber> {
+        match self.store.is_mostly_dirty() {
+            true => None,
+            false => self.next_clean(self.len() + MAX_VICTIMS),
+        }
+    }
+
+    fn first_volume(&self) -> Option<Arc<Volume>> {
+        let (_, owner) = self.victims.first()?;
+        self.store.volume(owner.volume)
     }
 
     /// Evicts the next clean victim, collecting dirty ones on the way, at most `most` of them.
@@ -383,10 +413,28 @@ impl<'s> DirtyVictims<'s> {
         let numbers: Vec<BlockNumber> = of_volume.map(|owner| owner.number).collect();
         let progress = match own {
             Some(client) => write_back_own(client, running, &numbers),
-            None => write_back_borrowed(&volume, &numbers),
+            None => write_back_borrowed(&volume, running, &numbers),
         };
         self.evict_cleaned(&volume);
         progress
+    }
+
+    /// Keeps only so many, those of `own` before others.
+    fn keep(&mut self, most: u64, own: Option<VolumeNumber>) {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.victims.len() <= most {
+            return;
+        }
+        self.victims
+            .sort_by_key(|(_, owner)| Some(owner.volume) != own);
+        let others = self.victims.split_off(most);
+        {
+            let mut eviction = sync::lock(&self.store.eviction);
+            for (slot, owner) in &others {
+                eviction.reinserted(slot.0, owner.key(), false);
+            }
+        }
+        self.store.slots.settle_all(others.len());
     }
 
     fn evict_cleaned(&mut self, volume: &Volume) {
@@ -409,16 +457,7 @@ impl<'s> DirtyVictims<'s> {
 
 impl Drop for DirtyVictims<'_> {
     fn drop(&mut self) {
-        if self.victims.is_empty() {
-            return;
-        }
-        {
-            let mut eviction = sync::lock(&self.store.eviction);
-            for (slot, owner) in &self.victims {
-                eviction.reinserted(slot.0, owner.key(), false);
-            }
-        }
-        self.store.slots.settle_all(self.victims.len());
+        self.keep(0, None);
     }
 }
 
@@ -441,8 +480,12 @@ fn write_back_own(
     }
 }
 
-fn write_back_borrowed(volume: &Volume, numbers: &[BlockNumber]) -> Progress {
-    let Some(_running) = volume.token.try_take() else {
+fn write_back_borrowed(
+    volume: &Volume,
+    running: Option<Running<'_>>,
+    numbers: &[BlockNumber],
+) -> Progress {
+    let Some(_running) = running.or_else(|| volume.token.try_take()) else {
         return Progress::Busy;
     };
     match volume.attached.borrow_writer() {
@@ -487,26 +530,47 @@ pub(crate) fn reclaim(store: &Store, client: Option<&Client>) -> bool {
             store.slots.settle();
             continue;
         }
-        match victims.write_back(client, None) {
-            Progress::Made => {}
-            Progress::Busy => {
-                if let Some(slot) = victims.next_clean(victims.len() + MAX_VICTIMS) {
-                    store.release(slot);
-                    store.slots.settle();
-                    continue;
-                }
-                drop(victims);
-                // Whoever it is makes room too; a request is not held up for that.
-                if client.is_some() {
-                    return false;
-                }
-                let mut waiting = store.slots.news().begin_waiting();
-                waiting.want_room_only();
-                return waiting.wait();
+        let mut progress = victims.write_back(client, None);
+        if let Progress::Busy = progress {
+            if let Some(slot) = victims.clean_beside_busy() {
+                store.release(slot);
+                store.slots.settle();
+                continue;
             }
-            Progress::NothingToDo | Progress::NoWriter | Progress::Failed(_) => return false,
+            let busy = victims.first_volume();
+            drop(victims);
+            // Whoever it is makes room too; a request is not held up for that.
+            if let Some(busy) = busy.filter(|_| client.is_none()) {
+                progress = reclaim_in_turn(store, &busy, worth);
+            }
+        }
+        match progress {
+            Progress::Made => {}
+            // Those who have all the victims in hand are making room.
+            Progress::NothingToDo => return store.slots.in_hands() > 0,
+            Progress::Busy | Progress::NoWriter | Progress::Failed(_) => return false,
         }
     }
+}
+
+/// Waits until nobody else writes back in a volume, and does it then: requests would else take turns without end,
+/// each waking all the others for the few slots of its pass.
+fn reclaim_in_turn(store: &Store, volume: &Volume, worth: u64) -> Progress {
+    let Some(running) = volume.token.take_turn(LONGEST_TURN) else {
+        return Progress::Busy;
+    };
+    let mut victims = DirtyVictims::new(store);
+    if let Some(slot) = victims.next_clean(pass_size(store.slots.usage()).min(worth)) {
+        store.release(slot);
+        store.slots.settle();
+        return Progress::Made;
+    }
+    if victims.are_of(volume) {
+        return victims.write_back_one(volume.number(), None, Some(running));
+    }
+    // Not held while another volume's origin is waited for.
+    drop(running);
+    victims.write_back(None, None)
 }
 
 /// What requests do themselves where there is no background thread. After a failure they rest
@@ -552,7 +616,7 @@ pub(crate) fn maintain(store: &Store) -> bool {
 }
 
 /// The moment before which everything dirty is too old, if anything is.
-fn overdue(volume: &Volume) -> Option<std::time::Duration> {
+fn overdue(volume: &Volume) -> Option<Duration> {
     let store = volume.store();
     let age = store.config.dirty_age?;
     if store.config.mode != Mode::Writeback || volume.is_poisoned() {
