@@ -9,7 +9,7 @@ use crate::stats::StatsSnapshot;
 use crate::store::Store;
 use crate::volume::Volume;
 use crate::{CacheFile, Clock, Config, Error, Log};
-use crate::{room, sync, unwritten};
+use crate::{reclaim, sync, unwritten};
 
 /// How long background work rests after a failure, unless its caller asks for less.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
@@ -87,7 +87,7 @@ impl Cache {
             return false;
         }
         // A panic has poisoned its volume; the others still want this thread.
-        let maintained = catch_unwind(AssertUnwindSafe(|| room::maintain(&self.store)));
+        let maintained = catch_unwind(AssertUnwindSafe(|| reclaim::maintain(&self.store)));
         if maintained.unwrap_or(false) {
             return true;
         }

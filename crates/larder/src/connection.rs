@@ -13,7 +13,7 @@ use crate::origin::{Extent, ZeroOptions};
 use crate::present::Target;
 use crate::status::{self, CacheExtent};
 use crate::{Error, ErrorKind};
-use crate::{extents, flush, read, readahead, room, trim, unwritten, write, zero};
+use crate::{extents, flush, read, readahead, reclaim, trim, unwritten, write, zero};
 
 /// One client's connection. Requests may come from several threads at once.
 pub struct Connection {
@@ -301,7 +301,7 @@ impl Connection {
         let result = self.catching(what, action);
         if !self.client.store().config.background && !self.client.volume.is_poisoned() {
             self.catching("reclaim", || {
-                room::maintain_inline(&self.client);
+                reclaim::maintain_inline(&self.client);
                 Ok(())
             })?;
         }

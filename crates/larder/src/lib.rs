@@ -39,6 +39,7 @@ mod present;
 mod range_lock;
 mod read;
 mod readahead;
+mod reclaim;
 mod resize;
 mod room;
 mod sector;

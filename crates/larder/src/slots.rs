@@ -327,6 +327,12 @@ pub(crate) struct Usage {
     pub low: u64,
 }
 
+impl Usage {
+    pub(crate) fn is_high(&self) -> bool {
+        self.used > self.high
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
