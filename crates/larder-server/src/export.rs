@@ -4,14 +4,14 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Builder;
 
 use larder::{Connection, Error, ErrorKind, Origin};
 use larder_frontend::Offer;
 use larder_origins::Source;
 
+use crate::ahead::Ahead;
 use crate::keeper::{Keeper, Surroundings};
+use crate::protocol::Common;
 use crate::read_only::ReadOnly;
 
 /// One export.
@@ -95,7 +95,7 @@ impl Export {
         Ok(ClientConnection {
             connection: Arc::new(self.keeper.connect(origin)?),
             keeper: Arc::clone(&self.keeper),
-            has_ahead_thread: AtomicBool::new(false),
+            ahead: Ahead::default(),
         })
     }
 }
@@ -104,23 +104,13 @@ impl Export {
 pub(crate) struct ClientConnection {
     connection: Arc<Connection>,
     keeper: Arc<Keeper>,
-    has_ahead_thread: AtomicBool,
+    ahead: Ahead,
 }
 
 impl ClientConnection {
-    /// Sees to it that somebody fetches what is due ahead of the client's reads: a thread that begins when there is
-    /// first something to do. When the client leaves it is not waited for, since it may be in a request to an origin
-    /// that is stuck: it ends after that request.
-    pub(crate) fn fetch_ahead_if_due(&self) {
-        let connection = &self.connection;
-        if !connection.is_ahead_due() || self.has_ahead_thread.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let connection = Arc::clone(connection);
-        // Without a thread, nothing is fetched ahead.
-        let _ = Builder::new()
-            .name("larder-ahead".to_owned())
-            .spawn(move || while connection.fetch_ahead() {});
+    /// Sees to it that somebody fetches what is due ahead of the client's reads.
+    pub(crate) fn fetch_ahead_if_due(&self, common: &Common) {
+        self.ahead.start_if_due(&self.connection, common);
     }
 }
 

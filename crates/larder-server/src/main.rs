@@ -23,6 +23,7 @@ use std::process;
 use std::sync::Arc;
 
 mod accept;
+mod ahead;
 mod captive;
 mod cleanup;
 mod cli;

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use larder::cache_file::TemporaryFile;
@@ -43,6 +43,7 @@ impl Drop for Scratch {
 pub(crate) struct Disk {
     bytes: Mutex<Vec<u8>>,
     pub(crate) flushes: AtomicU32,
+    pub(crate) bytes_read: AtomicU64,
     pub(crate) is_broken: AtomicBool,
     pub(crate) is_read_only: bool,
 }
@@ -52,6 +53,7 @@ impl Disk {
         Arc::new(Self {
             bytes: Mutex::new(vec![0; bytes]),
             flushes: AtomicU32::new(0),
+            bytes_read: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
             is_read_only: false,
         })
@@ -94,6 +96,8 @@ impl Origin for DiskOrigin {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let length = buffer.len() as u64;
+        self.0.bytes_read.fetch_add(length, Ordering::SeqCst);
         let start = offset as usize;
         buffer.copy_from_slice(&self.0.bytes.lock().unwrap()[start..start + buffer.len()]);
         Ok(())

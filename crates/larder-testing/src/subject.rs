@@ -129,7 +129,7 @@ impl Client for Connection {
     }
 
     fn fetch_ahead(&self) -> bool {
-        Self::fetch_ahead(self)
+        Self::fetch_ahead(self, Duration::MAX, |_| Some(()))
     }
 
     fn try_write(&self, offset: u64, data: &[u8], fua: bool) -> Result<bool, Error> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder::{CacheOnRead, Config, ZeroOptions};
 use larder_testing::holds::only_first;
@@ -41,10 +42,15 @@ fn in_background() -> Rig {
     rig_with(|config, _| config.readahead_in_background = true)
 }
 
+/// Waits for a window and fetches it.
+fn fetch_window(connection: &larder::Connection) -> bool {
+    connection.fetch_ahead(Duration::MAX, |_| Some(()))
+}
+
 /// Fetches what is due, as a thread beside the reader would.
 fn fetch_ahead(client: &Client) {
     while client.connection.is_ahead_due() {
-        assert!(client.serve(|one| one.fetch_ahead()));
+        assert!(client.serve(fetch_window));
     }
 }
 
@@ -477,6 +483,52 @@ fn a_stream_does_not_push_out_what_is_used() {
 }
 
 #[test]
+fn what_the_front_end_has_no_memory_for_is_not_fetched_ahead() {
+    let rig = in_background();
+    rig.fill(1, 0, IMAGE as usize);
+    let client = rig.client();
+    (0..3).for_each(|block| drop(read_block(&client, block)));
+    assert!(client.connection.is_ahead_due());
+    let asked = bytes_read(&rig);
+    let mut wanted = 0;
+    let refuse = |bytes| {
+        wanted = bytes;
+        None::<()>
+    };
+    assert!(client.connection.fetch_ahead(Duration::MAX, refuse));
+    assert!(wanted >= BLOCK && wanted % BLOCK == 0, "{wanted}");
+    assert_eq!(bytes_read(&rig), asked);
+    assert!(!client.connection.is_ahead_due());
+    // Who goes on in order is fetched ahead of as soon as there is memory.
+    let mut longest = 0;
+    for block in 3..12 {
+        read_block(&client, block);
+        while client.connection.is_ahead_due() {
+            let before = bytes_read(&rig);
+            let give = |bytes| {
+                longest = longest.max(bytes);
+                Some(())
+            };
+            assert!(client.connection.fetch_ahead(Duration::MAX, give));
+            assert!(bytes_read(&rig) - before <= longest);
+        }
+    }
+    assert!(longest >= BLOCK);
+    assert!(bytes_read(&rig) > 12 * BLOCK);
+}
+
+#[test]
+fn who_waits_for_nothing_to_fetch_is_let_go() {
+    let rig = in_background();
+    let client = rig.client();
+    let idle = Duration::from_millis(1);
+    assert!(!client.connection.fetch_ahead(idle, |_| Some(())));
+    (0..3).for_each(|block| drop(read_block(&client, block)));
+    assert!(client.connection.fetch_ahead(idle, |_| Some(())));
+    assert!(!client.connection.fetch_ahead(idle, |_| Some(())));
+}
+
+#[test]
 fn a_connection_that_leaves_ends_its_readahead_without_waiting_for_it() {
     let rig = in_background();
     rig.fill(1, 0, IMAGE as usize);
@@ -485,7 +537,7 @@ fn a_connection_that_leaves_ends_its_readahead_without_waiting_for_it() {
     let hold = rig.hold_origin(Kind::Read, Phase::Before);
     let ahead = run({
         let client = Arc::clone(&client);
-        move || while client.connection.fetch_ahead() {}
+        move || while fetch_window(&client.connection) {}
     });
     hold.wait_for(1);
     run({
@@ -496,7 +548,7 @@ fn a_connection_that_leaves_ends_its_readahead_without_waiting_for_it() {
     .unwrap();
     hold.release();
     ahead.finish();
-    assert!(!client.connection.fetch_ahead());
+    assert!(!fetch_window(&client.connection));
     let other = rig.client();
     read_in_order(&rig, &other, 0..20);
 }
@@ -511,7 +563,7 @@ fn readahead_that_outlives_its_connection_stores_nothing_that_a_new_size_has_cha
     let hold = rig.hold_origin(Kind::Read, Phase::After);
     let ahead = run({
         let client = Arc::clone(&client);
-        move || while client.connection.fetch_ahead() {}
+        move || while fetch_window(&client.connection) {}
     });
     hold.wait_for(1);
     client.serve(larder::Connection::disconnect).unwrap();
@@ -536,7 +588,7 @@ fn a_panic_ahead_poisons_and_nobody_hangs() {
         assert_eq!(read.is_ok(), background);
         if background {
             assert!(client.connection.is_ahead_due());
-            assert!(!client.serve(|one| one.fetch_ahead()));
+            assert!(!client.serve(fetch_window));
         }
         client.get(0, 512).unwrap_err();
     }

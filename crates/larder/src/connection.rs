@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::attached::AttachedList;
 use crate::client::Client;
@@ -103,14 +104,23 @@ impl Connection {
     }
 
     /// For a front end with [`crate::Config::readahead_in_background`]: waits until something is to be fetched
-    /// ahead of a reader, and fetches it. False once the connection has ended, or the volume is poisoned. A call that is under way at
-    /// [`Connection::disconnect`] ends after the request to the origin that it is waiting for.
-    pub fn fetch_ahead(&self) -> bool {
-        let Some(window) = self.client.readahead.wait_for_window() else {
+    /// ahead of a reader, and fetches it. `charge` is told how many bytes of memory that takes at most, and what it returns
+    /// is kept as long; with none of it, nothing is fetched. False where nothing was to be fetched for as long as `patience`, once the
+    /// connection has ended, or the volume is poisoned. A call that is under way at [`Connection::disconnect`] ends after the
+    /// request to the origin that it is waiting for.
+    pub fn fetch_ahead<C>(
+        &self,
+        patience: Duration,
+        charge: impl FnOnce(u64) -> Option<C>,
+    ) -> bool {
+        let Some(window) = self.client.readahead.wait_for_window(patience) else {
             return false;
         };
         let fetched = self.run("readahead", || {
-            readahead::fetch_window(&self.client, window);
+            match charge(readahead::most_bytes(&self.client, &window)) {
+                Some(_charge) => readahead::fetch_window(&self.client, window),
+                None => self.client.readahead.failed(window.stream),
+            }
             Ok(())
         });
         fetched.is_ok()

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::config::CacheOnRead;
@@ -160,8 +160,9 @@ impl Readahead {
         }
     }
 
-    /// Waits for a window that is due. None once it has ended.
-    pub(crate) fn wait_for_window(&self) -> Option<Window> {
+    /// Waits for a window that is due. None if none was for so long, or once it has ended.
+    pub(crate) fn wait_for_window(&self, patience: Duration) -> Option<Window> {
+        let begun = Instant::now();
         let mut streams = sync::lock(self.streams.as_ref()?);
         loop {
             if self.has_ended.load(Ordering::SeqCst) {
@@ -172,7 +173,11 @@ impl Readahead {
             if window.is_some() {
                 return window;
             }
-            streams = sync::wait(&self.changed, streams);
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            streams = sync::wait_timeout(&self.changed, streams, left);
         }
     }
 }
@@ -196,6 +201,14 @@ impl Drop for Waits<'_> {
         let waited_for = &self.readahead.waited_for;
         waited_for.fetch_sub(self.blocks, Ordering::Relaxed);
     }
+}
+
+/// How much memory fetching a window takes at most, in bytes: that of its longest request.
+pub(crate) fn most_bytes(client: &Client, window: &Window) -> u64 {
+    let block_bytes = client.volume.geometry().block_bytes();
+    let longest = fetch::CHUNK_BYTES.min(client.attached.maximum_bytes() as u64);
+    let blocks = window.blocks.end.saturating_sub(window.blocks.start);
+    (blocks * block_bytes).min(longest.max(block_bytes))
 }
 
 /// Fetches a window in requests that are not too long, unless the connection ends.

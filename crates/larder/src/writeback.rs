@@ -28,7 +28,7 @@ use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 use attempts::Attempts;
 use plan::{Item, Plan};
-use send::{Sent, longest_request, send};
+use send::{Copies, Sent, longest_request, send};
 
 pub(crate) use pace::Pace;
 pub(crate) use send::zero_origin;
@@ -74,11 +74,11 @@ pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: b
             )
         }
     };
-    let mut plan = Plan::new(volume, longest_request(volume, writer), numbers);
+    let mut plan = Plan::new(volume, numbers);
     plan.add_zeros(&zeros);
     let mut outcome = Outcome::default();
     loop {
-        let batch = plan.next_batch();
+        let batch = plan.next_batch(longest_request(volume, writer));
         if batch.is_empty() {
             return outcome;
         }
@@ -199,23 +199,25 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
     let left = Mutex::new(batch.iter());
     let all = Mutex::new(Sent::default());
     let attempts = Attempts::new(writer);
-    let send_next = |sent: &mut Sent| {
+    let send_next = |copies: &mut Copies, sent: &mut Sent| {
         if attempts.is_silent() {
             return None;
         }
         let item = sync::lock(&left).next()?;
         let begun = Instant::now();
-        send(volume, &attempts, item, sent);
-        volume.pace.note_request(begun.elapsed());
+        send(volume, &attempts, item, copies, sent);
+        volume
+            .pace
+            .note_request(begun.elapsed(), item.end - item.start);
         Some(())
     };
     let help = || {
-        let mut sent = Sent::default();
-        while send_next(&mut sent).is_some() {}
+        let (mut copies, mut sent) = (Copies::new(limit), Sent::default());
+        while send_next(&mut copies, &mut sent).is_some() {}
         sync::lock(&all).append(sent);
     };
     std::thread::scope(|scope| {
-        let mut sent = Sent::default();
+        let (mut copies, mut sent) = (Copies::new(limit), Sent::default());
         let mut threads = 1;
         loop {
             let wanted = most.min(volume.pace.threads(sync::lock(&left).len()));
@@ -224,7 +226,7 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
                 let helper = std::thread::Builder::new().spawn_scoped(scope, help);
                 threads = if helper.is_ok() { threads + 1 } else { most };
             }
-            if send_next(&mut sent).is_none() {
+            if send_next(&mut copies, &mut sent).is_none() {
                 break;
             }
         }

@@ -17,6 +17,8 @@ mod tls;
 mod transport;
 mod workers;
 
-pub(crate) use budget::Common;
+#[cfg(test)]
+pub(crate) use budget::Budget;
+pub(crate) use budget::{Charge, Common};
 pub(crate) use service::Service;
 pub(crate) use tls::{TlsPolicy, TlsSettings};

@@ -27,11 +27,6 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Who is asked.
-    pub(super) fn writer(&self) -> &'a Attached {
-        self.writer
-    }
-
     /// Whether the origin answers nothing.
     pub(super) fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::SeqCst)

@@ -1,5 +1,5 @@
 //! How long the origin takes for a request, a block and a flush, which tells how many requests are worth sending at a
-//! time, and how many blocks between two flushes.
+//! time, how long ones, and how many blocks between two flushes.
 //!
 //! A thread costs about as much as ten requests to an origin that answers from memory, and nothing beside
 //! one to an origin that is far away.
@@ -10,23 +10,59 @@ use std::time::Duration;
 /// The work that a further thread is worth, in nanoseconds.
 const WORTH_A_THREAD: u64 = 500_000;
 
+/// The longest request to begin with, and at least: several are under way, so that one is copied while others
+/// are waited for, and their memory is small enough to be used again while it is in the processor's cache.
+const FIRST_REQUEST_BYTES: u64 = 512 << 10;
+/// The longest request whatever it takes.
+const LONGEST_REQUEST_BYTES: u64 = 16 << 20;
+/// The longest requests become longer where they take more than this: the way to the origin is long.
+const FAR: Duration = Duration::from_millis(20);
+/// They become shorter that take less than this.
+const NEAR: Duration = Duration::from_millis(5);
+
 /// How many times as long as its flush a pass should take, at least.
 const WORTH_A_FLUSH: u64 = 8;
 /// The fewest blocks that make a pass.
 const SMALL_PASS: u64 = 12;
 
 /// What requests, blocks and flushes took of late.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pace {
     request: Median,
     block: Median,
     flush: Median,
+    /// The longest request to send.
+    request_bytes: AtomicU64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            request: Median::default(),
+            block: Median::default(),
+            flush: Median::default(),
+            request_bytes: AtomicU64::new(FIRST_REQUEST_BYTES),
+        }
+    }
 }
 
 impl Pace {
-    /// A request took so long.
-    pub(super) fn note_request(&self, took: Duration) {
+    /// A request of so many bytes took so long.
+    pub(super) fn note_request(&self, took: Duration, bytes: u64) {
         self.request.note(took);
+        let longest = self.request_bytes();
+        let now = match took {
+            far if far > FAR && bytes >= longest => longest * 2,
+            near if near < NEAR && bytes >= longest / 2 => longest / 2,
+            _ => return,
+        };
+        let now = now.clamp(FIRST_REQUEST_BYTES, LONGEST_REQUEST_BYTES);
+        self.request_bytes.store(now, Ordering::Relaxed);
+    }
+
+    /// How long a request is worth sending, in bytes.
+    pub(super) fn request_bytes(&self) -> u64 {
+        self.request_bytes.load(Ordering::Relaxed)
     }
 
     /// So many blocks took so long together, however many requests they were and how many of those at a time.
@@ -113,21 +149,36 @@ mod tests {
     #[test]
     fn a_quick_origin_is_worth_one_thread_and_a_slow_one_many() {
         let pace = Pace::default();
-        pace.note_request(Duration::from_micros(4));
+        pace.note_request(Duration::from_micros(4), 4096);
         assert_eq!(pace.threads(100), 1);
         // Now and then the thread does not run.
         for _ in 0..100 {
-            pace.note_request(Duration::from_millis(4));
-            pace.note_request(Duration::from_micros(4));
+            pace.note_request(Duration::from_millis(4), 4096);
+            pace.note_request(Duration::from_micros(4), 4096);
         }
         assert_eq!(pace.threads(32), 1);
         for _ in 0..60 {
-            pace.note_request(Duration::from_millis(5));
+            pace.note_request(Duration::from_millis(5), 4096);
         }
         assert!(pace.threads(16) >= 16);
         for _ in 0..60 {
-            pace.note_request(Duration::from_micros(4));
+            pace.note_request(Duration::from_micros(4), 4096);
         }
         assert_eq!(pace.threads(100), 1);
+    }
+
+    #[test]
+    fn requests_are_long_where_the_origin_is_far_away() {
+        let pace = Pace::default();
+        let far = |bytes| pace.note_request(Duration::from_millis(100), bytes);
+        // Short ones tell nothing of long ones.
+        far(4096);
+        assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
+        (0..20).for_each(|_| far(pace.request_bytes()));
+        assert_eq!(pace.request_bytes(), LONGEST_REQUEST_BYTES);
+        for _ in 0..20 {
+            pace.note_request(Duration::from_millis(1), pace.request_bytes());
+        }
+        assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
     }
 }

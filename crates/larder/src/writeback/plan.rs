@@ -25,17 +25,15 @@ pub(super) struct Item {
 /// The requests still to be made.
 pub(super) struct Plan<'v> {
     volume: &'v Volume,
-    longest: u64,
     items: VecDeque<Item>,
     numbers: VecDeque<BlockNumber>,
 }
 
 impl<'v> Plan<'v> {
-    /// The blocks, in order, as requests of at most `longest` bytes.
-    pub(super) fn new(volume: &'v Volume, longest: u64, numbers: Vec<BlockNumber>) -> Self {
+    /// The blocks, in order.
+    pub(super) fn new(volume: &'v Volume, numbers: Vec<BlockNumber>) -> Self {
         Self {
             volume,
-            longest,
             items: VecDeque::new(),
             numbers: numbers.into(),
         }
@@ -56,12 +54,13 @@ impl<'v> Plan<'v> {
         }
     }
 
-    pub(super) fn next_batch(&mut self) -> Vec<Item> {
+    /// The next requests; what is planned now is of at most `longest` bytes each.
+    pub(super) fn next_batch(&mut self, longest: u64) -> Vec<Item> {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
             if self.items.is_empty() {
-                self.plan_blocks();
+                self.plan_blocks(longest);
             }
             let Some(item) = self.items.pop_front() else {
                 break;
@@ -75,7 +74,7 @@ impl<'v> Plan<'v> {
     }
 
     /// Plans the dirty runs of the next blocks, joining neighbours across blocks.
-    fn plan_blocks(&mut self) {
+    fn plan_blocks(&mut self, longest: u64) {
         let geometry = self.volume.geometry();
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let count = self.numbers.len().min(BLOCKS_AT_ONCE);
@@ -94,7 +93,7 @@ impl<'v> Plan<'v> {
         for (start, end) in runs {
             let mut at = start;
             while at < end {
-                let stop = end.min(at + self.longest);
+                let stop = end.min(at + longest);
                 self.items.push_back(Item {
                     start: at,
                     end: stop,
@@ -104,7 +103,7 @@ impl<'v> Plan<'v> {
             }
         }
         if self.items.is_empty() && !self.numbers.is_empty() {
-            self.plan_blocks();
+            self.plan_blocks(longest);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! each other; the origin is asked with no latch held.
 
 use std::io;
+use std::ops::Range;
 
 use super::attempts::Attempts;
 use super::plan::Item;
@@ -17,8 +18,8 @@ use crate::volume::Volume;
 use crate::zero_map::ZeroRange;
 use crate::{Error, ErrorKind};
 
-/// The longest joined request, in bytes, where the origin allows it.
-const REQUEST_BYTES: u64 = 16 << 20;
+/// The longest request of zeros that are written as data, in bytes.
+const WRITTEN_ZEROS_BYTES: u64 = 16 << 20;
 /// Zeros over more blocks than this are not taken block by block.
 const MANY_BLOCKS: u64 = 256;
 /// How many parts in a row may fail before a refused joined request is given up.
@@ -45,10 +46,54 @@ impl Sent {
     }
 }
 
+/// Where a thread of a pass keeps its stable copies, one item after another: memory that is new for each
+/// costs more than the copy.
+pub(super) struct Copies {
+    /// The longest request, in bytes: there are never more.
+    longest: u64,
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Copies {
+    /// None yet, and never more than one request of `longest` bytes.
+    pub(super) fn new(longest: u64) -> Self {
+        Self {
+            longest,
+            bytes: Vec::new(),
+            used: 0,
+        }
+    }
+
+    /// What was copied is needed no more, and so many bytes are expected.
+    fn begin(&mut self, length: u64) {
+        self.used = 0;
+        self.room(length.min(self.longest) as usize);
+    }
+
+    /// Room for so many bytes after what is there.
+    fn room(&mut self, length: usize) -> &mut [u8] {
+        let end = self.used + length;
+        if self.bytes.len() < end {
+            self.bytes.reserve_exact(end - self.bytes.len());
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[self.used..end]
+    }
+
+    /// Keeps what is in the room now; says where it is.
+    fn keep(&mut self, length: usize) -> Range<usize> {
+        let from = self.used;
+        self.used += length;
+        from..self.used
+    }
+}
+
 /// A stable copy of neighbouring dirty sectors, and what it was taken from.
 struct Copied {
     start: u64,
-    data: Vec<u8>,
+    /// Where it is among the copies.
+    place: Range<usize>,
     blocks: Vec<Taken>,
 }
 
@@ -72,7 +117,7 @@ enum Part {
     Zeros(ZeroRange),
     Data {
         start: u64,
-        data: Vec<u8>,
+        place: Range<usize>,
         sectors: Mask,
     },
 }
@@ -86,27 +131,36 @@ impl Part {
     }
 }
 
-/// The longest request to make of a volume's origin, in whole sectors.
+/// The longest request to make of a volume's origin now, in whole sectors.
 pub(super) fn longest_request(volume: &Volume, writer: &Attached) -> u64 {
     let sector = volume.geometry().sector_bytes();
-    let longest = REQUEST_BYTES.min(writer.maximum_bytes() as u64);
+    let longest = volume
+        .pace
+        .request_bytes()
+        .min(writer.maximum_bytes() as u64);
     (longest / sector * sector).max(sector)
 }
 
 /// Sends what is unsettled within an item.
-pub(super) fn send(volume: &Volume, attempts: &Attempts<'_>, item: &Item, sent: &mut Sent) {
+pub(super) fn send(
+    volume: &Volume,
+    attempts: &Attempts<'_>,
+    item: &Item,
+    copies: &mut Copies,
+    sent: &mut Sent,
+) {
     let is_swapped = is_planted(Bug::WritebacksSwapped);
     let _range = (!is_swapped).then(|| volume.ranges.lock(item.start, item.end));
-    let longest = longest_request(volume, attempts.writer());
+    let geometry = volume.geometry();
+    let length = item.end - item.start;
+    copies.begin(if item.is_zero { 0 } else { length });
     let mut sending = Sending {
         volume,
         attempts,
-        longest,
         pending: Pending::Nothing,
+        copies,
         sent,
     };
-    let geometry = volume.geometry();
-    let length = item.end - item.start;
     if item.is_zero && length / geometry.block_bytes() > MANY_BLOCKS {
         sending.take_many(item);
     } else {
@@ -121,8 +175,8 @@ pub(super) fn send(volume: &Volume, attempts: &Attempts<'_>, item: &Item, sent: 
 struct Sending<'a> {
     volume: &'a Volume,
     attempts: &'a Attempts<'a>,
-    longest: u64,
     pending: Pending,
+    copies: &'a mut Copies,
     sent: &'a mut Sent,
 }
 
@@ -153,13 +207,22 @@ impl Sending<'_> {
     fn take_in_parts(&mut self, piece: &Piece) {
         let mut start = piece.start;
         while start < piece.end {
-            let end = piece.end.min(start + self.longest);
+            let end = piece.end.min(start + self.copies.longest);
+            self.make_room(end - start);
             self.take(&Piece {
                 start,
                 end,
                 ..*piece
             });
             start = end;
+        }
+    }
+
+    /// Sends what is pending where there would be more copies than one request holds.
+    fn make_room(&mut self, length: u64) {
+        if self.copies.used as u64 + length > self.copies.longest {
+            self.send_pending();
+            self.copies.begin(0);
         }
     }
 
@@ -192,9 +255,10 @@ impl Sending<'_> {
         let (geometry, size) = (volume.geometry(), volume.size());
         for run in (state.dirty & geometry.whole(piece, size)).runs() {
             let (start, end) = geometry.bytes_of(piece.number, run, size);
-            let mut data = vec![0; (end - start) as usize];
+            let length = (end - start) as usize;
             let within = start - geometry.base(piece.number);
-            if let Err(cause) = volume.store().slots.read(slot, within, &mut data) {
+            let room = self.copies.room(length);
+            if let Err(cause) = volume.store().slots.read(slot, within, room) {
                 unreadable(volume, self.sent, (start, end), cause);
                 continue;
             }
@@ -203,7 +267,7 @@ impl Sending<'_> {
             state.writing |= sectors;
             parts.push(Part::Data {
                 start,
-                data,
+                place: self.copies.keep(length),
                 sectors,
             });
         }
@@ -221,18 +285,17 @@ impl Sending<'_> {
                 Pending::Data(pending),
                 Part::Data {
                     start,
-                    data,
+                    place,
                     sectors,
                 },
-            ) if pending.start + pending.data.len() as u64 == start
-                && (pending.data.len() + data.len()) as u64 <= self.longest =>
+            ) if pending.start + pending.place.len() as u64 == start
+                && pending.place.end == place.start =>
             {
-                let length = data.len();
-                pending.data.extend_from_slice(&data);
+                pending.place.end = place.end;
                 pending.blocks.push(Taken {
                     number,
                     sectors,
-                    length,
+                    length: place.len(),
                 });
             }
             (_, part) => {
@@ -241,16 +304,16 @@ impl Sending<'_> {
                     Part::Zeros(range) => Pending::Zeros(range),
                     Part::Data {
                         start,
-                        data,
+                        place,
                         sectors,
                     } => Pending::Data(Copied {
                         start,
                         blocks: vec![Taken {
                             number,
                             sectors,
-                            length: data.len(),
+                            length: place.len(),
                         }],
-                        data,
+                        place,
                     }),
                 };
             }
@@ -261,7 +324,16 @@ impl Sending<'_> {
         match std::mem::replace(&mut self.pending, Pending::Nothing) {
             Pending::Nothing => {}
             Pending::Zeros(range) => send_zeros(self.volume, self.attempts, range, self.sent),
-            Pending::Data(copied) => send_data(self.volume, self.attempts, copied, self.sent),
+            Pending::Data(copied) => {
+                let data = &self.copies.bytes[copied.place];
+                send_data(
+                    self.volume,
+                    self.attempts,
+                    (copied.start, data),
+                    &copied.blocks,
+                    self.sent,
+                );
+            }
         }
     }
 }
@@ -293,22 +365,24 @@ fn send_zeros(volume: &Volume, attempts: &Attempts<'_>, range: ZeroRange, sent: 
     }
 }
 
-fn send_data(volume: &Volume, attempts: &Attempts<'_>, copied: Copied, sent: &mut Sent) {
-    let end = copied.start + copied.data.len() as u64;
-    let Err(cause) = write_counted(volume, attempts, copied.start, &copied.data) else {
-        sent.blocks.extend(
-            copied
-                .blocks
-                .iter()
-                .map(|taken| (taken.number, taken.sectors)),
-        );
+fn send_data(
+    volume: &Volume,
+    attempts: &Attempts<'_>,
+    (start, data): (u64, &[u8]),
+    blocks: &[Taken],
+    sent: &mut Sent,
+) {
+    let end = start + data.len() as u64;
+    let Err(cause) = write_counted(volume, attempts, start, data) else {
+        let taken = blocks.iter().map(|taken| (taken.number, taken.sectors));
+        sent.blocks.extend(taken);
         return;
     };
-    if copied.blocks.len() == 1 {
-        unsend(volume, &copied.blocks);
-        refused(volume, sent, "write", (copied.start, end), cause);
+    if blocks.len() == 1 {
+        unsend(volume, blocks);
+        refused(volume, sent, "write", (start, end), cause);
     } else {
-        send_apart(volume, attempts, &copied, sent);
+        send_apart(volume, attempts, (start, data), blocks, sent);
     }
 }
 
@@ -338,15 +412,21 @@ fn unsend(volume: &Volume, blocks: &[Taken]) {
 }
 
 /// A joined request was refused: its blocks one by one, so that one bad place keeps only itself.
-fn send_apart(volume: &Volume, attempts: &Attempts<'_>, copied: &Copied, sent: &mut Sent) {
-    let mut at = 0;
+fn send_apart(
+    volume: &Volume,
+    attempts: &Attempts<'_>,
+    (mut start, data): (u64, &[u8]),
+    blocks: &[Taken],
+    sent: &mut Sent,
+) {
+    let mut left = data;
     let mut failures_in_a_row = 0;
-    for taken in &copied.blocks {
-        let data = &copied.data[at..at + taken.length];
-        let start = copied.start + at as u64;
-        at += taken.length;
+    for taken in blocks {
+        let (own, rest) = left.split_at(taken.length);
+        left = rest;
+        let end = start + taken.length as u64;
         let result = if failures_in_a_row < GIVE_UP_AFTER {
-            write_counted(volume, attempts, start, data)
+            write_counted(volume, attempts, start, own)
         } else {
             Err(io::Error::other("not tried after its neighbours failed"))
         };
@@ -358,10 +438,10 @@ fn send_apart(volume: &Volume, attempts: &Attempts<'_>, copied: &Copied, sent: &
             Err(cause) => {
                 failures_in_a_row += 1;
                 unsend(volume, &[*taken]);
-                let end = start + taken.length as u64;
                 refused(volume, sent, "write", (start, end), cause);
             }
         }
+        start = end;
     }
 }
 
@@ -413,7 +493,7 @@ pub(crate) fn zero_origin(
         0;
         (end - start)
             .min(writer.maximum_bytes() as u64)
-            .min(REQUEST_BYTES) as usize
+            .min(WRITTEN_ZEROS_BYTES) as usize
     ];
     while at < end {
         let part = ((end - at) as usize).min(zeros.len());

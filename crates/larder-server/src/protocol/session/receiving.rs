@@ -147,7 +147,7 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
         match request.command {
             Command::READ => {
                 let next = self.read(request)?;
-                session.client.fetch_ahead_if_due();
+                session.client.fetch_ahead_if_due(session.common);
                 Ok(next)
             }
             Command::WRITE => self.write(request),
