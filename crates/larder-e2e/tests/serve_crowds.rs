@@ -189,6 +189,30 @@ fn a_crowd_that_does_not_read_takes_bounded_memory_and_stops_nobody() {
 }
 
 #[test]
+fn regression_who_does_not_read_keeps_no_block_from_others() {
+    const PIECE: u64 = 256 << 10;
+    let scratch = Scratch::new();
+    let calm = scratch.path("calm");
+    let _ = random_file(&calm, SIZE, 1);
+    let server = Larder::serve(&scratch)
+        .origin(format!("calm={}", calm.display()))
+        .start();
+    for form in Form::ALL {
+        // All of the image is asked for, none of it being cached at first, and no reply is taken.
+        let mut silent = RawClient::open(server.socket(), "calm", form);
+        let pieces = (0..SIZE / PIECE).map(|piece| piece * PIECE);
+        let all = pieces.flat_map(|offset| request(Command::READ, offset, PIECE, form));
+        let message: Vec<u8> = all.collect();
+        send_until_stuck(&mut silent, &message, message.len());
+        let began = Instant::now();
+        check_service(&server, &calm);
+        assert!(began.elapsed() < Duration::from_secs(60));
+        drop(silent);
+    }
+    server.stop();
+}
+
+#[test]
 fn a_crowd_that_waits_takes_bounded_threads_and_stops_nobody() {
     const THREADS: u64 = 2048;
     let scratch = Scratch::new();

@@ -121,3 +121,42 @@ fn replies_in_any_order_reach_those_who_wait_for_them() {
     });
     assert_eq!(server.connections(), 1);
 }
+
+#[test]
+fn a_read_whose_reply_trickles_in_ends_about_its_deadline() {
+    let scratch = Scratch::new();
+    let disk = Disk::new(pattern(0, SIZE));
+    let answered = AtomicUsize::new(0);
+    Scripted::start(
+        &scratch.path("s"),
+        Offer::default(),
+        move |peer, request, data| {
+            if answered.fetch_add(1, Ordering::SeqCst) < 2 {
+                return disk.answer(peer, request, data);
+            }
+            let (offset, data) = (request.offset, disk.slice(request));
+            let mut whole = Vec::new();
+            let cookie = (request.cookie, request.offset);
+            let chunk = Chunk::Data {
+                offset,
+                data: &data,
+            };
+            chunk.encode(&mut whole, peer.format, ChunkFlags::DONE, cookie);
+            // So many bytes would take minutes.
+            for byte in whole {
+                peer.stream.write_all(&[byte])?;
+                thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        },
+    );
+    let opened = quick(&scratch, 1000);
+    let handle = opened.handle();
+    for offset in [0, 4096] {
+        assert_eq!(read(&*handle, offset, 4096), pattern(offset, 4096));
+    }
+    let began = Instant::now();
+    let error = handle.read(8192, &mut [0; 4096]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+}

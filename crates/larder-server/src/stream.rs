@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use socket2::{SockRef, TcpKeepalive};
 
 /// How long a silent TCP connection is left alone before it is asked whether it is alive.
@@ -92,6 +93,12 @@ impl Stream {
             Socket::Tcp(socket) => socket.shutdown(how),
             Socket::Unix(socket) => socket.shutdown(how),
         };
+    }
+
+    /// Writes what the socket takes at once; an error of kind `WouldBlock` if that is nothing.
+    pub(crate) fn write_now(&self, data: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::send(self, data, flags)?)
     }
 
     /// How long one read may wait; None for ever.

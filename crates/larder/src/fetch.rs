@@ -95,9 +95,13 @@ pub(crate) fn fetch(
     let stream = growth.map(|growth| growth.stream);
     let is_last = rest.is_last && waiting.is_empty() && again.is_empty();
     let whole = (stream, is_last);
+    let is_waited_for = target.is_waited_for();
     let failed = fetch_claims(client, claims, whole, &mut reservation, target)?;
     // What is not used is somebody else's room.
     drop(reservation);
+    if is_waited_for && !target.is_waited_for() {
+        client.store().slots.prepare();
+    }
     // More was fetched than was asked: the error may be of a part that nobody wants.
     pass_through::pass_through(client, &failed, target)?;
     drop(failed);
@@ -241,15 +245,11 @@ fn fetch_group(
         for claim in &mut *group {
             give(&client.volume, claim, at, data, target);
         }
-        let is_early = is_last && stop == end && target.is_waited_for();
-        if is_early {
+        if is_last && stop == end {
             target.hand_over();
         }
         for claim in &mut *group {
             commit(client, claim, at, data, reservation);
-        }
-        if is_early {
-            store.slots.prepare();
         }
         at = stop;
     }

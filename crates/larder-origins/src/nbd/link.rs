@@ -247,7 +247,10 @@ impl Link {
     pub(super) fn receive(&self, books: Books<'_>) -> String {
         while let Some(mut reader) = self.turns.take_own() {
             loop {
-                if let Err(error) = self.receive_one(&mut reader, books, &|| false) {
+                let received = reader.wait(None);
+                let received =
+                    received.and_then(|_| self.receive_reply(&mut reader.within(&|| false), books));
+                if let Err(error) = received {
                     return why(&error);
                 }
                 if self.turns.is_shared() {
@@ -298,21 +301,11 @@ impl Link {
         books: Books<'_>,
     ) -> io::Result<()> {
         let until = patience.until.min(patience.receive_until);
-        while !slot.is_filled() && reader.wait(Some(until))? {
-            self.receive_one(&mut reader, books, patience.is_over)?;
+        while !slot.is_filled() && Instant::now() < until && reader.wait(Some(until))? {
+            self.receive_reply(&mut reader.within(patience.is_over), books)?;
         }
         self.give_back(reader);
         Ok(())
-    }
-
-    fn receive_one(
-        &self,
-        reader: &mut Reader,
-        books: Books<'_>,
-        is_over: &dyn Fn() -> bool,
-    ) -> io::Result<()> {
-        reader.wait(None)?;
-        self.receive_reply(&mut reader.within(is_over), books)
     }
 
     fn give_back(&self, reader: Reader) {

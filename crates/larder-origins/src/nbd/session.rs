@@ -290,9 +290,10 @@ impl Session {
         (until, deadline): (Instant, Instant),
     ) -> Waited {
         let mut end = End::new(self);
+        // In the middle of somebody's reply. Where changes are in flight it is borne longer, see `wait`.
         let is_over = || {
-            let is_silent = silence(link, sent) >= self.patience;
-            Instant::now() >= deadline || (is_silent && self.has_only_reads())
+            let is_suspicious = Instant::now() >= deadline || silence(link, sent) >= self.patience;
+            is_suspicious && (self.has_only_reads() || Instant::now() >= deadline + self.patience)
         };
         let patience = Patience {
             until,

@@ -32,7 +32,7 @@ impl Reader {
         }
     }
 
-    /// The bytes of a reply that has begun, to the end of which one waits unless `is_over`.
+    /// The bytes of a reply that has begun, to the end of which one waits until `is_over`, whether bytes come or not.
     pub(super) fn within<'r>(&'r mut self, is_over: &'r dyn Fn() -> bool) -> impl Read + 'r {
         Within {
             reader: &mut self.0,
@@ -49,14 +49,14 @@ struct Within<'r> {
 impl Read for Within<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.reader.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if (self.is_over)() {
-                        let message = "the server did not finish a reply in time";
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-                    }
-                }
-                read => return read,
+            let read = self.reader.read(buffer);
+            let is_tick = matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+            if (is_tick || matches!(read, Ok(1..))) && (self.is_over)() {
+                let message = "the server did not finish a reply in time";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            if !is_tick {
+                return read;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Doing what a request asks for, whatever it has to wait for.
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use larder::{CacheState, ErrorKind, Extent, ZeroOptions};
@@ -8,7 +9,7 @@ use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFor
 
 use super::contexts::{CACHED, Context, DIRTY};
 use super::in_flight::OWN_BYTES;
-use super::output::Output;
+use super::output::{Now, Output};
 use super::replies::Part;
 use super::reply_buffer::ReplyBuffer;
 use super::session::Session;
@@ -55,25 +56,27 @@ impl Session<'_> {
         job.request.command == Command::READ && left <= OWN_BYTES
     }
 
-    /// Reads what has not been answered yet, and sends it as soon as it is here. What the client does not take at
-    /// once it takes when the cache has done its part: others may wait for that.
+    /// Reads what has not been answered yet, and sends it as soon as it is here. The client is waited for only when the
+    /// cache has done its part: others may wait for that. A panic here is none of the cache's.
     pub(super) fn read_early(&self, job: &Job<'_>, output: &Output) {
         let request = &job.request;
         let part = rest(request, job.answered_bytes);
         let mut data = vec![0; part.length];
-        let mut is_sent = None;
+        let mut reply = ReplyBuffer::default();
+        let mut answered = None;
         let read = self.client.read_for(part.offset, &mut data, &mut |data| {
-            let mut reply = ReplyBuffer::default();
             let fill = |space: &mut [u8]| {
                 space.copy_from_slice(data);
                 Ok::<_, Infallible>(true)
             };
-            let Ok(_) = self.form().read(&mut reply, request, part, fill);
-            is_sent = Some(output.send_at_once(&mut reply));
+            answered = Some(catch_unwind(AssertUnwindSafe(|| {
+                let Ok(_) = self.form().read(&mut reply, request, part, fill);
+                output.send_now(&mut reply)
+            })));
         });
-        match (is_sent, read) {
+        drop(data);
+        match (&answered, read) {
             (None, Err(error)) => {
-                let mut reply = ReplyBuffer::default();
                 self.failed(request, &error, &mut reply);
                 output.send(&mut reply);
             }
@@ -81,8 +84,11 @@ impl Session<'_> {
             (Some(_), Err(error)) => self.tell_failure(&error.to_string()),
             (_, Ok(())) => {}
         }
-        if is_sent == Some(false) {
-            output.send_rest();
+        match answered {
+            Some(Ok(Now::Kept)) => output.send(&mut reply),
+            Some(Ok(Now::Rest)) => output.send_rest(),
+            Some(Err(_)) => output.abort(),
+            Some(Ok(Now::Done)) | None => {}
         }
     }
 

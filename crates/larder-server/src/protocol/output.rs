@@ -44,6 +44,17 @@ pub(crate) struct Output {
     patience: Duration,
 }
 
+/// What came of [`Output::send_now`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Now {
+    /// The replies are sent, or somebody else's to send.
+    Done,
+    /// They are still the caller's: for [`Output::send`].
+    Kept,
+    /// Something is left for [`Output::send_rest`].
+    Rest,
+}
+
 #[derive(Debug)]
 struct Queue {
     /// Somebody sends, or has handed over what is left.
@@ -117,6 +128,35 @@ impl Output {
                     self.abort();
                     return true;
                 }
+            }
+        }
+    }
+
+    /// The same without waiting for anybody: for who holds something that others wait for.
+    pub(crate) fn send_now(&self, replies: &mut ReplyBuffer) -> Now {
+        let mut queue = self.queue();
+        if replies.is_empty() || self.is_broken() {
+            replies.clear();
+            return Now::Done;
+        }
+        if queue.is_sending {
+            if queue.waiting.len() >= MAX_WAITING_BYTES || !queue.may_wait(replies.len()) {
+                return Now::Kept;
+            }
+            queue.waiting.extend_from_slice(replies.as_slice());
+            replies.clear();
+            return Now::Done;
+        }
+        queue.is_sending = true;
+        drop(queue);
+        let sent = self.sender().send_now(replies.as_slice());
+        replies.clear();
+        match sent {
+            Ok(true) if self.end_if_nothing_waits() => Now::Done,
+            Ok(_) => Now::Rest,
+            Err(_) => {
+                self.abort();
+                Now::Done
             }
         }
     }
@@ -238,16 +278,28 @@ impl Output {
         queue.is_stuck = false;
         queue.charge_of_sent = queue.charge.split_off();
         if queue.waiting.is_empty() {
-            queue.is_sending = false;
-            if queue.waiters > 0 {
-                self.changed.notify_all();
-            }
+            self.end_sending(&mut queue);
             return None;
         }
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         self.changed.notify_all();
         Some(waiting)
+    }
+
+    fn end_if_nothing_waits(&self) -> bool {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() {
+            self.end_sending(&mut queue);
+        }
+        !queue.is_sending
+    }
+
+    fn end_sending(&self, queue: &mut Queue) {
+        queue.is_sending = false;
+        if queue.waiters > 0 {
+            self.changed.notify_all();
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -340,6 +392,36 @@ mod tests {
         // Whose turn it is has been given back.
         assert!(output.send_at_once(&mut replies(5, 1)));
         client.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn who_must_not_wait_does_not_and_nothing_is_lost_or_out_of_order() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let (output, mut client) = pair_within(&budget, SEND_PATIENCE);
+        assert_eq!(output.send_now(&mut replies(1, 10)), Now::Done);
+        // More than any socket's buffer.
+        assert_eq!(output.send_now(&mut replies(2, 8 << 20)), Now::Rest);
+        // Left to the one above.
+        assert_eq!(output.send_now(&mut replies(3, 10)), Now::Done);
+        // More than may wait.
+        let mut large = replies(4, 4 << 20);
+        assert_eq!(output.send_now(&mut large), Now::Kept);
+        thread::scope(|scope| {
+            scope.spawn(|| output.send_rest());
+            scope.spawn(|| output.send(&mut large));
+            let mut expected = vec![1; 10];
+            expected.extend(vec![2; 8 << 20]);
+            expected.extend([3; 10]);
+            expected.extend(vec![4; 4 << 20]);
+            let mut received = vec![0; expected.len()];
+            client.read_exact(&mut received).unwrap();
+            assert!(received == expected);
+        });
+        assert_eq!(output.send_now(&mut replies(5, 1)), Now::Done);
+        client.read_exact(&mut [0]).unwrap();
+        drop(client);
+        assert_eq!(output.send_now(&mut replies(6, 1)), Now::Done);
+        assert!(output.is_broken());
     }
 
     #[test]

@@ -230,9 +230,18 @@ impl Sender {
     /// Sends what can be sent before the socket's time is over. False if something is left, which
     /// [`Sender::send_rest`] must have sent before anything else is.
     pub(crate) fn send_some(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        self.send_by(write_waiting, bytes)
+    }
+
+    /// The same without waiting for the client at all.
+    pub(crate) fn send_now(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        self.send_by(Stream::write_now, bytes)
+    }
+
+    fn send_by(&mut self, write: WriteSome, bytes: &[u8]) -> io::Result<bool> {
         match self.tls.clone() {
             None => {
-                let sent = send_until_blocked(&self.stream, bytes)?;
+                let sent = send_until_blocked(&self.stream, write, bytes)?;
                 self.unsent.extend_from_slice(&bytes[sent..]);
                 let is_sent = sent == bytes.len();
                 self.stuck_since = (!is_sent).then(Instant::now);
@@ -240,14 +249,18 @@ impl Sender {
             }
             Some(session) => {
                 self.encrypt(&session, bytes)?;
-                self.send_rest()
+                self.send_rest_by(write)
             }
         }
     }
 
     /// Sends more of what is left. False if there is still some.
     pub(crate) fn send_rest(&mut self) -> io::Result<bool> {
-        let sent = send_until_blocked(&self.stream, &self.unsent[self.sent..])?;
+        self.send_rest_by(write_waiting)
+    }
+
+    fn send_rest_by(&mut self, write: WriteSome) -> io::Result<bool> {
+        let sent = send_until_blocked(&self.stream, write, &self.unsent[self.sent..])?;
         self.sent += sent;
         if sent > 0 {
             self.stuck_since = None;
@@ -301,12 +314,18 @@ impl Sender {
     }
 }
 
+/// Writes some bytes to a socket, or fails with `WouldBlock`.
+type WriteSome = fn(&Stream, &[u8]) -> io::Result<usize>;
+
+fn write_waiting(mut stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
+}
+
 /// Sends until all is sent or the socket's time is over. How many bytes went out.
-fn send_until_blocked(stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
+fn send_until_blocked(stream: &Stream, write: WriteSome, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
-    let mut socket = stream;
     while sent < bytes.len() {
-        match socket.write(&bytes[sent..]) {
+        match write(stream, &bytes[sent..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -124,7 +124,10 @@ impl<'s> Workers<'s> {
 
     /// No more jobs come: threads end when what there is has been done.
     pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.is_receiver_wanted = false;
+        drop(state);
         self.ready.notify_all();
     }
 

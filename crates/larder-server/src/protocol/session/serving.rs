@@ -97,7 +97,10 @@ impl<'s> Serving<'s> {
                 return Afterwards::Worker;
             }
             Ok(ended) => Ok(ended.map(|_| ())),
-            Err(panic) => Err(panic),
+            Err(panic) => {
+                self.output.abort();
+                Err(panic)
+            }
         };
         self.session.is_leaving.store(true, Ordering::SeqCst);
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = ended;
