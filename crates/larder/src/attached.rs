@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::io;
 
 use crate::origin::{Capabilities, Fua, Origin, RequestLimits};
+use crate::scratch::Scratch;
 use crate::sync;
 
 /// Tells connections apart, also from those that have gone.
@@ -60,14 +61,14 @@ impl Attached {
 
     /// Reads at least the bytes from `start` to `end`, as the origin's minimum and maximum want it.
     /// Gives the offset of the first byte read, too.
-    pub(crate) fn read_span(&self, start: u64, end: u64) -> io::Result<(u64, Vec<u8>)> {
+    pub(crate) fn read_span(&self, start: u64, end: u64) -> io::Result<(u64, Scratch)> {
         let minimum = u64::from(self.limits.minimum.max(1));
         let first = start / minimum * minimum;
         let last = (end.div_ceil(minimum) * minimum).min(self.origin.size());
         if last < end {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut buffer = vec![0; (last - first) as usize];
+        let mut buffer = Scratch::new((last - first) as usize);
         self.read_into(first, &mut buffer)?;
         Ok((first, buffer))
     }

@@ -42,6 +42,7 @@ mod readahead;
 mod reclaim;
 mod resize;
 mod room;
+mod scratch;
 mod sector;
 mod slot_table;
 mod slots;

@@ -10,7 +10,7 @@ use nbd_wire::{Command, CommandFlags};
 
 use super::ledger::{Losses, Told};
 use super::pool::Pool;
-use super::reply::{Answer, Asked, Refusal};
+use super::reply::{Answer, Asked, Refusal, give_back};
 use super::session::{Call, Ended, Meaning};
 
 #[derive(Debug)]
@@ -154,6 +154,7 @@ impl Origin for Handle {
         match self.call(&call, self.pool.deadline())? {
             Answer::Data(data) if data.len() == buffer.len() => {
                 buffer.copy_from_slice(&data);
+                give_back(data);
                 Ok(())
             }
             _ => Err(io::Error::other("a read without its data")),

@@ -4,6 +4,7 @@
 //! does not belong to the request, or a length that cannot be, is a violation, an error of kind
 //! [`io::ErrorKind::InvalidData`], after which the connection is of no use.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 
 use larder::Extent;
@@ -17,6 +18,8 @@ use super::export::Dialect;
 
 /// The longest block status, in bytes: more than any server sends.
 const MAX_STATUS_BYTES: u64 = 24 << 20;
+/// The most memory that a thread keeps for its next read.
+const KEPT_BYTES: usize = 1 << 20;
 /// An error's number, the length of its message, and an offset.
 const ERROR_BYTES: u64 = 4 + 2 + 8;
 
@@ -55,7 +58,9 @@ pub(super) struct Assembly {
     offset: u64,
     length_bytes: u64,
     dialect: Dialect,
+    /// Of any content until the first data come.
     buffer: Vec<u8>,
+    has_data: bool,
     coverage: Coverage,
     descriptors: Vec<Descriptor>,
     refusal: Option<Refusal>,
@@ -63,6 +68,18 @@ pub(super) struct Assembly {
 
 pub(super) fn violation(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+thread_local! {
+    /// Memory that a reply came in and that the next one may: new memory for each costs more than the copy.
+    static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What has been read is not needed any more; the thread's next read uses its memory.
+pub(super) fn give_back(data: Vec<u8>) {
+    if data.capacity() <= KEPT_BYTES {
+        KEPT.set(data);
+    }
 }
 
 impl Assembly {
@@ -77,7 +94,11 @@ impl Assembly {
             offset,
             length_bytes,
             dialect,
-            buffer: Vec::new(),
+            buffer: match asked {
+                Asked::Data => KEPT.take(),
+                Asked::Status | Asked::Outcome => Vec::new(),
+            },
+            has_data: false,
             coverage: Coverage::new(data_bytes),
             descriptors: Vec::new(),
             refusal: None,
@@ -184,8 +205,9 @@ impl Assembly {
         if !self.coverage.add(start, length) {
             return Err(wrong());
         }
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; self.length_bytes as usize];
+        if !self.has_data {
+            self.buffer.resize(self.length_bytes as usize, 0);
+            self.has_data = true;
         }
         Ok(start..start + length)
     }
@@ -240,7 +262,9 @@ impl Assembly {
                 length_bytes,
             } => {
                 let start = self.place(offset)?;
-                self.cover(start, length_bytes.into()).map(|_| ())
+                let range = self.cover(start, length_bytes.into())?;
+                self.buffer[range].fill(0);
+                Ok(())
             }
             Chunk::Status {
                 context_id,
