@@ -11,6 +11,7 @@
 //! dirty when the flush began may be zero by state by then, and the other way round.
 
 mod attempts;
+mod copies;
 mod pace;
 mod plan;
 mod send;
@@ -27,8 +28,9 @@ use crate::sync;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 use attempts::Attempts;
+use copies::Copies;
 use plan::{Item, Plan};
-use send::{Copies, Sent, longest_request, send};
+use send::{Sent, longest_request, send};
 
 pub(crate) use pace::Pace;
 pub(crate) use send::zero_origin;

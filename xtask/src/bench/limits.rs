@@ -27,10 +27,13 @@ pub(super) fn of(number: &str) -> Option<&'static str> {
              acknowledged must not meet a full disk."
         }
         "7" => {
-            "64 MiB pass through two page caches and a socket in 60 to 90 ms on two processors: the page faults of nbdkit's own              memory plugin and of its threads' buffers are the largest part, then the copies. More requests under way (24,              32) and a larger socket buffer gain nothing. The delay of 5 ms itself is waited for a dozen times."
+            "64 MiB pass through two page caches and a socket in 60 to 90 ms on two processors: the page faults of nbdkit's own \
+             memory plugin and of its threads' buffers are the largest part, then the copies. More requests under way (24, \
+             32) and a larger socket buffer gain nothing. The delay of 5 ms itself is waited for a dozen times."
         }
         "14 index" => {
-            "A hit looks at one line of the table, but with so many blocks every one of them is a miss of the processor's              cache and of its address translation. With huge pages for the heap \
+            "A hit looks at one line of the table, but with so many blocks every one of them is a miss of the processor's \
+             cache and of its address translation. With huge pages for the heap \
              (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`) half of what is lost comes back."
         }
         _ => return None,

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 
 use super::attempts::Attempts;
+use super::copies::Copies;
 use super::plan::Item;
 use crate::attached::Attached;
 use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
@@ -43,49 +44,6 @@ impl Sent {
         if let Some(error) = other.error {
             self.error.get_or_insert(error);
         }
-    }
-}
-
-/// Where a thread of a pass keeps its stable copies, one item after another: memory that is new for each
-/// costs more than the copy.
-pub(super) struct Copies {
-    /// The longest request, in bytes: there are never more.
-    longest: u64,
-    bytes: Vec<u8>,
-    used: usize,
-}
-
-impl Copies {
-    /// None yet, and never more than one request of `longest` bytes.
-    pub(super) fn new(longest: u64) -> Self {
-        Self {
-            longest,
-            bytes: Vec::new(),
-            used: 0,
-        }
-    }
-
-    /// What was copied is needed no more, and so many bytes are expected.
-    fn begin(&mut self, length: u64) {
-        self.used = 0;
-        self.room(length.min(self.longest) as usize);
-    }
-
-    /// Room for so many bytes after what is there.
-    fn room(&mut self, length: usize) -> &mut [u8] {
-        let end = self.used + length;
-        if self.bytes.len() < end {
-            self.bytes.reserve_exact(end - self.bytes.len());
-            self.bytes.resize(end, 0);
-        }
-        &mut self.bytes[self.used..end]
-    }
-
-    /// Keeps what is in the room now; says where it is.
-    fn keep(&mut self, length: usize) -> Range<usize> {
-        let from = self.used;
-        self.used += length;
-        from..self.used
     }
 }
 
@@ -207,7 +165,7 @@ impl Sending<'_> {
     fn take_in_parts(&mut self, piece: &Piece) {
         let mut start = piece.start;
         while start < piece.end {
-            let end = piece.end.min(start + self.copies.longest);
+            let end = piece.end.min(start + self.copies.longest());
             self.make_room(end - start);
             self.take(&Piece {
                 start,
@@ -220,7 +178,7 @@ impl Sending<'_> {
 
     /// Sends what is pending where there would be more copies than one request holds.
     fn make_room(&mut self, length: u64) {
-        if self.copies.used as u64 + length > self.copies.longest {
+        if !self.copies.have_room(length) {
             self.send_pending();
             self.copies.begin(0);
         }
@@ -325,7 +283,7 @@ impl Sending<'_> {
             Pending::Nothing => {}
             Pending::Zeros(range) => send_zeros(self.volume, self.attempts, range, self.sent),
             Pending::Data(copied) => {
-                let data = &self.copies.bytes[copied.place];
+                let data = self.copies.get(copied.place);
                 send_data(
                     self.volume,
                     self.attempts,
