@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 const DIRTY_BYTES: u64 = 64 * MIB;
 const ZEROED_BYTES: u64 = 1024 * MIB;
 /// What the machine keeps for others while as much as possible is cached.
-const RESERVE_BYTES: u64 = 3 << 30;
+const RESERVE_BYTES: u64 = 1 << 30;
 
 /// Hits, beside misses that each take so long.
 const MISS_MILLISECONDS: u32 = 50;
