@@ -23,7 +23,11 @@ fn signals_end_it_with_success_and_nothing_is_left() {
             "--pidfile",
             &pidfile,
         ];
-        let (server, _) = Server::start(&mut larder(&arguments), 1);
+        // Whoever runs the tests may ignore what a terminal's end sends, and that would be inherited.
+        let mut command = std::process::Command::new("env");
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_larder")]);
+        command.args(arguments).stdin(std::process::Stdio::null());
+        let (server, _) = Server::start(&mut command, 1);
         assert!(listens(&scratch.path("s")));
         assert_eq!(
             fs::read_to_string(&pidfile).unwrap(),
