@@ -1,5 +1,6 @@
 //! Plugin files: making them, changing them behind the cache, comparing them.
 
+use crate::{Client, Server};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -68,4 +69,18 @@ pub fn assert_same_bytes(what: &str, got: &[u8], expected: &[u8]) {
 pub fn assert_filled(what: &str, got: &[u8], byte: u8) {
     assert!(!got.is_empty(), "{what}: nothing is there");
     assert_same_bytes(what, got, &vec![byte; got.len()]);
+}
+
+/// Reads all of an export, one block after the other, and checks each.
+///
+/// # Panics
+/// If a read fails or brings something else.
+pub fn assert_read_in_order(server: &Server, content: &[u8], block_bytes: u64) {
+    let mut client = Client::connect(server.socket());
+    for (block, expected) in content.chunks(block_bytes as usize).enumerate() {
+        let offset = block as u64 * block_bytes;
+        let got = client.read(offset, expected.len() as u64).unwrap();
+        assert_same_bytes("a block", &got, expected);
+    }
+    client.disconnect_and_wait();
 }

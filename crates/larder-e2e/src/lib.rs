@@ -52,7 +52,8 @@ pub use command::{output_of, run, run_expecting_failure};
 pub use eval_disk::EvalDisk;
 pub use filter::FilterUnderTest;
 pub use image::{
-    assert_filled, assert_same_bytes, random_file, read_at, read_file, sparse_file, write_at,
+    assert_filled, assert_read_in_order, assert_same_bytes, random_file, read_at, read_file,
+    sparse_file, write_at,
 };
 pub use larder::Larder;
 pub use model::Model;

@@ -6,7 +6,7 @@ use std::fs;
 
 use larder_e2e::{
     Client, EvalDisk, KIB, Larder, MIB, Nbdkit, Random, Request, Scratch, Server, WebServer,
-    assert_same_bytes, random_file, run,
+    assert_read_in_order, assert_same_bytes, random_file, run,
 };
 
 const BLOCK: u64 = 64 * KIB;
@@ -33,17 +33,6 @@ fn start(scratch: &Scratch, serialize: Option<&str>, parameters: &[&str]) -> (Se
     (server, content)
 }
 
-/// Reads everything, one block after the other.
-fn read_in_order(server: &Server, content: &[u8]) {
-    let mut client = Client::connect(server.socket());
-    for (block, expected) in content.chunks(BLOCK as usize).enumerate() {
-        let offset = block as u64 * BLOCK;
-        let got = client.read(offset, expected.len() as u64).unwrap();
-        assert_same_bytes("a block", &got, expected);
-    }
-    client.disconnect_and_wait();
-}
-
 /// How many reads reached the plugin, having checked that they asked for each byte once.
 fn reads_of_everything(server: &Server) -> usize {
     let reads = server.plugin_log().calls_of("Read");
@@ -61,7 +50,7 @@ fn a_reader_in_order_causes_few_long_requests_in_every_thread_model() {
     ] {
         let scratch = Scratch::new();
         let (server, content) = start(&scratch, serialize, &["cache-readahead=1M"]);
-        read_in_order(&server, &content);
+        assert_read_in_order(&server, &content, BLOCK);
         assert!(reads_of_everything(&server) <= 16, "{serialize:?}");
         let stats = server.stop().stats();
         let (ahead, used) = (
@@ -80,7 +69,7 @@ fn without_cache_readahead_each_block_is_a_request() {
     for parameters in [&[][..], &["cache-readahead=off"]] {
         let scratch = Scratch::new();
         let (server, content) = start(&scratch, None, parameters);
-        read_in_order(&server, &content);
+        assert_read_in_order(&server, &content, BLOCK);
         assert_eq!(reads_of_everything(&server) as u64, SIZE.div_ceil(BLOCK));
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use larder_e2e::{
-    Client, EvalDisk, KIB, Larder, MIB, Nbdkit, Random, Scratch, Server, assert_same_bytes,
+    Client, EvalDisk, KIB, Larder, MIB, Nbdkit, Random, Scratch, Server, assert_read_in_order,
     random_file, wait_until,
 };
 
@@ -33,21 +33,11 @@ fn start(scratch: &Scratch, parameters: &[&str]) -> (Server, Server, Vec<u8>) {
     (server, origin, content)
 }
 
-fn read_in_order(server: &Server, content: &[u8]) {
-    let mut client = Client::connect(server.socket());
-    for (block, expected) in content.chunks(BLOCK as usize).enumerate() {
-        let offset = block as u64 * BLOCK;
-        let got = client.read(offset, expected.len() as u64).unwrap();
-        assert_same_bytes("a block", &got, expected);
-    }
-    client.disconnect_and_wait();
-}
-
 #[test]
 fn a_served_reader_in_order_is_fetched_ahead_of_by_default() {
     let scratch = Scratch::new();
     let (server, origin, content) = start(&scratch, &[]);
-    read_in_order(&server, &content);
+    assert_read_in_order(&server, &content, BLOCK);
     let reads = origin.plugin_log().calls_of("Read");
     let asked: u64 = reads.iter().map(|call| call.count).sum();
     assert_eq!(asked, SIZE, "each byte once");
@@ -61,7 +51,7 @@ fn a_served_reader_in_order_is_fetched_ahead_of_by_default() {
 fn with_readahead_off_each_block_is_a_request() {
     let scratch = Scratch::new();
     let (server, origin, content) = start(&scratch, &["cache-readahead=off"]);
-    read_in_order(&server, &content);
+    assert_read_in_order(&server, &content, BLOCK);
     let reads = origin.plugin_log().calls_of("Read").len() as u64;
     assert_eq!(reads, SIZE.div_ceil(BLOCK));
 }
