@@ -292,3 +292,41 @@ fn regression_who_looks_past_a_writeback_takes_no_more_along_than_is_worth_a_pas
     let taken = rig.cache.stats().reclaim_writebacks - before;
     assert!(taken < 100, "{taken}");
 }
+
+/// Each had taken some of the dirty blocks out of the other's sight, and found the other writing back whenever its own
+/// writing back had failed.
+fn two_who_cannot_write_back() {
+    let rig = rig(1 << 20);
+    let a = rig.client();
+    for block in 0..253 {
+        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
+    }
+    let hold = rig.hold_origin(Kind::Write, Phase::Before);
+    let flush = run(move || a.flush());
+    hold.wait_for(1);
+    let writers: Vec<_> = (0..3).map(|_| rig.client()).collect();
+    let writing = writers.into_iter().enumerate().map(|(number, writer)| {
+        let offset = (16 << 20) + number as u64 * (4 << 20);
+        run(move || writer.put(offset, &[2; BLOCK as usize]))
+    });
+    let writing: Vec<_> = writing.collect();
+    // Long enough to lose patience.
+    for _ in 0..5 {
+        writing.iter().for_each(|one| one.assert_waits());
+    }
+    rig.origin
+        .fault(Fault::new(Kind::Write, When::Always).errno(5));
+    hold.release();
+    assert!(flush.finish().is_err());
+    for one in writing {
+        // Not into the cache, and past it the origin refuses it as well.
+        assert!(one.finish().is_err());
+    }
+    rig.origin.heal();
+}
+
+#[test]
+fn regression_two_who_cannot_write_back_do_not_wait_for_each_other_for_ever() {
+    // It takes luck.
+    (0..6).for_each(|_| two_who_cannot_write_back());
+}
