@@ -197,7 +197,7 @@ fn wait_for_slot(client: &Client) -> Result<SlotNumber, NoRoom> {
         let mut progress = victims.write_back(Some(client), running);
         if let Progress::Failed(_) | Progress::NoWriter = progress {
             // Dirty blocks that cannot be written back must not hide others.
-            match victims.look_further(client, progress, is_patient)? {
+            match victims.look_further(client, progress)? {
                 Further::Slot(slot) => return Ok(slot),
                 Further::Progress(further) => progress = further,
             }

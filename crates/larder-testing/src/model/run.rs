@@ -26,7 +26,7 @@ use crate::random::{Random, content};
 use crate::subject::{Client, Subject};
 use crate::violation::Violations;
 
-/// A case that takes longer hangs.
+/// A case in which nobody gets any further for so long hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Makes what is under test.
@@ -189,6 +189,11 @@ impl World {
         }
     }
 
+    /// How many requests have been begun.
+    fn steps(&self) -> u64 {
+        self.steps.load(Ordering::SeqCst)
+    }
+
     /// The origin's connection is lost, and comes back.
     pub fn lose_connection(&self, mut random: Random) {
         let luck = random.chance(50).then(|| random.fork(1));
@@ -320,9 +325,12 @@ impl World {
 
     fn gather(&self, results: &Receiver<Worker>, count: usize) -> Result<Vec<Worker>, String> {
         let mut back = Vec::new();
+        let mut seen = 0;
         while back.len() < count {
             match results.recv_timeout(DEADLINE) {
                 Ok(worker) => back.push(worker),
+                // A busy machine takes its time over requests that each look through the whole cache.
+                Err(_) if self.steps() > seen => seen = self.steps(),
                 Err(_) => return Err(self.hang("requests")),
             }
         }

@@ -72,13 +72,12 @@ impl<'s> DirtyVictims<'s> {
     }
 
     /// Looks through the whole cache, after writing back has failed for the victims so far: for a clean one, or else for
-    /// dirty ones that can be written back. Who `is_patient` does not wait for somebody else's pass in its own volume;
-    /// who is not must, or two whose passes all fail find each other at it for ever.
+    /// dirty ones that can be written back. Somebody else's pass in the volume is waited for: two whose passes
+    /// all fail would else find each other at it for ever.
     pub(crate) fn look_further(
         &mut self,
         client: &Client,
         failed: Progress,
-        is_patient: bool,
     ) -> Result<Further, NoRoom> {
         let before = self.victims.len();
         if let Some(slot) = self.next_clean(u64::MAX) {
@@ -87,8 +86,8 @@ impl<'s> DirtyVictims<'s> {
         let volume = &client.volume;
         let further = match self.victims.len() > before {
             true => {
-                let must = !is_patient && self.are_of(volume);
-                self.write_back(Some(client), must.then(|| volume.token.take()))
+                let running = self.are_of(volume).then(|| volume.token.take());
+                self.write_back(Some(client), running)
             }
             false => failed,
         };
