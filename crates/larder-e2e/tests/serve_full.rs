@@ -86,11 +86,11 @@ fn a_full_origin_is_the_error_of_its_own_clients_and_loses_nothing() {
     mount.unmount();
 }
 
-/// A small file system of a kind on a loop device.
+/// A small file system of a kind, on a loop device or in memory.
 struct SmallDisk {
     directory: PathBuf,
     _mount: Mount,
-    _device: LoopDevice,
+    _device: Option<LoopDevice>,
 }
 
 impl SmallDisk {
@@ -104,7 +104,16 @@ impl SmallDisk {
         let directory = scratch.make_dir("tmpdir");
         Self {
             _mount: Mount::device(&device.device, &directory),
-            _device: device,
+            _device: Some(device),
+            directory,
+        }
+    }
+
+    fn in_memory(scratch: &Scratch, size: u64) -> Self {
+        let directory = scratch.make_dir("tmpdir");
+        Self {
+            _mount: Mount::tmpfs(&directory, size),
+            _device: None,
             directory,
         }
     }
@@ -174,11 +183,15 @@ impl Model {
 fn works_on_a_full(mkfs: &[&str], size: u64) {
     let scratch = Scratch::new();
     let disk = SmallDisk::new(&scratch, mkfs, size);
+    works_on(&scratch, &disk);
+}
+
+fn works_on(scratch: &Scratch, disk: &SmallDisk) {
     for left in [MIB, 6 * MIB] {
         let image = scratch.path("image");
         let expected = random_file(&image, SIZE, left);
         disk.fill(left);
-        let server = Larder::serve(&scratch)
+        let server = Larder::serve(scratch)
             .file(&image)
             .environment("TMPDIR", &disk.directory)
             .parameters(["cache-max-size=64M", "cache-dirty-age=off"])
@@ -216,4 +229,11 @@ fn a_full_xfs_under_the_cache_is_nobodys_error() {
 #[test]
 fn a_full_ext4_under_the_cache_is_nobodys_error() {
     works_on_a_full(&["mkfs.ext4", "-q"], 64 * MIB);
+}
+
+#[test]
+fn a_full_tmpfs_under_the_cache_is_nobodys_error() {
+    let scratch = Scratch::new();
+    let disk = SmallDisk::in_memory(&scratch, 64 * MIB);
+    works_on(&scratch, &disk);
 }

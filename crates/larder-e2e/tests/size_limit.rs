@@ -270,6 +270,36 @@ fn a_tmpdir_that_others_fill_is_not_the_clients_error() {
 }
 
 #[test]
+fn what_was_promised_and_others_took_is_not_the_clients_error() {
+    let scratch = Scratch::new();
+    let small = scratch.make_dir("small");
+    let mount = Mount::tmpfs(&small, 8 * MIB);
+    let server = Nbdkit::larder(&scratch)
+        .plugin("memory", ["64M"])
+        .tmpdir(&small)
+        .start();
+    let mut client = Client::connect(server.socket());
+    let data = Random::new(5).bytes(2 * MIB);
+    // A page of each block: the cache counts on the rest.
+    for offset in (0..2 * MIB).step_by(65_536) {
+        let page = &data[offset as usize..][..4096];
+        client.write(offset, page).unwrap();
+    }
+    let error = fs::write(small.join("other"), vec![1; 8 << 20]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+
+    write_all(&mut client, &data);
+    let got = client.read(0, 2 * MIB).unwrap();
+    assert_same_bytes("written when full", &got, &data);
+    client.flush().unwrap();
+    let got = client.read(0, 2 * MIB).unwrap();
+    assert_same_bytes("flushed", &got, &data);
+    drop(client);
+    server.stop();
+    mount.unmount();
+}
+
+#[test]
 fn exabyte_origin() {
     let scratch = Scratch::new();
     let server = Nbdkit::larder(&scratch)

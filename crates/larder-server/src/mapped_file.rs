@@ -5,7 +5,7 @@
 //! feared of mappings is dealt with:
 //! - A page that cannot be had (a bad sector, a file that was cut) is a signal: [`bus_error`] makes of it a copy that
 //!   does not count, and the system is asked instead, which gives the error.
-//! - A full disk is never met: only what was allocated is read, and nothing is written through the mapping.
+//! - A full disk is never met: only what was written is read, and nothing is written through the mapping.
 //! - Page tables are memory too, 1/512 of what is mapped: no more is mapped than a quarter of the memory that the server may
 //!   use, and nothing where its address space is limited.
 //! - Not every file system shows in a mapping what a system call wrote: only those known to do are mapped.

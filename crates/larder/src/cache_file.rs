@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::promised_space::PromisedSpace;
+
 /// A file addressed by byte offsets. Calls come from several threads at once, on disjoint ranges
 /// whenever one of them writes.
 pub trait CacheFile: Send + Sync {
@@ -18,8 +20,8 @@ pub trait CacheFile: Send + Sync {
     /// Writes `data` at `offset`.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Makes room on disk for the range, so that writes into it do not run out of space. Fails
-    /// with ENOSPC (or EDQUOT, EFBIG) where there is none.
+    /// Makes room on disk for the range, so that writes into it do not run out of space unless somebody else takes
+    /// what is left. Fails with ENOSPC (or EDQUOT, EFBIG) where there is none.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
 }
 
@@ -27,6 +29,8 @@ pub trait CacheFile: Send + Sync {
 #[derive(Debug)]
 pub struct TemporaryFile {
     file: File,
+    /// Where space is promised and not taken.
+    promised: Option<PromisedSpace>,
 }
 
 impl TemporaryFile {
@@ -45,7 +49,8 @@ impl TemporaryFile {
         // Readahead would fill the page cache with neighbours that are not neighbours on the
         // origin. Advice only: a file system may refuse it.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
-        Ok(Self { file })
+        let promised = PromisedSpace::of(&file)?;
+        Ok(Self { file, promised })
     }
 
     fn create_and_unlink(directory: &Path) -> io::Result<File> {
@@ -107,6 +112,9 @@ impl CacheFile for TemporaryFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        if let Some(promised) = &self.promised {
+            return promised.promise(&self.file, length);
+        }
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length) {
                 // Interrupted by a signal, as tmpfs allows.

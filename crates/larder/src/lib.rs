@@ -36,6 +36,7 @@ mod pass_through;
 mod pass_token;
 mod pin;
 mod present;
+mod promised_space;
 mod range_lock;
 mod read;
 mod readahead;

@@ -1,7 +1,7 @@
 //! Slots: the cache file's space, its limit, and what happens when the disk is full.
 //!
-//! A slot is given disk space when it is first used and keeps it: a full disk is met in
-//! [`Slots::take`] and nowhere else, and a freed slot costs no file-system metadata to use again.
+//! A slot is given disk space, or promised it, when it is first used and keeps it: a full disk is met in
+//! [`Slots::take`], and a freed slot costs no file-system metadata to use again.
 //! Invariant: slots given out + free + failed to allocate = slots ever numbered <= the limit.
 
 use std::collections::BTreeSet;
