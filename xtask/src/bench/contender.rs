@@ -10,6 +10,8 @@ pub(super) enum Contender {
     Serve,
     /// nbdkit without a cache. Where the disk is slow, this is the origin asked directly.
     Bare,
+    /// nbdkit with a filter of its own that does nothing: what any filter costs.
+    Idle,
     /// nbdkit with its own cache filter.
     Stock,
     /// nbdkit with Larder's filter.
@@ -34,7 +36,8 @@ impl Contender {
                  where requests are delayed or counted"
             }
             Self::Bare => "`nbdkit file IMAGE`; delayed rows: `--filter=delay memory 64G`",
-            Self::Stock => "the same with `--filter=cache cache-on-read=true`",
+            Self::Idle => "`nbdkit --filter=nofilter file IMAGE`",
+            Self::Stock => "bare nbdkit with `--filter=cache cache-on-read=true`",
             Self::Filter => "the same with Larder's filter in the place of `cache`",
             Self::QemuNbd => {
                 "`qemu-nbd --shared=16` of `copy-on-read` over a qcow2 overlay, on the same file system as the image; \
@@ -55,6 +58,7 @@ impl fmt::Display for Contender {
             Self::Ceiling => "ceiling",
             Self::Serve => "larder serve",
             Self::Bare => "bare nbdkit",
+            Self::Idle => "idle filter",
             Self::Stock => "C filter",
             Self::Filter => "Larder's filter",
             Self::QemuNbd => "qemu-nbd",

@@ -32,6 +32,9 @@ pub(super) struct Load {
     pub(super) zipf: Option<f64>,
     /// Each connection ends after so many.
     pub(super) requests_max: Option<u64>,
+    /// A second for each connection, and twice as many one after the other as there are seconds: where it is luck
+    /// how quick one is.
+    pub(super) in_turns: bool,
 }
 
 /// What of the disk is asked for, and how long.
@@ -66,7 +69,17 @@ pub(super) struct Seen {
 impl Load {
     /// Puts the load on a server. `directory` is for fio's report.
     pub(super) fn run(&self, uri: &str, span: Span, directory: &Path) -> Result<Seen, Failure> {
-        one(run(uri, &[self.job("load", span)], directory)?)
+        let turns = match span.seconds {
+            Some(seconds) if self.in_turns => seconds * 2,
+            _ => return one(run(uri, &[self.job("load", span)], directory)?),
+        };
+        let second = Span {
+            seconds: Some(1),
+            ..span
+        };
+        let mut job = self.job("load", second);
+        job.push("--stonewall".to_owned());
+        mean(&run(uri, &vec![job; turns as usize], directory)?)
     }
 
     /// Writes all of a disk once, at random places, each block filled with its own offset, and flushes.
@@ -158,6 +171,23 @@ fn run(uri: &str, jobs: &[Vec<String>], directory: &Path) -> Result<Vec<Seen>, F
 fn one(seen: Vec<Seen>) -> Result<Seen, Failure> {
     let first = seen.into_iter().next();
     first.ok_or_else(|| Failure::new("fio reported no job"))
+}
+
+/// What turns of the same length come to.
+fn mean(turns: &[Seen]) -> Result<Seen, Failure> {
+    if turns.is_empty() {
+        return Err(Failure::new("fio reported no job"));
+    }
+    let mean = |value: fn(&Seen) -> f64| turns.iter().map(value).sum::<f64>() / turns.len() as f64;
+    Ok(Seen {
+        requests: turns.iter().map(|seen| seen.requests).sum(),
+        rate: mean(|seen| seen.rate),
+        latency: Latency {
+            p50: mean(|seen| seen.latency.p50),
+            p99: mean(|seen| seen.latency.p99),
+            p999: mean(|seen| seen.latency.p999),
+        },
+    })
 }
 
 /// fio's report, of which this is what is read.
@@ -278,6 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn turns_come_to_their_mean() {
+        let turn = |requests: u64| Seen {
+            requests,
+            rate: requests as f64,
+            latency: Latency {
+                p50: 1.0,
+                p99: requests as f64,
+                p999: 3.0,
+            },
+        };
+        let seen = mean(&[turn(10), turn(20)]).unwrap();
+        assert_eq!(
+            (seen.requests, seen.rate, seen.latency.p99),
+            (30, 15.0, 15.0)
+        );
+        assert!(mean(&[]).is_err());
+    }
+
+    #[test]
     fn what_is_counted_is_not_timed_over_and_over() {
         let mut load = Load {
             pattern: Pattern::RandomWrites,
@@ -286,6 +335,7 @@ mod tests {
             connections: 1,
             zipf: None,
             requests_max: None,
+            in_turns: false,
         };
         let span = Span::of(1 << 20, 3);
         assert!(load.job("load", span).contains(&"--time_based".to_owned()));

@@ -15,6 +15,7 @@ const fn load(pattern: Pattern, request_bytes: u64, depth: u32, connections: u32
         connections,
         zipf: None,
         requests_max: None,
+        in_turns: false,
     }
 }
 
@@ -39,6 +40,16 @@ pub(super) const fn cold(load: Load, cache: Cache) -> Work {
 
 pub(super) const WARM_READS: Load = load(Pattern::RandomReads, 4 * KIB, 16, 1);
 pub(super) const WARM_READS_OF_4: Load = load(Pattern::RandomReads, 4 * KIB, 16, 4);
+const fn in_turns(load: Load) -> Load {
+    Load {
+        in_turns: true,
+        ..load
+    }
+}
+
+/// For rows in which how nbdkit's threads wake each other on a connection decides more than what is compared.
+pub(super) const READS_IN_TURNS: Load = in_turns(WARM_READS);
+pub(super) const READS_OF_4_IN_TURNS: Load = in_turns(WARM_READS_OF_4);
 pub(super) const LARGE_READS: Load = load(Pattern::Reads, MIB, 4, 1);
 pub(super) const WRITES: Load = load(Pattern::RandomWrites, 4 * KIB, 16, 1);
 pub(super) const COLD_WRITES: Load = Load {

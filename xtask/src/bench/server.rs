@@ -26,6 +26,7 @@ const FILLING: Load = Load {
     connections: 1,
     zipf: None,
     requests_max: None,
+    in_turns: false,
 };
 
 /// What a contender is to serve, and how.
@@ -104,6 +105,7 @@ impl<'l> Server<'l> {
             }
             Contender::Bare => start.nbdkit(&socket, None)?,
             Contender::Stock => start.nbdkit(&socket, Some("cache"))?,
+            Contender::Idle => start.nbdkit(&socket, Some(IDLE))?,
             Contender::Filter => {
                 let filter = lab.programs.filter.display().to_string();
                 start.nbdkit(&socket, Some(&filter))?
@@ -221,10 +223,10 @@ impl Start<'_, '_> {
     }
 
     /// nbdkit with a cache in front of a disk, or without one.
-    fn nbdkit(&self, socket: &Path, cache: Option<&str>) -> Result<Command, Failure> {
+    fn nbdkit(&self, socket: &Path, filter: Option<&str>) -> Result<Command, Failure> {
         let mut command = process::command("nbdkit", self.directory.path());
         command.arg("--foreground").arg("--unix").arg(socket);
-        command.args(cache.iter().map(|filter| format!("--filter={filter}")));
+        command.args(filter.iter().map(|filter| format!("--filter={filter}")));
         match self.setup.disk {
             Disk::Image | Disk::Target => command.arg("file").arg(self.image()?),
             Disk::Counted => {
@@ -243,7 +245,7 @@ impl Start<'_, '_> {
                 command.arg("curl").arg(format!("url={url}"))
             }
         };
-        if let Some(cache) = cache {
+        if let Some(cache) = filter.filter(|name| *name != IDLE) {
             command.args(self.setup.parameters());
             if cache != "cache" && self.setup.has_readahead {
                 command.arg(format!("cache-readahead={READAHEAD}"));
@@ -252,6 +254,9 @@ impl Start<'_, '_> {
         Ok(command)
     }
 }
+
+/// The filter of nbdkit's that does nothing.
+const IDLE: &str = "nofilter";
 
 /// Where nbdkit's stats filter writes what it has counted, at its end.
 pub(super) fn statistics(directory: &Directory) -> PathBuf {
