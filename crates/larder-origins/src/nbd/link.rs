@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,8 @@ pub(super) struct Link {
     closer: Closer,
     next_cookie: AtomicU64,
     outstanding: AtomicUsize,
+    /// A reply has come before that of a request that was sent earlier.
+    is_parallel: AtomicBool,
     turns: Turns,
 }
 
@@ -117,12 +119,18 @@ impl Link {
             closer,
             next_cookie: AtomicU64::new(1),
             outstanding: AtomicUsize::new(0),
+            is_parallel: AtomicBool::new(false),
         }
     }
 
     /// How many requests wait for replies.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server was seen to do several of its requests at once.
+    pub(super) fn is_parallel(&self) -> bool {
+        self.is_parallel.load(Ordering::Relaxed)
     }
 
     /// When bytes last came.
@@ -146,6 +154,16 @@ impl Link {
         (effect, slot): (Effect, Arc<Slot>),
         deadline: Instant,
     ) -> io::Result<()> {
+        let entry = Entry {
+            assembly: Some(assembly),
+            effect,
+            slot,
+        };
+        // Taken before the entry is made, so that a request that never went out waits for nothing.
+        let Some(mut sender) = self.take_sender(deadline) else {
+            return Ok(());
+        };
+        // In the order in which they are sent.
         let cookie = self.next_cookie.fetch_add(1, Ordering::Relaxed);
         let request = Request {
             flags,
@@ -156,15 +174,6 @@ impl Link {
         };
         let mut header = Vec::with_capacity(32);
         request.encode(&mut header, self.dialect.format);
-        let entry = Entry {
-            assembly: Some(assembly),
-            effect,
-            slot,
-        };
-        // Taken before the entry is made, so that a request that never went out waits for nothing.
-        let Some(mut sender) = self.take_sender(deadline) else {
-            return Ok(());
-        };
         let sent = if self.enter(cookie, entry) {
             sender.send(&header, payload, deadline)
         } else {
@@ -202,9 +211,14 @@ impl Link {
 
     fn leave(&self, cookie: u64) -> io::Result<Entry> {
         let mut entries = lock(&self.entries);
+        let oldest = entries.by_cookie.first_key_value();
+        let is_first = oldest.is_none_or(|(oldest, _)| *oldest == cookie);
         let entry = entries.by_cookie.remove(&cookie);
         self.outstanding
             .store(entries.by_cookie.len(), Ordering::Relaxed);
+        if !is_first {
+            self.is_parallel.store(true, Ordering::Relaxed);
+        }
         entry.ok_or_else(|| violation("a reply to nothing that was asked"))
     }
 

@@ -10,7 +10,7 @@ use std::{io, thread};
 
 use nbd_wire::RequestFormat;
 
-use super::address::NbdAddress;
+use super::address::{NbdAddress, NbdServer};
 use super::export::Export;
 use super::handshake::{Failure, negotiate};
 use super::ledger::Ledger;
@@ -50,6 +50,20 @@ impl Way {
             halves: channel.split()?,
         };
         Ok((connection, export))
+    }
+
+    /// How many of the connections are worth using for large payloads at a time, if the server does several requests of
+    /// one at once.
+    ///
+    /// Through memory a connection keeps two processors busy, one at either end. More than there are processors for
+    /// only spread the payloads over more of the server's threads, each of which has a buffer of its own: the pages of
+    /// those cost more than what is in them.
+    fn worth_for_large(&self, connections: usize) -> usize {
+        match (&self.address.server, &self.tls) {
+            (NbdServer::Unix(_), None) => thread::available_parallelism()
+                .map_or(connections, |processors| processors.get().div_ceil(2)),
+            _ => connections,
+        }
     }
 
     /// The first connection to a server.
@@ -283,6 +297,7 @@ impl Pool {
         let count = connections.len();
         self.report
             .note(&format!("connections: {count}, {dialect}"));
+        let connections = (connections, self.way.worth_for_large(count));
         Session::start(connections, &self.ledger, &self.report, self.timeout / 2)
     }
 

@@ -25,6 +25,9 @@ use crate::reason::reason;
 /// How often a connection that may be of no use is looked at.
 const SUSPICION: Duration = Duration::from_millis(200);
 
+/// A payload that is worth the choice of few connections.
+const LARGE_BYTES: usize = 256 << 10;
+
 /// A connection that is ready for requests.
 pub(super) struct Connection {
     pub(super) dialect: Dialect,
@@ -85,6 +88,8 @@ pub(super) struct Session {
     number: SessionNumber,
     dialect: Dialect,
     links: Vec<Link>,
+    /// How many of them large payloads go by, once the server was seen to do several requests of one at once.
+    for_large: usize,
     ledger: Arc<Ledger>,
     given_up: GivenUp,
     report: Arc<Report>,
@@ -97,9 +102,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Begins with these connections, at least one, all of the same dialect.
+    /// Begins with these connections, at least one, all of the same dialect, of which `for_large` are enough for large
+    /// payloads.
     pub(super) fn start(
-        connections: Vec<Connection>,
+        (connections, for_large): (Vec<Connection>, usize),
         ledger: &Arc<Ledger>,
         report: &Arc<Report>,
         patience: Duration,
@@ -113,6 +119,7 @@ impl Session {
             number: ledger.begin(),
             dialect: dialect.unwrap_or_default(),
             links,
+            for_large,
             ledger: Arc::clone(ledger),
             given_up: GivenUp::default(),
             report: Arc::clone(report),
@@ -211,7 +218,7 @@ impl Session {
         {
             return ended;
         }
-        let number = self.choose_link();
+        let number = self.choose_link(call.payload.len());
         let link = &self.links[number];
         let slot = Arc::new(Slot::default());
         let assembly = Assembly::new(call.asked, call.offset, call.length_bytes, self.dialect);
@@ -267,8 +274,12 @@ impl Session {
     }
 
     /// The number of the link with the fewest requests; in turn where they are equal.
-    fn choose_link(&self) -> usize {
-        let count = self.links.len();
+    fn choose_link(&self, payload_bytes: usize) -> usize {
+        let is_for_few = payload_bytes >= LARGE_BYTES && self.links.iter().any(Link::is_parallel);
+        let count = match is_for_few {
+            true => self.for_large.clamp(1, self.links.len()),
+            false => self.links.len(),
+        };
         let first = self.next_link.fetch_add(1, Ordering::Relaxed) % count;
         let mut best = first;
         for step in 1..count {

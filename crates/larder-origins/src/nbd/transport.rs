@@ -28,6 +28,9 @@ use super::sync::lock;
 const SEND_TICK: Duration = Duration::from_millis(250);
 /// How often who is in the middle of a reply looks whether that has its time.
 const RECEIVE_TICK: Duration = Duration::from_millis(250);
+/// How much a Unix socket is to hold, as far as the system allows: a large request goes in whole, and who sends it need
+/// not be woken in the middle of it.
+const UNIX_SEND_BYTES: usize = 1 << 20;
 /// The longest piece that is encrypted at once.
 const TLS_PIECE_BYTES: usize = 256 << 10;
 const TLS_RECEIVE_BYTES: usize = 64 << 10;
@@ -134,6 +137,8 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream
 /// take.
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // What it holds otherwise will do.
+    let _ = socket.set_send_buffer_size(UNIX_SEND_BYTES);
     socket.set_write_timeout(Some(left(deadline)?))?;
     let connected = socket.connect(&SockAddr::unix(path)?);
     connected.map_err(|error| match error {
