@@ -427,3 +427,22 @@ fn settle(mut entry: Entry, books: Books<'_>) -> io::Result<()> {
 fn may_tell_of_others(error: ErrorCode) -> bool {
     ![ErrorCode::NOT_SUPPORTED, ErrorCode::PERM].contains(&error)
 }
+
+#[cfg(test)]
+impl Link {
+    /// As if so many requests were sent, and answered in this order.
+    pub(super) fn answer_in_order(&self, cookies: &[u64]) {
+        use super::reply::Asked;
+        for cookie in 1..=cookies.len() as u64 {
+            let entry = Entry {
+                assembly: Some(Assembly::new(Asked::Outcome, 0, 0, self.dialect)),
+                effect: Effect::None,
+                slot: Arc::default(),
+            };
+            assert!(self.enter(cookie, entry));
+        }
+        for cookie in cookies {
+            drop(self.leave(*cookie));
+        }
+    }
+}

@@ -383,3 +383,54 @@ impl Drop for End<'_> {
 fn silence(link: &Link, since: Instant) -> Duration {
     Instant::now().saturating_duration_since(link.last_received().max(since))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::transport::Channel;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Silent;
+    impl larder::Log for Silent {
+        fn error(&self, _: &str) {}
+        fn warning(&self, _: &str) {}
+        fn debug(&self, _: &str) {}
+    }
+
+    /// Four connections, the first of which is enough for large payloads, and their other ends.
+    fn session() -> (Arc<Session>, Vec<UnixStream>) {
+        let pairs = (0..4).map(|_| UnixStream::pair().unwrap());
+        let (ours, theirs): (Vec<_>, Vec<_>) = pairs.unzip();
+        let connection = |stream| Connection {
+            dialect: Dialect::default(),
+            halves: Channel::over(stream).split().unwrap(),
+        };
+        let connections = ours.into_iter().map(connection).collect();
+        let report = Arc::new(Report::new("test".into(), Arc::new(Silent)));
+        let ledger = Arc::default();
+        let session = Session::start((connections, 1), &ledger, &report, PATIENCE).unwrap();
+        (session, theirs)
+    }
+
+    fn chosen(session: &Session, payload_bytes: usize) -> BTreeSet<usize> {
+        (0..8).map(|_| session.choose_link(payload_bytes)).collect()
+    }
+
+    #[test]
+    fn large_payloads_go_by_few_links_once_the_server_does_several_requests_of_one_at_once() {
+        let (session, _theirs) = session();
+        let all = BTreeSet::from([0, 1, 2, 3]);
+        assert_eq!(chosen(&session, LARGE_BYTES), all);
+        // One after the other: more links are more at once.
+        session.links[2].answer_in_order(&[1, 2]);
+        assert_eq!(chosen(&session, LARGE_BYTES), all);
+        session.links[2].answer_in_order(&[2, 1]);
+        assert_eq!(chosen(&session, LARGE_BYTES), BTreeSet::from([0]));
+        assert_eq!(chosen(&session, LARGE_BYTES - 1), all);
+        session.lose("the end of the test");
+    }
+}

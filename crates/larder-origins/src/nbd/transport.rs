@@ -205,6 +205,16 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// As after a handshake, for tests.
+    #[cfg(test)]
+    pub(super) fn over(stream: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(stream),
+            tls: None,
+            deadline: Instant::now(),
+        }
+    }
+
     pub(super) fn connect(server: &NbdServer, deadline: Instant) -> io::Result<Self> {
         Ok(Self {
             socket: Socket::connect(server, deadline)?,
