@@ -30,7 +30,10 @@ impl Copies {
     /// Room for so many bytes after what is there.
     pub(super) fn room(&mut self, length: usize) -> &mut [u8] {
         let end = self.used + length;
-        if self.bytes.len() < end {
+        if self.bytes.len() < end && self.used == 0 {
+            // New pages are zero: they need not be touched before they are filled.
+            self.bytes = vec![0; end];
+        } else if self.bytes.len() < end {
             self.bytes.reserve_exact(end - self.bytes.len());
             self.bytes.resize(end, 0);
         }
