@@ -86,16 +86,16 @@ fn a_client_that_leaves_does_not_wait_for_what_is_fetched_ahead_of_it_nor_does_t
     const PATIENCE: Duration = Duration::from_secs(20);
     let scratch = Scratch::new();
     let (reached, gate) = (scratch.path("reached"), scratch.path("gate"));
-    // Beyond the third block the origin is stuck.
+    // Beyond the third block the origin is stuck, until the gate is there or the test is over and everything gone.
     let pread = format!(
         "if [ $(($4 + $3)) -gt {} ]; then
-             touch {}
-             while [ ! -e {} ]; do sleep 0.1; done
+             touch {reached}
+             while [ -e {reached} ] && [ ! -e {gate} ]; do sleep 0.1; done
          fi
          dd if=\"$volatile\" skip=$4 count=$3 iflag=count_bytes,skip_bytes bs=64K",
         3 * BLOCK,
-        reached.display(),
-        gate.display()
+        reached = reached.display(),
+        gate = gate.display()
     );
     let disk = EvalDisk::read_only(&scratch, MIB).with("pread", &pread);
     let origin = Nbdkit::bare(&scratch)

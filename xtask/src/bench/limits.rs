@@ -4,15 +4,13 @@
 pub(super) fn of(number: &str) -> Option<&'static str> {
     Some(match number {
         "1" | "2" => {
-            "How often the threads that nbdkit has for a connection wake each other decides much of what a request takes, and that \
-             changes from one connection to the next of the same nbdkit, with a filter and without one: with four \
-             connections from 0.5 to 2.3 switches of threads for each request, 8.9 µs of processor time and 4.8 µs more for \
-             each switch in bare nbdkit, 9.0 and 5.2 µs with Larder's filter. 4 to 5 % of nbdkit's time are spent in the \
-             filter, most of it waiting for memory: the block's bucket in the table and the shard's lock. Of 38 short runs each in \
-             turn with one connection on a machine with nothing else to do, Larder's filter had 0.97 of bare nbdkit's mean \
-             rate (0.90 to 1.03 with 90 % confidence), and nbdkit's own filter that does nothing 0.98 (0.92 to 1.04). \
-             Single runs differ by a fifth, so the median of nine says little about a bound of 0.95: a filter that does nothing \
-             would miss it every third time."
+            "Luck with nbdkit's threads: the 16 that it has for a connection pass a lock around, and either one of them keeps it \
+             for many requests or they wake each other for each. With four connections that is 0.4 or more than 2 switches of threads \
+             for a request, 11 or 20 µs of processor time, and it changes from one second to the next, with a filter and \
+             without one. 4 to 5 % of nbdkit's time are spent in Larder's filter, most of it waiting for memory: the block's \
+             bucket in the table and the shard's lock. Those 0.5 µs also give the threads more time to wake each other: of \
+             16 runs of two seconds each with four connections, 11 were of the slow kind, and 5 of 16 with nbdkit's own filter \
+             that does nothing."
         }
         "3" => {
             "Three quarters of the time are two copies, out of the cache and into the socket, the second in the kernel; \
