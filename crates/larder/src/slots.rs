@@ -295,12 +295,12 @@ impl Slots {
         u64::from(slot.0) * self.block_bytes
     }
 
-    /// Reads from a slot, `start` bytes in.
+    /// Reads from a slot, `start` bytes in. For [`crate::latch`], and for reads without one.
     pub(crate) fn read(&self, slot: SlotNumber, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.file.read(self.offset(slot) + start, buffer)
     }
 
-    /// Writes into a slot, `start` bytes in.
+    /// Writes into a slot, `start` bytes in. For [`crate::latch`].
     pub(crate) fn write(&self, slot: SlotNumber, start: u64, data: &[u8]) -> io::Result<()> {
         let offset = self.offset(slot) + start;
         self.counts.write(slot, || self.file.write(offset, data))
