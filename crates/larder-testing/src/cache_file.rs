@@ -6,6 +6,7 @@
 //!   nothing allocated; a write into what was not allocated fails likewise.
 //! - Reads or writes that meet a range fail with EIO, or all of them do. A failed write may have
 //!   written half.
+//! - Nothing is lost, synced or not: a crash of the machine is not told here.
 //! - What was never written reads as garbage, so that a slot's old or missing content shows.
 //! - A write that meets a write in flight is a violation: the engine's latches failed.
 //! - A read that meets a write in flight gets garbage: whoever reads without a latch must notice,
@@ -277,5 +278,9 @@ impl CacheFile for CacheFileDouble {
             state.grow(offset, length)
         })
         .0
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.call(Kind::Sync, 0, 0, |_| Ok(())).0
     }
 }

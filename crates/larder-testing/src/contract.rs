@@ -122,7 +122,7 @@ impl Contract {
 /// Whether the capabilities have what the call asks for.
 fn allowed(can: &Capabilities, call: &Call) -> Option<&'static str> {
     let denied = match call.kind {
-        Kind::Read | Kind::Allocate => false,
+        Kind::Read | Kind::Allocate | Kind::Sync => false,
         Kind::Write => !can.write,
         Kind::Flush => !can.flush,
         Kind::Zero => !can.write || !can.zero,

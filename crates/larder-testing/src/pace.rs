@@ -19,6 +19,8 @@ pub enum Kind {
     Extents,
     /// Making room in the cache file.
     Allocate,
+    /// Making what was written to the cache file durable.
+    Sync,
 }
 
 impl Kind {

@@ -136,12 +136,12 @@ impl Block {
         }
     }
 
-    /// The latch, shared.
+    /// The latch, shared. See [`crate::latch`], which is the way to what the slot holds.
     pub(crate) fn shared(&self) -> RwLockReadGuard<'_, BlockState> {
         sync::read(&self.state)
     }
 
-    /// The latch, alone. See [`crate::pin::Pin::latch`], which keeps the dirty set true.
+    /// The latch, alone. See [`crate::latch::Latch`], which keeps the dirty set true.
     pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, BlockState> {
         sync::write(&self.state)
     }

@@ -103,13 +103,12 @@ impl Cache {
 
     /// The figures an operator needs.
     pub fn stats(&self) -> StatsSnapshot {
-        let now = self.store.clock.now();
         let volumes = self.store.volumes();
         let oldest = volumes
             .iter()
             .filter_map(|volume| volume.oldest_dirty())
             .min();
-        let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest));
+        let age = oldest.map_or(Duration::ZERO, |oldest| self.store.clock.since(oldest));
         StatsSnapshot {
             oldest_dirty_ms: age.as_millis() as u64,
             slots_used: self.store.slots.usage().used,

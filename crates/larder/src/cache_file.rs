@@ -23,6 +23,10 @@ pub trait CacheFile: Send + Sync {
     /// Makes room on disk for the range, so that writes into it do not run out of space unless somebody else takes
     /// what is left. Fails with ENOSPC (or EDQUOT, EFBIG) where there is none.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Returns once all that was written before is on stable storage. An error tells nothing of what is: the system
+    /// may tell each failure once, so a later call that succeeds does not make up for it.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An unlinked file in a directory: seen under /proc/PID/fd and gone with the process.
@@ -124,6 +128,10 @@ impl CacheFile for TemporaryFile {
                 other => return Ok(other?),
             }
         }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 }
 

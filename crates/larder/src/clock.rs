@@ -1,4 +1,7 @@
-//! Time comes from outside, so that tests own it.
+//! Time comes from outside, so that tests own it: what the engine does follows from its calls, their answers and this.
+//!
+//! Only how long one thread waits for another is bounded by the machine's time (`sync.rs`): a clock that stands still would
+//! never end such a wait.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +9,11 @@ use std::time::{Duration, Instant};
 pub trait Clock: Send + Sync {
     /// Time since some fixed moment.
     fn now(&self) -> Duration;
+
+    /// How long ago that was.
+    fn since(&self, moment: Duration) -> Duration {
+        self.now().saturating_sub(moment)
+    }
 }
 
 /// The machine's monotonic clock.

@@ -124,7 +124,7 @@ fn claim<'c>(client: &'c Client, piece: Piece, target: &mut Target<'_>) -> Found
     let volume = &*client.volume;
     let pin = volume.pin(piece.number);
     let mut state = pin.latch();
-    let Ok(asked) = present::copy_latched(volume, &state, &piece, target) else {
+    let Ok(asked) = present::copy_latched(&state, &piece, target) else {
         // The next look drops what cannot be read, or fails.
         return Found::LookAgain;
     };
@@ -318,17 +318,11 @@ fn commit(
             None => good = Mask::EMPTY,
         }
     }
-    if let Some(slot) = state.slot {
-        for run in good.runs() {
-            let (from, to) = geometry.bytes_of(number, run, volume.size());
-            let written =
-                volume
-                    .store()
-                    .slots
-                    .write(slot, from - base, bytes(from - base, to - base));
-            if written.is_ok() {
-                state.valid |= Mask::span(run.0, run.1);
-            }
+    for run in good.runs() {
+        let (from, to) = geometry.bytes_of(number, run, volume.size());
+        let written = state.write_slot(from - base, bytes(from - base, to - base));
+        if written.is_ok() {
+            state.valid |= Mask::span(run.0, run.1);
         }
     }
     drop(state);

@@ -31,6 +31,7 @@ mod fetch;
 mod flush;
 mod index;
 mod join;
+mod latch;
 mod news;
 mod pass_through;
 mod pass_token;

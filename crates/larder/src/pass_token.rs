@@ -5,7 +5,7 @@
 //! start. If it fails, each leads one of its own, on its own connection.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::news::News;
 use crate::sync;
@@ -68,16 +68,11 @@ impl PassToken {
     /// Waits for the token behind those who must have it and before those who only take it if it is free, at most
     /// so long.
     pub(crate) fn take_turn(&self, longest: Duration) -> Option<Running<'_>> {
-        let until = Instant::now() + longest;
         let mut state = sync::lock(&self.state);
         state.in_turn += 1;
-        while state.is_running || state.waiting > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = sync::wait_timeout(&self.returned, state, left);
-        }
+        state = sync::wait_while(&self.returned, state, longest, |state| {
+            state.is_running || state.waiting > 0
+        });
         state.in_turn -= 1;
         // Whoever has it or comes before this one will tell those who let this one go first.
         if state.is_running || state.waiting > 0 {

@@ -1,12 +1,11 @@
-//! Pins and latches: what one must hold to look into a block, or to change it.
+//! Pins: what one must hold for a block and its slot to stay. Its latch is had through one.
 
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
-use crate::block::{Block, BlockState, TicketNumber};
-use crate::directory::SlotNumber;
+use crate::block::{Block, TicketNumber};
 use crate::index::Unpinned;
-use crate::sector::{BlockNumber, Mask};
+use crate::latch::{Latch, SharedLatch};
+use crate::sector::BlockNumber;
 use crate::volume::Volume;
 
 /// A pin: the block stays, with its slot, until this is dropped.
@@ -44,19 +43,13 @@ impl<'v> Pin<'v> {
     }
 
     /// The latch, shared: the slot's content and the masks do not change meanwhile.
-    pub(crate) fn latch_shared(&self) -> RwLockReadGuard<'_, BlockState> {
-        self.block.shared()
+    pub(crate) fn latch_shared(&self) -> SharedLatch<'_> {
+        SharedLatch::of(self.volume, &self.block)
     }
 
     /// The latch, alone.
     pub(crate) fn latch(&self) -> Latch<'_> {
-        let state = self.block.alone();
-        Latch {
-            was_unsettled: state.unsettled(),
-            volume: self.volume,
-            number: self.block.number(),
-            state,
-        }
+        Latch::of(self.volume, &self.block)
     }
 
     /// See [`Block::fetches_ended`].
@@ -91,60 +84,5 @@ impl Drop for Pin<'_> {
                 store.slots.settle();
             }
         }
-    }
-}
-
-/// A block's latch, held alone. Keeps the volume's dirty set true when it is let go.
-pub(crate) struct Latch<'p> {
-    volume: &'p Volume,
-    number: BlockNumber,
-    was_unsettled: Mask,
-    state: RwLockWriteGuard<'p, BlockState>,
-}
-
-impl Latch<'_> {
-    /// Brings the dirty set up to date now rather than at the end. A sector that goes from the zero map
-    /// into the dirty set must be in the second before it leaves the first.
-    pub(crate) fn publish(&mut self) {
-        let now = self.state.unsettled();
-        if now != self.was_unsettled {
-            self.volume
-                .note_unsettled(self.number, self.was_unsettled, now);
-            self.was_unsettled = now;
-        }
-    }
-
-    /// Gives the block a slot.
-    pub(crate) fn assign(&mut self, slot: SlotNumber) {
-        debug_assert!(self.state.slot.is_none());
-        self.state.slot = Some(slot);
-        self.volume.store().assigned(slot, self.volume, self.number);
-    }
-
-    /// Gives the block a slot although nobody has asked for it yet.
-    pub(crate) fn assign_ahead(&mut self, slot: SlotNumber) {
-        debug_assert!(self.state.slot.is_none());
-        self.state.slot = Some(slot);
-        let store = self.volume.store();
-        store.assigned_ahead(slot, self.volume, self.number);
-    }
-}
-
-impl Deref for Latch<'_> {
-    type Target = BlockState;
-    fn deref(&self) -> &BlockState {
-        &self.state
-    }
-}
-
-impl DerefMut for Latch<'_> {
-    fn deref_mut(&mut self) -> &mut BlockState {
-        &mut self.state
-    }
-}
-
-impl Drop for Latch<'_> {
-    fn drop(&mut self) {
-        self.publish();
     }
 }

@@ -1,10 +1,9 @@
 //! What of a block is present, in its slot or as zeros, and where what is read goes.
 
-use crate::block::BlockState;
 use crate::client::Client;
+use crate::latch::Latched;
 use crate::pin::Pin;
 use crate::sector::{BlockNumber, Mask, Piece};
-use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
 /// Where what is read goes.
@@ -82,7 +81,7 @@ pub(crate) fn copy_present(
     loop {
         let outcome = {
             let state = pin.latch_shared();
-            copy_latched(&client.volume, &state, piece, target)
+            copy_latched(&state, piece, target)
         };
         match outcome {
             Ok(missing) => return Ok(missing),
@@ -95,11 +94,11 @@ pub(crate) fn copy_present(
 /// The same with the latch held by the caller. Fails with the sectors that the cache file does not
 /// give back.
 pub(crate) fn copy_latched(
-    volume: &Volume,
-    state: &BlockState,
+    state: &impl Latched,
     piece: &Piece,
     target: &mut Target<'_>,
 ) -> Result<Mask, Mask> {
+    let volume = state.volume();
     let geometry = volume.geometry();
     let touched = geometry.touched(piece);
     let valid = state.valid & touched;
@@ -113,7 +112,7 @@ pub(crate) fn copy_latched(
         for run in valid.runs() {
             let (start, end) = clip(run);
             if let Some(place) = target.place(base + start, base + end) {
-                let read = volume.store().slots.read(slot, start, place);
+                let read = state.read_slot(start, place);
                 read.map_err(|_| Mask::span(run.0, run.1))?;
             }
         }
@@ -140,7 +139,7 @@ pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> 
     let volume = &client.volume;
     let mut state = pin.latch();
     // Written anew since, perhaps.
-    let sectors = sectors & state.valid & unreadable(client, &state, pin.number(), sectors);
+    let sectors = unreadable(&state, pin.number(), sectors & state.valid);
     let lost = sectors & state.unsettled();
     if let Some(run) = lost.first_run() {
         let (start, end) = volume.geometry().bytes_of(pin.number(), run, volume.size());
@@ -157,23 +156,15 @@ pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> 
 }
 
 /// Those of the sectors that the cache file does not give back now.
-fn unreadable(client: &Client, state: &BlockState, number: BlockNumber, sectors: Mask) -> Mask {
-    let volume = &client.volume;
+fn unreadable(state: &impl Latched, number: BlockNumber, sectors: Mask) -> Mask {
+    let volume = state.volume();
     let geometry = volume.geometry();
-    let Some(slot) = state.slot else {
-        return Mask::EMPTY;
-    };
     let mut failed = Mask::EMPTY;
     for run in sectors.runs() {
         let (start, end) = geometry.bytes_of(number, run, volume.size());
         let mut buffer = vec![0; (end - start) as usize];
         let within = start - geometry.base(number);
-        if volume
-            .store()
-            .slots
-            .read(slot, within, &mut buffer)
-            .is_err()
-        {
+        if state.read_slot(within, &mut buffer).is_err() {
             failed |= Mask::span(run.0, run.1);
         }
     }

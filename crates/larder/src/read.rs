@@ -143,7 +143,7 @@ fn copy_if_present(client: &Client, piece: &Piece, target: &mut Target<'_>) -> b
     let pin = client.volume.pin(piece.number);
     let state = pin.latch_shared();
     // What the cache file does not give back is for a read that may ask the origin.
-    copy_latched(&client.volume, &state, piece, target).is_ok_and(Mask::is_empty)
+    copy_latched(&state, piece, target).is_ok_and(Mask::is_empty)
 }
 
 fn count_hit(client: &Client, piece: &Piece) {

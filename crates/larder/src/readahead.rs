@@ -10,8 +10,8 @@
 //! The lock of the streams is a leaf. Readers that follow no stream meet it on a miss only.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use crate::client::Client;
 use crate::config::CacheOnRead;
@@ -138,7 +138,8 @@ impl Readahead {
         }
     }
 
-    fn publish(&self, streams: &MutexGuard<'_, Streams>) {
+    /// Called with the lock of the streams held.
+    fn publish(&self, streams: &Streams) {
         self.markers.store(streams.markers(), Ordering::Relaxed);
         let is_due = streams.is_due();
         if self.is_due.swap(is_due, Ordering::SeqCst) != is_due && is_due {
@@ -162,23 +163,17 @@ impl Readahead {
 
     /// Waits for a window that is due. None if none was for so long, or once it has ended.
     pub(crate) fn wait_for_window(&self, patience: Duration) -> Option<Window> {
-        let begun = Instant::now();
-        let mut streams = sync::lock(self.streams.as_ref()?);
-        loop {
+        let streams = sync::lock(self.streams.as_ref()?);
+        let mut window = None;
+        let _streams = sync::wait_while(&self.changed, streams, patience, |streams| {
             if self.has_ended.load(Ordering::SeqCst) {
-                return None;
+                return false;
             }
-            let window = streams.take_due();
-            self.publish(&streams);
-            if window.is_some() {
-                return window;
-            }
-            let left = patience.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return None;
-            }
-            streams = sync::wait_timeout(&self.changed, streams, left);
-        }
+            window = streams.take_due();
+            self.publish(streams);
+            window.is_none()
+        });
+        window
     }
 }
 
@@ -229,7 +224,7 @@ pub(crate) fn fetch_window(client: &Client, window: Window) {
             readahead.failed(window.stream);
             return;
         }
-        match store.clock.now().saturating_sub(began) {
+        match store.clock.since(began) {
             long if long > LONG => readahead.set_part_bytes(part_bytes / 2),
             short if short < SHORT => readahead.set_part_bytes(part_bytes * 2),
             _ => {}

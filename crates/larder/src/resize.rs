@@ -69,7 +69,7 @@ fn grow(volume: &Volume, attached: &Attached, old: u64, size: u64) -> Option<Cut
     let is_newer = !((state.unsettled() | volume.zero_mask(number)) & sector).is_empty();
     let mut content = vec![0; (old - tail) as usize];
     let mut target = Target::new(tail, &mut content);
-    let is_lost = present::copy_latched(volume, &state, &piece, &mut target).is_err();
+    let is_lost = present::copy_latched(&state, &piece, &mut target).is_err();
     if is_newer && is_lost {
         let what = "cannot be read back from the cache file, and are dropped";
         unwritten::report_ranges(volume, what, &[(tail, old - tail)]);

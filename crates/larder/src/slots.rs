@@ -295,12 +295,12 @@ impl Slots {
         u64::from(slot.0) * self.block_bytes
     }
 
-    /// Reads from a slot, `start` bytes in.
+    /// Reads from a slot, `start` bytes in. For [`crate::latch`], and for reads without one.
     pub(crate) fn read(&self, slot: SlotNumber, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.file.read(self.offset(slot) + start, buffer)
     }
 
-    /// Writes into a slot, `start` bytes in.
+    /// Writes into a slot, `start` bytes in. For [`crate::latch`].
     pub(crate) fn write(&self, slot: SlotNumber, start: u64, data: &[u8]) -> io::Result<()> {
         let offset = self.offset(slot) + start;
         self.counts.write(slot, || self.file.write(offset, data))
@@ -347,6 +347,9 @@ mod tests {
             Ok(())
         }
         fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
             Ok(())
         }
         fn allocate(&self, _: u64, length: u64) -> io::Result<()> {

@@ -12,7 +12,8 @@ use crate::attached::Attached;
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
-use crate::pin::{Latch, Pin};
+use crate::latch::Latch;
+use crate::pin::Pin;
 use crate::room;
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
@@ -148,7 +149,7 @@ fn edge_content<'v>(
             return Ok(None);
         }
         let mut target = present::Target::new(start, &mut content);
-        match present::copy_latched(volume, &state, &piece, &mut target) {
+        match present::copy_latched(&state, &piece, &mut target) {
             Ok(missing) => break (state, was_newer, missing),
             Err(unreadable) => {
                 drop(state);
@@ -231,12 +232,12 @@ fn follow_piece(
     state.changed(touched);
     let kept = touched & (state.valid | geometry.whole(piece, volume.size()));
     let mut refused = None;
-    if let Some(slot) = state.slot {
+    if state.slot.is_some() {
         for run in kept.runs() {
             let start = geometry.sector_start(run.0).max(piece.start);
             let end = geometry.sector_start(run.1).min(piece.end);
             let bytes = &part[(start - piece.start) as usize..(end - piece.start) as usize];
-            if let Err(error) = volume.store().slots.write(slot, start, bytes) {
+            if let Err(error) = state.write_slot(start, bytes) {
                 refused = Some(error);
             }
         }

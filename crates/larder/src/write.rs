@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
-use crate::pin::{Latch, Pin};
+use crate::latch::Latch;
+use crate::pin::Pin;
 use crate::room::{self, Reservation};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::MAX_ZERO_RANGES;
@@ -247,7 +248,7 @@ fn commit(
         return Stored::NeedsSlot;
     };
     state.changed(touched);
-    if let Err(error) = volume.store().slots.write(slot, start, bytes) {
+    if let Err(error) = state.write_slot(start, bytes) {
         volume
             .store()
             .log

@@ -18,7 +18,7 @@ mod send;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::attached::Attached;
 use crate::durability::MOST_RETRIES;
@@ -124,17 +124,20 @@ fn run_batch(
     flushing: bool,
     outcome: &mut Outcome,
 ) -> u64 {
+    let clock = &volume.store().clock;
     loop {
         let failures_before = volume.durability.failures(writer);
-        let begun = Instant::now();
+        let begun = clock.now();
         let mut sent = send_batch(volume, writer, batch);
-        volume.pace.note_batch(begun.elapsed(), sent.blocks.len());
+        volume
+            .pace
+            .note_batch(clock.since(begun), sent.blocks.len());
         // One that answers nothing is not asked once more.
         let flushed = if flushing && !sent.is_silent {
             let flush = || writer.flush();
-            let begun = Instant::now();
+            let begun = clock.now();
             let flushed = volume.durability.attempt(writer, failures_before, flush);
-            volume.pace.note_flush(begun.elapsed());
+            volume.pace.note_flush(clock.since(begun));
             flushed
         } else {
             Ok(())
@@ -201,16 +204,17 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
     let left = Mutex::new(batch.iter());
     let all = Mutex::new(Sent::default());
     let attempts = Attempts::new(writer);
+    let clock = &volume.store().clock;
     let send_next = |copies: &mut Copies, sent: &mut Sent| {
         if attempts.is_silent() {
             return None;
         }
         let item = sync::lock(&left).next()?;
-        let begun = Instant::now();
+        let begun = clock.now();
         send(volume, &attempts, item, copies, sent);
         volume
             .pace
-            .note_request(begun.elapsed(), item.end - item.start);
+            .note_request(clock.since(begun), item.end - item.start);
         Some(())
     };
     let help = || {

@@ -56,6 +56,9 @@ pub struct Case {
     pub file_faults: bool,
     /// The cache file's disk has so many bytes.
     pub file_capacity_bytes: Option<u64>,
+    /// How far the engine's time goes on with each look at it: by nothing, and no request seems to take any time, or such
+    /// that passes and requests become as long as they are worth.
+    pub clock_step: Duration,
     /// How it ends.
     pub ending: Ending,
 }
@@ -74,6 +77,7 @@ impl Case {
         let mut more = random.fork(1);
         let mut lately = random.fork(2);
         let mut last = random.fork(3);
+        let mut time = random.fork(4);
         // An unsafe cache does not mind.
         let losses = match config.mode {
             Mode::Unsafe => 0,
@@ -97,6 +101,7 @@ impl Case {
             faulty_kinds: faulty_kinds(&mut more),
             file_faults: random.chance(10),
             file_capacity_bytes,
+            clock_step: time.pick(&[Duration::ZERO, Duration::from_millis(1)]),
             ending: random.pick(&[
                 Ending::Flush,
                 Ending::Disconnect,

@@ -118,7 +118,7 @@ impl World {
         }
         let file = CacheFileDouble::new(violations.clone(), pace);
         file.set_capacity_bytes(case.file_capacity_bytes);
-        let clock = Arc::new(ManualClock::default());
+        let clock = Arc::new(ManualClock::stepping(case.clock_step));
         let log = Arc::new(MemoryLog::default());
         let subject = build(
             case,

@@ -107,9 +107,12 @@ impl Pace {
 struct Median(AtomicU64);
 
 impl Median {
-    /// Goes a quarter of the way up or down. Of two at once one may go unheard.
+    /// Goes a quarter of the way up or down. Of two at once one may go unheard. A clock that stands still tells nothing.
     fn note(&self, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        if took.is_zero() {
+            return;
+        }
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let before = self.get();
         let now = match before {
             0 => took,
@@ -132,6 +135,16 @@ mod tests {
     fn nothing_known_is_worth_all_threads() {
         assert_eq!(Pace::default().threads(2), usize::MAX);
         assert_eq!(Pace::default().blocks_worth_a_flush(), u64::MAX);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_tells_nothing() {
+        let pace = Pace::default();
+        pace.note_request(Duration::ZERO, 4096);
+        pace.note_batch(Duration::ZERO, 10);
+        pace.note_flush(Duration::ZERO);
+        assert_eq!(pace.threads(2), usize::MAX);
+        assert_eq!(pace.blocks_worth_a_flush(), u64::MAX);
     }
 
     #[test]

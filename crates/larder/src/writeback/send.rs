@@ -11,8 +11,8 @@ use super::attempts::Attempts;
 use super::copies::Copies;
 use super::plan::Item;
 use crate::attached::Attached;
+use crate::latch::{Latch, Latched};
 use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
-use crate::pin::Latch;
 use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
@@ -207,16 +207,13 @@ impl Sending<'_> {
 
     fn copy_dirty(&mut self, state: &mut Latch<'_>, piece: &Piece, parts: &mut Vec<Part>) {
         let volume = self.volume;
-        let Some(slot) = state.slot else {
-            return;
-        };
         let (geometry, size) = (volume.geometry(), volume.size());
         for run in (state.dirty & geometry.whole(piece, size)).runs() {
             let (start, end) = geometry.bytes_of(piece.number, run, size);
             let length = (end - start) as usize;
             let within = start - geometry.base(piece.number);
             let room = self.copies.room(length);
-            if let Err(cause) = volume.store().slots.read(slot, within, room) {
+            if let Err(cause) = state.read_slot(within, room) {
                 unreadable(volume, self.sent, (start, end), cause);
                 continue;
             }

@@ -1,0 +1,139 @@
+//! A block's latch, and under it the only way to what the block's slot holds.
+//!
+//! Whoever holds no latch may read a slot only as a guess, see [`Slots::begin_unlocked_read`].
+//!
+//! [`Slots::begin_unlocked_read`]: crate::slots::Slots::begin_unlocked_read
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+use crate::block::{Block, BlockState};
+use crate::directory::SlotNumber;
+use crate::sector::{BlockNumber, Mask};
+use crate::volume::Volume;
+
+/// A block whose latch is held, in whichever way.
+pub(crate) trait Latched: Deref<Target = BlockState> {
+    /// Whose block it is.
+    fn volume(&self) -> &Volume;
+
+    /// Reads from the block's slot, `start` bytes in.
+    fn read_slot(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let slot = slot_of(self)?;
+        self.volume().store().slots.read(slot, start, buffer)
+    }
+}
+
+/// The latch, shared: the slot's content and the masks do not change meanwhile.
+pub(crate) struct SharedLatch<'p> {
+    volume: &'p Volume,
+    state: RwLockReadGuard<'p, BlockState>,
+}
+
+impl<'p> SharedLatch<'p> {
+    /// Waits for those who hold it alone.
+    pub(crate) fn of(volume: &'p Volume, block: &'p Block) -> Self {
+        Self {
+            volume,
+            state: block.shared(),
+        }
+    }
+}
+
+impl Latched for SharedLatch<'_> {
+    fn volume(&self) -> &Volume {
+        self.volume
+    }
+}
+
+impl Deref for SharedLatch<'_> {
+    type Target = BlockState;
+    fn deref(&self) -> &BlockState {
+        &self.state
+    }
+}
+
+/// The latch, alone. Keeps the volume's dirty set true when it is let go.
+pub(crate) struct Latch<'p> {
+    volume: &'p Volume,
+    number: BlockNumber,
+    was_unsettled: Mask,
+    state: RwLockWriteGuard<'p, BlockState>,
+}
+
+impl<'p> Latch<'p> {
+    /// Waits for all others.
+    pub(crate) fn of(volume: &'p Volume, block: &'p Block) -> Self {
+        let state = block.alone();
+        Self {
+            was_unsettled: state.unsettled(),
+            volume,
+            number: block.number(),
+            state,
+        }
+    }
+
+    /// Brings the dirty set up to date now rather than at the end. A sector that goes from the zero map
+    /// into the dirty set must be in the second before it leaves the first.
+    pub(crate) fn publish(&mut self) {
+        let now = self.state.unsettled();
+        if now != self.was_unsettled {
+            self.volume
+                .note_unsettled(self.number, self.was_unsettled, now);
+            self.was_unsettled = now;
+        }
+    }
+
+    /// Gives the block a slot.
+    pub(crate) fn assign(&mut self, slot: SlotNumber) {
+        debug_assert!(self.state.slot.is_none());
+        self.state.slot = Some(slot);
+        self.volume.store().assigned(slot, self.volume, self.number);
+    }
+
+    /// Gives the block a slot although nobody has asked for it yet.
+    pub(crate) fn assign_ahead(&mut self, slot: SlotNumber) {
+        debug_assert!(self.state.slot.is_none());
+        self.state.slot = Some(slot);
+        let store = self.volume.store();
+        store.assigned_ahead(slot, self.volume, self.number);
+    }
+
+    /// Writes into the block's slot, `start` bytes in. What failed may be half done.
+    pub(crate) fn write_slot(&mut self, start: u64, data: &[u8]) -> io::Result<()> {
+        let slot = slot_of(self)?;
+        self.volume.store().slots.write(slot, start, data)
+    }
+}
+
+impl Latched for Latch<'_> {
+    fn volume(&self) -> &Volume {
+        self.volume
+    }
+}
+
+impl Deref for Latch<'_> {
+    type Target = BlockState;
+    fn deref(&self) -> &BlockState {
+        &self.state
+    }
+}
+
+impl DerefMut for Latch<'_> {
+    fn deref_mut(&mut self) -> &mut BlockState {
+        &mut self.state
+    }
+}
+
+impl Drop for Latch<'_> {
+    fn drop(&mut self) {
+        self.publish();
+    }
+}
+
+/// The slot of a block that has one: nobody asks for the content of others.
+fn slot_of(state: &BlockState) -> io::Result<SlotNumber> {
+    debug_assert!(state.slot.is_some());
+    state.slot.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
