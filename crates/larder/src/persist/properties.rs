@@ -1,0 +1,169 @@
+//! What must hold of every input, whatever a file of a cache directory has become: reading ends without a panic, and what
+//! was read, written and read again, is the same.
+//!
+//! Inputs are judged as they are, and once more with the checksum that they would need, so that what lies behind the checksum is met too.
+#![allow(
+    clippy::expect_used,
+    reason = "a property that does not hold ends the test"
+)]
+
+use super::chain::{Ring, Start, Walk};
+use super::entry::Entry;
+use super::fold::Fold;
+use super::frame::{FrameBuilder, HEAD_BYTES, Head, Position};
+use super::header::{Header, Page, seal};
+use super::op::{Op, Ops};
+use super::shape::{PAGE_BYTES, Shape};
+use super::sums::{Seed, Uuid};
+use super::superblock::Superblock;
+use super::volumes::{Region, VolumeTable};
+use crate::directory::SlotNumber;
+
+const SHAPES: [u64; 3] = [4096, 65536, 8 << 20];
+
+const SLOT: SlotNumber = SlotNumber(3);
+
+fn seed() -> Seed {
+    Seed::of_cache(Uuid::from_random(1))
+}
+
+fn shapes() -> impl Iterator<Item = Shape> {
+    SHAPES.into_iter().filter_map(Shape::new)
+}
+
+/// All properties of one input.
+///
+/// # Panics
+/// If one does not hold.
+pub fn format(input: &[u8]) {
+    pages(input);
+    for shape in shapes() {
+        entry(input, shape);
+        ops(input, shape);
+        table(input, shape);
+        ring(input, shape);
+    }
+}
+
+fn pages(input: &[u8]) {
+    let mut page: Page = [0; PAGE_BYTES as usize];
+    let used = input.len().min(page.len());
+    page[..used].copy_from_slice(&input[..used]);
+    let sealed = seal(&page);
+    for page in [&page, &*sealed] {
+        if let Ok(header) = Header::decode(page) {
+            assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
+        let superblock = Superblock::decode(page);
+        if let Ok(superblock) = &superblock {
+            assert_eq!(
+                Superblock::decode(&superblock.encode()).as_ref(),
+                Ok(superblock)
+            );
+        }
+        let both = Superblock::choose([page, page]);
+        assert_eq!(both.is_ok(), superblock.is_ok());
+        let one = Superblock::choose([page, &[0; PAGE_BYTES as usize]]);
+        assert_eq!(one.is_ok(), superblock.is_ok());
+    }
+}
+
+fn entry(input: &[u8], shape: Shape) {
+    let Some(bytes) = input.first_chunk() else {
+        return;
+    };
+    let read = |bytes| Entry::decode(bytes, seed(), SLOT, shape);
+    let sealed = Entry::sealed(*bytes, seed(), SLOT);
+    for entry in [read(bytes), read(&sealed)].into_iter().flatten() {
+        assert_eq!(read(&entry.encode(seed(), SLOT)), Some(entry));
+    }
+}
+
+/// Each op that is read is written as the bytes that it was read from.
+fn ops(input: &[u8], shape: Shape) {
+    let (mut at, mut encoded) = (0, Vec::new());
+    for op in Ops::new(input, shape) {
+        let Ok((begins, op)) = op else { break };
+        assert_eq!(begins, at);
+        encoded.clear();
+        op.put(&mut encoded);
+        assert_eq!(encoded.len(), op.encoded_bytes());
+        assert!(
+            input[at as usize..].starts_with(&encoded),
+            "{op:?} is written otherwise than it was read"
+        );
+        at += encoded.len() as u64;
+        if let Op::Slot(op) = &op {
+            assert_eq!(op.sums().count(), op.fresh.count() as usize);
+            let inlined: usize = op.inlined().map(|(_, bytes)| bytes.len()).sum();
+            assert_eq!(inlined, op.bytes.len());
+        }
+    }
+}
+
+fn table(input: &[u8], shape: Shape) {
+    let region = |bytes| Region {
+        offset: PAGE_BYTES,
+        bytes,
+        generation: 1,
+    };
+    let plain = region(input.len() as u64);
+    assert!(VolumeTable::decode(input, plain, seed(), shape).is_err());
+    let sealed = VolumeTable::sealed(u32::MAX, input, 1, seed(), PAGE_BYTES);
+    let place = region((input.len() + HEAD_BYTES) as u64);
+    let Ok(table) = VolumeTable::decode(&sealed, place, seed(), shape) else {
+        return;
+    };
+    let encoded = table.encode(1, seed(), PAGE_BYTES);
+    let place = region(table.encoded_bytes());
+    let again = VolumeTable::decode(&encoded, place, seed(), shape).expect("it was just written");
+    assert_eq!(again.encode(1, seed(), PAGE_BYTES), encoded);
+}
+
+/// A ring that begins with a frame of these ops, and a ring of these bytes.
+fn ring(input: &[u8], shape: Shape) {
+    let head = Head {
+        seq: 1,
+        chain: 0,
+        synced_seq: 0,
+        session: 1,
+        is_filler: input.first() == Some(&1),
+    };
+    let count = Ops::new(input, shape).count() as u32;
+    let (frame, _) = FrameBuilder::of_raw(input, count).finish(head, seed(), 0);
+    for ring in [input, &frame] {
+        let whole_pages = ring.len() / PAGE_BYTES as usize * PAGE_BYTES as usize;
+        walk(&ring[..whole_pages], shape);
+    }
+}
+
+fn walk(bytes: &[u8], shape: Shape) {
+    let read = |offset: u64, buffer: &mut [u8]| {
+        let start = offset as usize;
+        buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
+        Ok(())
+    };
+    let ring = Ring {
+        read: &read,
+        bytes: bytes.len() as u64,
+    };
+    let start = Start {
+        cache: seed(),
+        from: Position::FIRST,
+        durable_below: 1,
+        session: 1,
+    };
+    let mut walk = Walk::new(ring, start);
+    let mut fold = Fold::new(shape, 1 << 20, VolumeTable::default());
+    while let Some((offset, frame)) = walk.advance().expect("memory can be read") {
+        if fold.follow(&frame, offset).is_err() {
+            return;
+        }
+    }
+    for (_, folded) in fold.slots() {
+        let fresh = folded.sums().count();
+        assert!(folded.inlined().count() <= fresh);
+    }
+    // Whether it is refused depends on the input; it ends.
+    let _ = walk.check_end().expect("memory can be read");
+}
