@@ -20,4 +20,6 @@ mod volumes;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod properties;
 #[cfg(test)]
+mod story;
+#[cfg(test)]
 mod testing;

@@ -167,3 +167,91 @@ fn walk(bytes: &[u8], shape: Shape) {
     // Whether it is refused depends on the input; it ends.
     let _ = walk.check_end().expect("memory can be read");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::header::Role;
+    use crate::persist::testing::{
+        Random, TestRing, random_entry, random_op, random_superblock, shape,
+    };
+
+    const INPUTS: u64 = 20_000;
+
+    /// Valid bytes of every kind.
+    fn corpus(random: &mut Random) -> Vec<Vec<u8>> {
+        let mut corpus = Vec::new();
+        for _ in 0..20 {
+            corpus.push(random_superblock(random).encode()[..200].to_vec());
+            corpus.push(random_entry(random).encode(seed(), SLOT).to_vec());
+            let ops: Vec<Op<'_>> = (0..random.below(5)).map(|_| random_op(random)).collect();
+            let mut stream = Vec::new();
+            ops.iter().for_each(|op| op.put(&mut stream));
+            corpus.push(stream);
+            let mut ring = TestRing::new(32 << 10);
+            ring.append(&ops);
+            ring.append(&[Op::Vouch]);
+            corpus.push(ring.bytes[..12288].to_vec());
+        }
+        let header = Header {
+            role: Role::Map,
+            uuid: Uuid::from_random(1),
+            shape: shape(),
+        };
+        corpus.push(header.encode()[..64].to_vec());
+        corpus
+    }
+
+    fn spoil(random: &mut Random, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+        const NUMBERS: [u64; 6] = [0, 1, 4096, 1 << 31, 1 << 63, u64::MAX];
+        if input.is_empty() {
+            return input.push(random.next() as u8);
+        }
+        let at = random.below(input.len() as u64) as usize;
+        match random.below(6) {
+            0 => input[at] ^= 1 << random.below(8),
+            1 => input[at] = random.next() as u8,
+            2 => input.truncate(at),
+            3 => {
+                let other = &corpus[random.below(corpus.len() as u64) as usize];
+                input.truncate(at & !7);
+                input.extend_from_slice(other);
+            }
+            4 => {
+                let number = NUMBERS[random.below(6) as usize].to_le_bytes();
+                let length = [2, 4, 8][random.below(3) as usize].min(input.len() - at);
+                input[at..at + length].copy_from_slice(&number[..length]);
+            }
+            _ => {
+                input.remove(at);
+            }
+        }
+    }
+
+    #[test]
+    fn they_hold_of_spoilt_bytes() {
+        let mut random = Random::new(50);
+        let corpus = corpus(&mut random);
+        corpus.iter().for_each(|input| format(input));
+        for _ in 0..INPUTS {
+            let mut input = corpus[random.below(corpus.len() as u64) as usize].clone();
+            for _ in 0..=random.below(4) {
+                spoil(&mut random, &mut input, &corpus);
+            }
+            // A failure prints the input.
+            let checked = std::panic::catch_unwind(|| format(&input));
+            assert!(checked.is_ok(), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn they_hold_of_any_bytes() {
+        let mut random = Random::new(51);
+        for _ in 0..2000 {
+            let length = random.below(300) as usize;
+            format(&random.bytes(length));
+        }
+        format(&[0; 16384]);
+        format(&[0xff; 16384]);
+    }
+}
