@@ -18,6 +18,7 @@ mod superblock;
 mod volumes;
 
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(unreachable_pub, reason = "public for the fuzz target")]
 pub mod properties;
 #[cfg(test)]
 mod story;

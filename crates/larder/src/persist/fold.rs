@@ -75,7 +75,8 @@ impl FoldedSlot {
     /// Follows an op whose frame has that number, and which begins at that place in the ring.
     fn apply(&mut self, seq: u64, at: u64, op: &SlotOp<'_>) {
         let occupant = |content: Content| content.occupant;
-        let is_same = self.entry.content.map(occupant) == Some(op.content.occupant);
+        let is_same = self.entry.content.map(occupant) == Some(op.content.occupant)
+            && self.sector_shift == op.sector_shift;
         let kept = match is_same {
             true => op.content.valid - op.fresh,
             false => Mask::EMPTY,

@@ -5,6 +5,7 @@ use crate::sector::{BlockNumber, Mask};
 
 use super::bytes::Malformed;
 use super::header::Role;
+use super::refusal::{Finding, Refusal};
 
 /// What the files are laid out in: a file header, a copy of the superblock, what frames start on.
 pub(crate) const PAGE_BYTES: u64 = 4096;
@@ -116,6 +117,21 @@ impl Shape {
             Role::Slots => self.slot_offset(end),
         }
     }
+
+    /// Whether a file is as long as it must be.
+    pub(crate) fn check_file_bytes(
+        self,
+        role: Role,
+        slots_numbered: u32,
+        journal_bytes: u64,
+        found: u64,
+    ) -> Result<(), Refusal> {
+        let expected = self.file_bytes(role, slots_numbered, journal_bytes);
+        match found >= expected {
+            true => Ok(()),
+            false => Err(Refusal::of(role, Finding::Short { found, expected })),
+        }
+    }
 }
 
 /// How large the journal's ring is made under a limit on the whole directory, both in bytes.
@@ -171,6 +187,16 @@ mod tests {
         assert!(largest.file_bytes(Role::Slots, u32::MAX, 0) < 1 << 63);
         assert!(largest.can_have(BlockNumber((1 << 40) - 1)));
         assert!(!largest.can_have(BlockNumber(1 << 40)));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_refused() {
+        let check = |found| shape(4096).check_file_bytes(Role::Map, 2, 0, found);
+        assert_eq!((check(4224), check(9000)), (Ok(()), Ok(())));
+        assert_eq!(
+            check(4223).unwrap_err().to_string(),
+            "map was cut: it has 4223 bytes instead of 4224"
+        );
     }
 
     #[test]

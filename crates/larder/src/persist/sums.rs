@@ -115,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn golden_sum_of_a_sector() {
+        let occupant = Occupant {
+            volume: VolumeNumber(1),
+            incarnation: Incarnation(2),
+            block: BlockNumber(3),
+        };
+        let sums = BlockSums::new(crate::persist::testing::seed(), occupant);
+        assert_eq!(sums.of(4, &[0; 512]), Sum(0xe9d1_0062_1438_0dff));
+    }
+
+    #[test]
     fn equal_bytes_have_another_sum_wherever_else_they_are() {
         let bytes = [0; 512];
         let here = sums(1, 1, 1).of(1, &bytes);

@@ -134,12 +134,12 @@ fn what_a_crash_tears_off_never_happened() {
             ring.bytes[start + kept..start + bytes as usize].fill(0);
         }
         // A lost part may have been zero anyway.
-        let whole = lost.iter().copied().find(|frame| {
+        let torn = lost.iter().copied().find(|frame| {
             let (at, _) = ring.frames[*frame];
             let bytes = &ring.bytes[at.offset as usize..];
             Frame::decode(bytes, seed(), at.offset).is_none()
         });
-        let survivors = whole.unwrap_or(ring.frames.len());
+        let survivors = torn.unwrap_or(ring.frames.len());
         torn_tails += usize::from(survivors < ring.frames.len());
         let (found, position, end) = walk_from(&ring, start(&ring, tail));
         assert_eq!(found, seqs(&ring)[..survivors]);
@@ -157,13 +157,13 @@ fn a_damaged_frame_that_had_been_durable_is_refused_by_number() {
         let (mut ring, tail) = journal(&mut random, 6);
         let frame = random.below(ring.frames.len() as u64) as usize;
         let missing = ring.frames[frame].0.seq;
-        let later = ring.frames.iter().skip(frame + 1).map(|(at, _)| *at);
         let synced_seq = |at: &Position| {
             let bytes = &ring.bytes[at.offset as usize..];
             let frame = Frame::decode(bytes, seed(), at.offset).unwrap();
             frame.head.synced_seq
         };
-        let is_vouched_for = later.clone().any(|at| synced_seq(&at) >= missing);
+        let mut later = ring.frames.iter().skip(frame + 1);
+        let is_vouched_for = later.any(|(at, _)| synced_seq(at) >= missing);
         spoil(&mut ring, frame, &mut random);
         let (found, _, end) = walk_from(&ring, start(&ring, tail));
         assert_eq!(found, seqs(&ring)[..frame]);

@@ -1,6 +1,10 @@
 use super::*;
-use crate::persist::testing::{Random, golden_sum, pool, random_op, random_slot_op, shape};
-use crate::sector::BlockNumber;
+use crate::persist::entry::Content;
+use crate::persist::sums::Sum;
+use crate::persist::testing::{Random, pool, random_op, random_slot_op, shape};
+use crate::sector::{BlockNumber, Mask};
+
+static ZEROS: [u8; 1024] = [0; 1024];
 
 fn encoded(op: &Op<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -134,7 +138,6 @@ fn what_was_written_is_read() {
         stream.extend_from_slice(&bytes);
     }
     assert_eq!(decoded(&stream), Ok(ops));
-    assert_eq!(golden_sum(&stream), 0);
 }
 
 #[test]
@@ -191,18 +194,16 @@ fn what_cannot_be_is_refused() {
     let slot = |change: fn(&mut SlotOp<'static>)| {
         let mut op = slot_op();
         change(&mut op);
-        op.sums = &[0; 1024][..op.fresh.count() as usize * 8];
+        op.sums = &ZEROS[..op.fresh.count() as usize * 8];
         let mut random = Random::new(7);
-        op.bytes = pool(
-            &mut random,
-            (op.inlined.count() as usize) << op.sector_shift,
-        );
+        let length = (op.inlined.count() as usize) << op.sector_shift.min(12);
+        op.bytes = pool(&mut random, length);
         decoded(&encoded(&Op::Slot(op))).is_ok()
     };
     assert!(slot(|_| ()));
     assert!(!slot(|op| op.inlined = Mask(0b1000)), "inlined, not fresh");
     assert!(
-        !slot(|op| op.content.valid = Mask(0xfe)),
+        !slot(|op| (op.content.valid, op.content.dirty) = (Mask(0xfe), Mask(0))),
         "fresh, not valid"
     );
     assert!(
