@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::entry::{Content, Entry, MAX_HEAT};
 use super::frame::{FrameBuilder, Head, Position};
+use super::properties::UUID_BITS;
 use super::op::{Op, RecordedVersion, RecordedZeros, SlotOp, VolumeId, VolumeRecord, ZeroOp};
 use super::shape::{PAGE_BYTES, Shape};
 use super::sums::{Incarnation, Occupant, Seed, Uuid};
@@ -53,7 +54,7 @@ impl Random {
 }
 
 pub(super) fn uuid() -> Uuid {
-    Uuid::from_random(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff)
+    Uuid::from_random(UUID_BITS)
 }
 
 pub(super) fn seed() -> Seed {
