@@ -242,9 +242,8 @@ mod tests {
     #[test]
     fn the_copy_stands_in_and_both_damaged_are_refused_by_number() {
         let (whole, damaged) = (entry().encode(seed(), SLOT), [0; 64]);
-        let choose = |map: &EntryBytes, copy: EntryBytes| {
-            Entry::choose(map, || copy, seed(), SLOT, shape())
-        };
+        let choose =
+            |map: &EntryBytes, copy: EntryBytes| Entry::choose(map, || copy, seed(), SLOT, shape());
         assert_eq!(choose(&whole, damaged), Ok(entry()));
         assert_eq!(choose(&damaged, whole), Ok(entry()));
         let refusal = choose(&damaged, damaged).unwrap_err();

@@ -2,12 +2,12 @@
 //!
 //! An op that this version does not know belongs to a newer one, and is refused: whatever it says must not be lost.
 
-mod slot;
-mod volume;
+pub(crate) mod slot;
+pub(crate) mod volume;
 mod zero;
 
-pub(crate) use slot::{SlotOp, each, sums_as_bytes};
-pub(crate) use volume::{RecordedVersion, VolumeRecord};
+pub(crate) use slot::{SlotOp, each};
+pub(crate) use volume::VolumeRecord;
 pub(crate) use zero::{RecordedZeros, ZeroOp};
 
 use super::bytes::{Malformed, Put, Reader};

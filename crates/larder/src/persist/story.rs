@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::Content;
-use super::op::{
-    Op, RecordedZeros, SlotOp, VolumeId, VolumeRecord, ZeroOp, each, sums_as_bytes,
-};
+use super::op::slot::sums_as_bytes;
+use super::op::{Op, RecordedZeros, SlotOp, VolumeId, VolumeRecord, ZeroOp, each};
 use super::sums::{BlockSums, Incarnation, Occupant, Sum};
 use super::testing::{Random, TestRing, pool, seed};
 use crate::directory::{SlotNumber, VolumeNumber};
@@ -121,7 +120,9 @@ impl Story {
             volumes: BTreeMap::new(),
             next_incarnation: 0,
         };
-        let volumes = (0..VOLUMES).map(|volume| story.new_volume(volume)).collect();
+        let volumes = (0..VOLUMES)
+            .map(|volume| story.new_volume(volume))
+            .collect();
         story.frame(volumes);
         for _ in 1..frames {
             let drafts = story.drafts();
@@ -300,10 +301,7 @@ impl Story {
             volume,
             incarnation: self.volumes[&volume].0,
         };
-        vec![
-            Draft::Other(Op::VolumeGone(id)),
-            self.new_volume(number),
-        ]
+        vec![Draft::Other(Op::VolumeGone(id)), self.new_volume(number)]
     }
 
     /// Writes the frame, remembers the moment, and lets some of what is pending reach the disk.
@@ -381,8 +379,8 @@ impl Story {
             return Default::default();
         };
         let bytes_of = &self.slots[*slot as usize].bytes;
-        let sums = each(*fresh)
-            .map(|sector| sum_of(content.occupant, sector, &bytes_of[sector as usize]));
+        let sums =
+            each(*fresh).map(|sector| sum_of(content.occupant, sector, &bytes_of[sector as usize]));
         let inlined = each(*inlined).flat_map(|sector| bytes_of[sector as usize].iter().copied());
         (sums_as_bytes(sums), inlined.collect())
     }

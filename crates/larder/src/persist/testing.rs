@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use super::entry::{Content, Entry, MAX_HEAT};
 use super::frame::{FrameBuilder, Head, Position};
+use super::op::volume::RecordedVersion;
+use super::op::{Op, RecordedZeros, SlotOp, VolumeId, VolumeRecord, ZeroOp};
 use super::properties::UUID_BITS;
-use super::op::{Op, RecordedVersion, RecordedZeros, SlotOp, VolumeId, VolumeRecord, ZeroOp};
 use super::shape::{PAGE_BYTES, Shape};
 use super::sums::{Incarnation, Occupant, Seed, Uuid};
 use super::superblock::{State, Superblock};

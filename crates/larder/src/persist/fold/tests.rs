@@ -70,7 +70,9 @@ fn is_recovered(fold: &Fold, story: &Story, moment: &Snapshot, disk: &[Vec<u8>])
 
 fn has_all_dirty(moment: &Snapshot, disk: &[Vec<u8>]) -> bool {
     moment.slots.iter().zip(disk).all(|(recorded, slot)| {
-        let dirty = recorded.content.map_or(Mask::EMPTY, |content| content.dirty);
+        let dirty = recorded
+            .content
+            .map_or(Mask::EMPTY, |content| content.dirty);
         each(dirty).all(|sector| {
             let bytes = &recorded.bytes[sector as usize];
             slot[sector as usize * 512..].starts_with(bytes)
@@ -88,7 +90,10 @@ fn any_prefix_is_the_state_at_its_last_frame_and_loses_nothing_dirty() {
             assert_state(&fold, moment);
             // The crash comes just after the frame, or just before the next.
             for disk in [&moment.disk_after, &moment.disk_before_next] {
-                assert!(is_recovered(&fold, &story, moment, disk), "{number} {frame}");
+                assert!(
+                    is_recovered(&fold, &story, moment, disk),
+                    "{number} {frame}"
+                );
             }
         }
     }

@@ -1,3 +1,5 @@
+use super::slot::sums_as_bytes;
+use super::volume::RecordedVersion;
 use super::*;
 use crate::persist::entry::Content;
 use crate::persist::sums::Sum;

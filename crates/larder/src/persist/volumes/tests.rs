@@ -140,7 +140,8 @@ fn only_the_table_that_the_superblock_names_is_read() {
 fn zeros_are_what_was_said_last_of_each_range() {
     let disk = id(0, 0);
     let mut table = table(&[Op::Volume(record(disk, 8192))]);
-    let steps: [((u64, u64), &[(u64, u64)], &[(u64, u64)]); 4] = [
+    type Ranges = &'static [(u64, u64)];
+    let steps: [((u64, u64), Ranges, Ranges); 4] = [
         ((0, 8192), &[(0, 8192)], &[(0, 8192)]),
         ((1024, 2048), &[], &[(0, 1024), (2048, 8192)]),
         ((0, 4096), &[(512, 1536)], &[(512, 1536), (4096, 8192)]),
@@ -154,7 +155,11 @@ fn zeros_are_what_was_said_last_of_each_range() {
     assert_eq!(of_volume(&table, disk), [(512, 1024)], "it shrank");
     table.apply(&Op::Volume(record(disk, 8192))).unwrap();
     assert_eq!(of_volume(&table, disk), [(512, 1024)], "and grew");
-    assert!(table.apply(&zeros(disk, (8192, 9000), &[(8192, 8704)])).is_err());
+    assert!(
+        table
+            .apply(&zeros(disk, (8192, 9000), &[(8192, 8704)]))
+            .is_err()
+    );
 }
 
 #[test]
