@@ -38,7 +38,7 @@ usage: cargo xtask COMMAND
                               --traces DIR: where arc_p3.csv.gz and cloudphysics.csv.gz are
   soak [--seconds N] [--seed S]
                               runs the random tests for that long (600 seconds)
-  fuzz [--seconds N]          runs libFuzzer on the NBD messages for that long (600 seconds)
+  fuzz [--seconds N]          runs libFuzzer on the NBD messages and the cache format for that long (600 seconds)
 
 install and uninstall also take --filterdir DIR and --mandir DIR; without them nbdkit is asked.
 ";

@@ -35,6 +35,11 @@ mod latch;
 mod news;
 mod pass_through;
 mod pass_token;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the engine does not use it yet")
+)]
+mod persist;
 mod pin;
 mod present;
 mod promised_space;
@@ -68,6 +73,8 @@ pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 pub use log::Log;
 pub use origin::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
+#[cfg(feature = "fuzzing")]
+pub use persist::properties as format_properties;
 pub use simulation::{BlocksUsed, PolicySimulation};
 pub use stats::StatsSnapshot;
 pub use status::{CacheExtent, CacheState};
