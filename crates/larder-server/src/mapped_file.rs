@@ -75,6 +75,10 @@ impl CacheFile for MappedFile {
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.file.allocate(offset, length)
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
 }
 
 #[cfg(test)]

@@ -278,4 +278,8 @@ impl CacheFile for CacheFileDouble {
         })
         .0
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.call(Kind::Flush, 0, 0, |_| Ok(())).0
+    }
 }

@@ -21,8 +21,12 @@ pub trait CacheFile: Send + Sync {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Makes room on disk for the range, so that writes into it do not run out of space unless somebody else takes
-    /// what is left. Fails with ENOSPC (or EDQUOT, EFBIG) where there is none.
+    /// what is left. Fails with ENOSPC (or EDQUOT, EFBIG) where there is none. What the range held may be lost.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Makes durable what was written before the call, and the file's length. A failure is final for what it
+    /// covers: a later call that succeeds says nothing of it.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An unlinked file in a directory: seen under /proc/PID/fd and gone with the process.
@@ -124,6 +128,10 @@ impl CacheFile for TemporaryFile {
                 other => return Ok(other?),
             }
         }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&self.file)?)
     }
 }
 

@@ -268,6 +268,10 @@ impl CacheFile for NoFile {
     fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

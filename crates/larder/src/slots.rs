@@ -355,6 +355,9 @@ mod tests {
             self.left_bytes.store(after, Ordering::SeqCst);
             Ok(())
         }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     fn slots(max_size_bytes: Option<u64>, left_bytes: u64) -> Slots {

@@ -145,6 +145,10 @@ impl CacheFile for Folded {
     fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A file without a name, filled, so that no page of it is shared or missing.
