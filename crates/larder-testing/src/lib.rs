@@ -8,6 +8,7 @@
 //! | [`Gate`] | stopping all calls and letting them go in seeded order, for races nobody thought of |
 //! | [`Rig`] | the engine with all of these, for directed tests |
 //! | [`model`] | random requests against a record of what was written, ending in a crash |
+//! | [`crash`] | a medium in memory that loses and tears what was not synced, and every moment of a run as a crash |
 
 // A double that cannot go on is a test that fails: here a panic is the message.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -16,6 +17,7 @@ pub mod cache_file;
 pub mod calls;
 pub mod clock;
 pub mod contract;
+pub mod crash;
 pub mod disk;
 pub mod fault;
 pub mod gate;

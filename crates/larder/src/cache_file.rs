@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::promised_space::PromisedSpace;
+use crate::system_file::SystemFile;
 
 /// A file addressed by byte offsets. Calls come from several threads at once, on disjoint ranges
 /// whenever one of them writes.
@@ -21,20 +20,18 @@ pub trait CacheFile: Send + Sync {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Makes room on disk for the range, so that writes into it do not run out of space unless somebody else takes
-    /// what is left. Fails with ENOSPC (or EDQUOT, EFBIG) where there is none.
+    /// what is left. Fails with ENOSPC (or EDQUOT, EFBIG) where there is none. What the range held may be lost.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
 
-    /// Returns once all that was written before is on stable storage. An error tells nothing of what is: the system
-    /// may tell each failure once, so a later call that succeeds does not make up for it.
+    /// Makes durable what was written before the call, and the file's length. A failure is final for what it
+    /// covers: the system may tell each once, so a later call that succeeds says nothing of it.
     fn sync(&self) -> io::Result<()>;
 }
 
 /// An unlinked file in a directory: seen under /proc/PID/fd and gone with the process.
 #[derive(Debug)]
 pub struct TemporaryFile {
-    file: File,
-    /// Where space is promised and not taken.
-    promised: Option<PromisedSpace>,
+    file: SystemFile,
 }
 
 impl TemporaryFile {
@@ -50,11 +47,8 @@ impl TemporaryFile {
             }
             Err(error) => return Err(error.into()),
         };
-        // Readahead would fill the page cache with neighbours that are not neighbours on the
-        // origin. Advice only: a file system may refuse it.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
-        let promised = PromisedSpace::of(&file)?;
-        Ok(Self { file, promised })
+        let file = SystemFile::new(file)?;
+        Ok(Self { file })
     }
 
     fn create_and_unlink(directory: &Path) -> io::Result<File> {
@@ -79,13 +73,12 @@ impl TemporaryFile {
 
     /// The block size of the file's file system, in bytes.
     pub fn file_system_block_size(&self) -> io::Result<u64> {
-        Ok(rustix::fs::fstatvfs(&self.file)?.f_bsize)
+        self.file.file_system_block_size()
     }
 
     /// Bytes allocated on disk, the file system's own metadata for the file included.
     pub fn allocated_bytes(&self) -> io::Result<u64> {
-        use std::os::unix::fs::MetadataExt;
-        Ok(self.file.metadata()?.blocks() * 512)
+        self.file.allocated_bytes()
     }
 }
 
@@ -96,42 +89,20 @@ impl AsFd for TemporaryFile {
 }
 
 impl CacheFile for TemporaryFile {
-    /// Every hit ends here, so the system is called without the C library between, whose point of cancellation
-    /// costs as much as the rest of the call's user side.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match rustix::io::pread(&self.file, &mut buffer[done..], offset + done as u64) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => done += count,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
+        self.file.read(offset, buffer)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+        self.file.write(offset, data)
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        if let Some(promised) = &self.promised {
-            return promised.promise(&self.file, length);
-        }
-        loop {
-            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length) {
-                // Interrupted by a signal, as tmpfs allows.
-                Err(Errno::INTR) => {}
-                // Where it does not exist, only writing makes room.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(self, offset, length),
-                other => return Ok(other?),
-            }
-        }
+        self.file.allocate(offset, length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync()
     }
 }
 

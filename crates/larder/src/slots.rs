@@ -349,13 +349,13 @@ mod tests {
         fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
             Ok(())
         }
-        fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
         fn allocate(&self, _: u64, length: u64) -> io::Result<()> {
             let left = self.left_bytes.load(Ordering::SeqCst);
             let after = left.checked_sub(length).ok_or(io::ErrorKind::StorageFull)?;
             self.left_bytes.store(after, Ordering::SeqCst);
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
             Ok(())
         }
     }

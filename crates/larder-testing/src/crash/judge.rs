@@ -1,0 +1,187 @@
+//! What a sector may hold after a crash at some position.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::check::Rule;
+use super::history::{Asked, Change, History, Moment, Request};
+use super::value::{Content, SECTOR_BYTES, Seen, Version};
+
+/// How new a sector must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// As new as what was flushed: after a crash.
+    Flushed,
+    /// As new as what was acknowledged: without one.
+    Acknowledged,
+    /// Anything that was ever written there: files were damaged in a way that cannot be told from a crash.
+    Begun,
+}
+
+/// Something that a sector may hold.
+#[derive(Clone, Debug)]
+struct Candidate {
+    version: Version,
+    content: Content,
+}
+
+/// What is known of a sector.
+#[derive(Clone, Debug)]
+struct Sector {
+    /// In order.
+    candidates: Vec<Candidate>,
+    /// The newest that was acknowledged. Trims, which promise nothing, do not count.
+    acknowledged: Version,
+    /// The newest that is promised to be durable.
+    flushed: Version,
+}
+
+impl Sector {
+    /// A request begins that changes a part of the sector, whatever it holds.
+    fn change(&mut self, version: Version, content: &Content, part: Range<usize>) {
+        let mut made = vec![content.clone()];
+        if part != (0..SECTOR_BYTES) {
+            let newest = self.candidates.iter();
+            let newest = newest.filter(|one| one.version >= self.acknowledged);
+            made = newest
+                .map(|one| one.content.overlaid(content, part.clone()))
+                .collect();
+        }
+        let made = made.into_iter();
+        let made = made.map(|content| Candidate { version, content });
+        self.candidates.extend(made);
+    }
+}
+
+/// Moves along a history and says what is right.
+pub struct Judge<'a> {
+    history: &'a History,
+    next: usize,
+    sectors: Vec<Sector>,
+    /// For each flush under way what it covers of its volume.
+    flushes: BTreeMap<Version, Vec<Version>>,
+}
+
+impl<'a> Judge<'a> {
+    /// Before the first request.
+    pub fn new(history: &'a History) -> Self {
+        let sectors = history.start.iter().cloned().map(|content| Sector {
+            candidates: vec![Candidate {
+                version: 0,
+                content,
+            }],
+            acknowledged: 0,
+            flushed: 0,
+        });
+        Self {
+            history,
+            next: 0,
+            sectors: sectors.collect(),
+            flushes: BTreeMap::new(),
+        }
+    }
+
+    /// Moves on to a later position.
+    pub fn advance_to(&mut self, position: usize) {
+        let moments = self.history.moments();
+        while let Some(&(at, version, moment)) = moments.get(self.next)
+            && at <= position
+        {
+            match moment {
+                Moment::Begun(request) => self.begin(version, request),
+                Moment::Acknowledged(request) => self.acknowledge(version, request),
+                Moment::Failed => {}
+            }
+            self.next += 1;
+        }
+    }
+
+    fn index(&self, volume: u32, sector: u64) -> usize {
+        (u64::from(volume) * self.history.sectors + sector) as usize
+    }
+
+    fn begin(&mut self, version: Version, request: Request) {
+        let Request { volume, first, .. } = request;
+        match request.asked {
+            Asked::Flush => {
+                let from = self.index(volume, 0);
+                let sectors = &self.sectors[from..from + self.history.sectors as usize];
+                let covered = sectors.iter().map(|sector| sector.acknowledged).collect();
+                self.flushes.insert(version, covered);
+            }
+            Asked::Change(change, _) => {
+                for sector in first..first + request.count {
+                    let index = self.index(volume, sector);
+                    let content = match change {
+                        Change::Write => Content::written(volume, sector, version),
+                        Change::Zero | Change::Trim => Content::zeros(),
+                    };
+                    self.sectors[index].change(version, &content, request.part_of(sector));
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, version: Version, request: Request) {
+        let from = self.index(request.volume, 0);
+        match request.asked {
+            Asked::Flush => {
+                let covered = self.flushes.remove(&version).unwrap_or_default();
+                for (sector, covered) in self.sectors[from..].iter_mut().zip(covered) {
+                    sector.flushed = sector.flushed.max(covered);
+                }
+            }
+            Asked::Change(Change::Trim, _) => {}
+            Asked::Change(_, is_durable) => {
+                let first = from + request.first as usize;
+                for sector in &mut self.sectors[first..first + request.count as usize] {
+                    sector.acknowledged = version;
+                    if is_durable {
+                        sector.flushed = version;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a sector may hold these bytes, and what they are.
+    pub fn judge(
+        &self,
+        volume: u32,
+        sector: u64,
+        bytes: &[u8],
+        demand: Demand,
+    ) -> Result<Content, (Rule, String)> {
+        let found = Content::of(bytes);
+        let seen = found.seen;
+        let known = &self.sectors[self.index(volume, sector)];
+        let oldest = match demand {
+            Demand::Flushed => known.flushed,
+            Demand::Acknowledged => known.acknowledged,
+            Demand::Begun => 0,
+        };
+        let mut candidates = known.candidates.iter().rev();
+        if candidates.any(|one| one.content == found && one.version >= oldest) {
+            return Ok(found);
+        }
+        let rule = match seen {
+            Seen::Written {
+                volume: v,
+                sector: s,
+                ..
+            } if (v, s) != (volume, sector) => Rule::OwnPlace,
+            _ if known.candidates.iter().any(|one| one.content == found) => Rule::Flushed,
+            // Something else was seen after the last start.
+            Seen::Written { version, .. } if version < self.history.first() => Rule::Stable,
+            _ => Rule::Whole,
+        };
+        let begun = known.candidates.last().map_or(0, |one| one.version);
+        let message = format!(
+            "volume {volume} sector {sector} holds {seen:?}; {oldest} is promised, {begun} begun"
+        );
+        Err((rule, message))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! A seeded run of requests against a store, all of which are noted in a history.
+
+use std::io;
+
+use super::check::{Rule, Violation};
+use super::faults::MediumFault;
+use super::history::{Asked, Change, History, Request};
+use super::judge::{Demand, Judge};
+use super::log::hash_of;
+use super::machine::Machine;
+use super::store::Store;
+use super::value::{SECTOR_BYTES, fill};
+use crate::random::Random;
+
+/// What a run is like.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// How many requests.
+    pub requests: u64,
+    /// The longest, in sectors.
+    pub longest: u64,
+    /// What may fail, one at a time.
+    pub faults: Vec<MediumFault>,
+}
+
+/// A run.
+pub struct Requests<'a> {
+    /// On what.
+    pub machine: &'a Machine,
+    /// Where it is noted.
+    pub history: &'a mut History,
+    /// What it is like.
+    pub shape: &'a Shape,
+    /// What decides the rest.
+    pub random: Random,
+}
+
+/// What comes next.
+#[derive(Clone, Copy)]
+enum Next {
+    Change(Change, bool),
+    Flush,
+    Read,
+    Step,
+    Fault,
+}
+
+/// How often each comes.
+const MIX: [(Next, u64); 9] = [
+    (Next::Change(Change::Write, false), 42),
+    (Next::Change(Change::Write, true), 8),
+    (Next::Change(Change::Zero, false), 4),
+    (Next::Change(Change::Zero, true), 2),
+    (Next::Change(Change::Trim, false), 4),
+    (Next::Flush, 12),
+    (Next::Read, 14),
+    (Next::Step, 12),
+    (Next::Fault, 4),
+];
+
+impl Requests<'_> {
+    /// Runs them. What is read is judged at once.
+    pub fn run(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
+        for _ in 0..self.shape.requests {
+            match self.draw() {
+                Next::Change(change, fua) => self.change(store, change, fua)?,
+                Next::Flush => self.flush(store)?,
+                Next::Read => self.read(store)?,
+                Next::Step => store.step(&mut self.random),
+                Next::Fault => self.fault(),
+            }
+        }
+        self.machine.heal();
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Next {
+        let mut left = self
+            .random
+            .below(MIX.iter().map(|(_, weight)| weight).sum());
+        for (next, weight) in MIX {
+            if left < weight {
+                return next;
+            }
+            left -= weight;
+        }
+        Next::Flush
+    }
+
+    /// Sectors, of which the first ones are asked for more often.
+    fn range(&mut self) -> (u32, u64, u64) {
+        let volume = self.random.below(u64::from(self.history.volumes())) as u32;
+        let sectors = self.history.sectors;
+        let within = self.random.pick(&[sectors, sectors.div_ceil(4)]);
+        let first = self.random.below(within);
+        let count = self.random.between(1, self.shape.longest);
+        (volume, first, count.min(sectors - first))
+    }
+
+    fn change(
+        &mut self,
+        store: &mut dyn Store,
+        change: Change,
+        fua: bool,
+    ) -> Result<(), Violation> {
+        let (volume, first, count) = self.range();
+        let request = Request {
+            volume,
+            first,
+            count,
+            edges: self.edges(change),
+            asked: Asked::Change(change, fua),
+        };
+        let (front, back) = request.edges;
+        self.noted(request, |version| match change {
+            Change::Write => {
+                let data = content(volume, first, count, version);
+                let data = &data[front..data.len() - back];
+                let offset = first * SECTOR_BYTES as u64 + front as u64;
+                store.write(volume, offset, data, fua)
+            }
+            Change::Zero => store.zero(volume, first, count, fua),
+            Change::Trim => store.trim(volume, first, count),
+        })
+    }
+
+    /// A third of the writes is not about whole sectors.
+    fn edges(&mut self, change: Change) -> (usize, usize) {
+        if change != Change::Write || self.random.chance(67) {
+            return (0, 0);
+        }
+        let half = SECTOR_BYTES as u64 / 2;
+        (
+            self.random.below(half) as usize,
+            self.random.below(half) as usize,
+        )
+    }
+
+    fn flush(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
+        let volume = self.random.below(u64::from(self.history.volumes())) as u32;
+        let request = Request {
+            volume,
+            first: 0,
+            count: 0,
+            edges: (0, 0),
+            asked: Asked::Flush,
+        };
+        self.noted(request, |_| store.flush(volume))
+    }
+
+    fn noted(
+        &mut self,
+        request: Request,
+        run: impl FnOnce(u64) -> io::Result<()>,
+    ) -> Result<(), Violation> {
+        let version = self.history.begin(self.machine.position(), request);
+        let result = run(version);
+        self.machine.note(u64::from(result.is_ok()));
+        let position = self.machine.position();
+        self.history.end(position, version, request, result.is_ok());
+        result.or_else(|error| self.judge_failure(&format!("{request:?}"), &error))
+    }
+
+    fn read(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
+        let (volume, first, count) = self.range();
+        let mut bytes = vec![0; count as usize * SECTOR_BYTES];
+        if let Err(error) = store.read(volume, first, &mut bytes) {
+            return self.judge_failure("a read", &error);
+        }
+        self.machine.note(hash_of(&bytes));
+        let mut judge = Judge::new(self.history);
+        judge.advance_to(self.machine.position());
+        for (sector, bytes) in (first..).zip(bytes.chunks_exact(SECTOR_BYTES)) {
+            judge
+                .judge(volume, sector, bytes, Demand::Acknowledged)
+                .map_err(|(rule, message)| Violation::new(rule, format!("a read: {message}")))?;
+        }
+        Ok(())
+    }
+
+    /// Where nothing is made to fail, nothing may.
+    fn judge_failure(&self, what: &str, error: &io::Error) -> Result<(), Violation> {
+        if self.shape.faults.is_empty() {
+            let message = format!("{what} fails for no reason: {error}");
+            return Err(Violation::new(Rule::Serves, message));
+        }
+        Ok(())
+    }
+
+    /// Something fails from here on, or nothing any more.
+    fn fault(&mut self) {
+        self.machine.heal();
+        let count = self.shape.faults.len() as u64;
+        if count > 0 && self.random.chance(60) {
+            let fault = &self.shape.faults[self.random.below(count) as usize];
+            self.machine.fail(fault.clone());
+        }
+    }
+}
+
+fn content(volume: u32, first: u64, count: u64, version: u64) -> Vec<u8> {
+    let mut data = vec![0; count as usize * SECTOR_BYTES];
+    for (sector, bytes) in (first..).zip(data.chunks_exact_mut(SECTOR_BYTES)) {
+        fill(volume, sector, version, bytes);
+    }
+    data
+}

@@ -1,0 +1,250 @@
+//! Every moment of a run as a crash.
+//!
+//! Most crashes are only looked at. Some are started on: all is read, more is asked, everything is written back and
+//! forgotten, or the machine crashes once more, be it while the store is still starting.
+
+use super::check::{Crash, Rule, Violation, opened, read_all};
+use super::history::History;
+use super::image::Image;
+use super::judge::{Demand, Judge};
+use super::log::Recording;
+use super::machine::Machine;
+use super::requests::{Requests, Shape};
+use super::store::{Store, Subject};
+use super::value::{Content, SECTOR_BYTES};
+use super::walk::Walk;
+use crate::random::{Random, mix};
+
+/// What is to be looked at.
+pub struct Sweep<'a> {
+    /// What was run.
+    pub subject: &'a dyn Subject,
+    /// What it did.
+    pub recording: &'a Recording,
+    /// What it was asked.
+    pub history: &'a History,
+    /// Flushes are promises of the origins.
+    pub is_origin_enough: bool,
+    /// How many things are left by a crash at each position.
+    pub survivals: u64,
+    /// How many crashes are started on, in percent.
+    pub started_percent: u64,
+    /// Decides what is left.
+    pub seed: u64,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Crashes.
+    pub crashes: u64,
+    /// Those started on.
+    pub started: u64,
+    /// Second crashes.
+    pub second: u64,
+}
+
+impl Tally {
+    /// Both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            crashes: self.crashes + other.crashes,
+            started: self.started + other.started,
+            second: self.second + other.second,
+        }
+    }
+}
+
+/// Second crashes for each store that is started.
+const SECOND_CRASHES: u64 = 3;
+
+impl Sweep<'_> {
+    /// Looks at all of it, until a rule is broken. The tally is of what was looked at before.
+    pub fn run(&self) -> Result<Tally, (Tally, Violation)> {
+        let mut tally = Tally::default();
+        match self.run_all(&mut tally) {
+            Ok(()) => Ok(tally),
+            Err(violation) => Err((tally, violation)),
+        }
+    }
+
+    fn run_all(&self, tally: &mut Tally) -> Result<(), Violation> {
+        let mut walk = Walk::new(self.recording);
+        let mut judge = Judge::new(self.history);
+        let end = self.recording.position();
+        for position in 0..=end {
+            // What was acknowledged last counts, also if nothing was done for it.
+            if !self.recording.is_point(position) && position < end {
+                continue;
+            }
+            walk.advance_to(position);
+            judge.advance_to(position);
+            for survival in 0..self.survivals {
+                tally.crashes += 1;
+                let mut random = Random::new(mix(self.seed, mix(position as u64, survival)));
+                let image = walk.crash(&mut random);
+                self.crash(&judge, position, &image, random, tally)
+                    .map_err(|violation| {
+                        violation.at(format!("position {position} survival {survival}"))
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One crash.
+    fn crash(
+        &self,
+        judge: &Judge<'_>,
+        position: usize,
+        image: &Image,
+        mut random: Random,
+        tally: &mut Tally,
+    ) -> Result<(), Violation> {
+        let crash = Crash {
+            subject: self.subject,
+            history: self.history,
+            judge,
+            recording: self.recording,
+            position,
+            demand: Demand::Flushed,
+        };
+        let seen = crash.look(image, random.next_u64())?;
+        if self.is_origin_enough {
+            crash.judge_origins(image)?;
+        }
+        if random.chance(self.started_percent) {
+            tally.started += 1;
+            self.start(&crash, image, &seen, random, tally)?;
+        }
+        Ok(())
+    }
+
+    /// Starts on what was left, and goes on from there.
+    fn start(
+        &self,
+        crash: &Crash<'_>,
+        image: &Image,
+        looked: &[Content],
+        mut random: Random,
+        tally: &mut Tally,
+    ) -> Result<(), Violation> {
+        let machine = Machine::new(image.clone(), random.next_u64());
+        let mut store = opened("starting", || self.subject.start(&machine))?;
+        let serving = machine.position();
+        let seen = crash.observe(&mut *store)?;
+        if let Some(index) = (0..seen.len()).find(|&index| seen[index] != looked[index]) {
+            let (was, is) = (looked[index].seen, seen[index].seen);
+            let message = format!("sector {index} of all was {was:?} before the start, now {is:?}");
+            return Err(Violation::new(Rule::Stable, message));
+        }
+        let mut history = self.history.continued(seen);
+        self.go_on(&machine, &mut *store, &mut history, random.fork(1))?;
+        drop(store);
+        let recording = machine.recording();
+        for number in 0..SECOND_CRASHES {
+            tally.second += 1;
+            let mut random = random.fork(2 + number);
+            let position = random.below(recording.position() as u64 + 1) as usize;
+            let second = Second {
+                recording: &recording,
+                history: &history,
+                serving,
+            };
+            self.crash_again(crash, &second, position, random)
+                .map_err(|violation| violation.at(format!("second crash at {position}")))?;
+        }
+        Ok(())
+    }
+
+    /// More requests, or everything written back and forgotten, or both.
+    fn go_on(
+        &self,
+        machine: &Machine,
+        store: &mut dyn Store,
+        history: &mut History,
+        mut random: Random,
+    ) -> Result<(), Violation> {
+        if random.chance(50) {
+            let shape = Shape {
+                requests: random.between(1, 12),
+                longest: 4,
+                faults: Vec::new(),
+            };
+            let random = random.fork(0);
+            let mut requests = Requests {
+                machine,
+                history,
+                shape: &shape,
+                random,
+            };
+            requests.run(store)?;
+        }
+        if random.chance(60) {
+            self.drain(machine, store, history)
+                .map_err(|violation| violation.at("written back"))?;
+        }
+        Ok(())
+    }
+
+    fn drain(
+        &self,
+        machine: &Machine,
+        store: &mut dyn Store,
+        history: &History,
+    ) -> Result<(), Violation> {
+        let drained = store.drain();
+        drained.map_err(|error| Violation::new(Rule::Serves, error.to_string()))?;
+        let mut judge = Judge::new(history);
+        judge.advance_to(machine.position());
+        let stable = |(rule, message)| Violation::new(Rule::Stable, format!("{rule:?}: {message}"));
+        for (volume, bytes) in read_all(history, store)? {
+            let mut origin = vec![0; bytes.len()];
+            machine.origin_bytes(volume as usize).get(0, &mut origin);
+            let sectors = bytes.chunks_exact(SECTOR_BYTES);
+            for (sector, (store, origin)) in
+                (0..).zip(sectors.zip(origin.chunks_exact(SECTOR_BYTES)))
+            {
+                for bytes in [store, origin] {
+                    judge
+                        .judge(volume, sector, bytes, Demand::Acknowledged)
+                        .map_err(stable)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// While it was still starting, nothing new had been seen; after that, what was seen must stay.
+    fn crash_again(
+        &self,
+        first: &Crash<'_>,
+        second: &Second<'_>,
+        position: usize,
+        mut random: Random,
+    ) -> Result<(), Violation> {
+        let mut walk = Walk::new(second.recording);
+        walk.advance_to(position);
+        let image = walk.crash(&mut random);
+        let mut judge = Judge::new(second.history);
+        judge.advance_to(position);
+        let is_serving = position >= second.serving;
+        let crash = Crash {
+            subject: self.subject,
+            history: second.history,
+            judge: if is_serving { &judge } else { first.judge },
+            recording: second.recording,
+            position,
+            demand: Demand::Flushed,
+        };
+        crash.look(&image, random.next_u64()).map(drop)
+    }
+}
+
+/// What happened after a first crash.
+struct Second<'a> {
+    recording: &'a Recording,
+    history: &'a History,
+    /// The position from which on the store had started.
+    serving: usize,
+}

@@ -1,0 +1,48 @@
+//! The medium: the directory in which a cache survives. A trait, so that tests can lose what was not synced.
+//!
+//! Nothing here is durable until it is synced: a file's bytes and length by the sync of that file, its name by
+//! the sync of the medium. What is in a directory was put there by whoever may write in it, so a name is never followed
+//! elsewhere, and what is no ordinary file is refused.
+
+mod directory;
+
+use std::io;
+
+pub use directory::{DirectoryFile, DirectoryMedium};
+
+use crate::cache_file::CacheFile;
+
+/// A file of a medium.
+pub trait MediumFile: CacheFile {
+    /// In bytes.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Cuts the file, or extends it with zeros.
+    fn set_length(&self, length_bytes: u64) -> io::Result<()>;
+}
+
+/// Files by name, in one place. A name has no slash in it.
+pub trait Medium: Send + Sync {
+    /// Opens a file. Fails with [`io::ErrorKind::NotFound`] where there is none.
+    fn open(&self, name: &str) -> io::Result<Box<dyn MediumFile>>;
+
+    /// Makes an empty file. Fails with [`io::ErrorKind::AlreadyExists`] where there is one.
+    fn create(&self, name: &str) -> io::Result<Box<dyn MediumFile>>;
+
+    /// Opens a file, or makes it, and locks it for as long as it is open. Fails with [`io::ErrorKind::WouldBlock`]
+    /// while somebody else has it locked.
+    fn lock(&self, name: &str) -> io::Result<Box<dyn MediumFile>>;
+
+    /// Gives a file another name; a file that had that name is gone. After a crash that no sync of the medium
+    /// precedes, it is either.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Takes a name away, and the file with it once nobody has it open.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// All names, in order. A name that is not UTF-8 comes with U+FFFD for what cannot be told.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Makes all names durable as they were before the call. A failure is final for what it covers.
+    fn sync(&self) -> io::Result<()>;
+}
