@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use larder_e2e::{
@@ -243,20 +244,31 @@ fn full_tmpdir_is_not_the_clients_error() {
     mount.unmount();
 }
 
-#[test]
-fn a_tmpdir_that_others_fill_is_not_the_clients_error() {
-    let scratch = Scratch::new();
+/// A disk of 64 MiB whose cache lives on a tmpfs of 8 MiB.
+fn on_a_small_tmpfs(scratch: &Scratch) -> (PathBuf, Mount, Server) {
     let small = scratch.make_dir("small");
     let mount = Mount::tmpfs(&small, 8 * MIB);
-    let server = Nbdkit::larder(&scratch)
+    let server = Nbdkit::larder(scratch)
         .plugin("memory", ["64M"])
         .tmpdir(&small)
         .start();
+    (small, mount, server)
+}
+
+/// Others take what is left of it.
+fn take_all_of(small: &Path) {
+    let error = fs::write(small.join("other"), vec![1; 8 << 20]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_tmpdir_that_others_fill_is_not_the_clients_error() {
+    let scratch = Scratch::new();
+    let (small, mount, server) = on_a_small_tmpfs(&scratch);
     let mut client = Client::connect(server.socket());
     let data = Random::new(3).bytes(2 * MIB);
     write_all(&mut client, &data);
-    let error = fs::write(small.join("other"), vec![1; 8 << 20]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    take_all_of(&small);
 
     client.write(32 * MIB, &data).unwrap();
     let got = client.read(32 * MIB, 2 * MIB).unwrap();
@@ -272,12 +284,7 @@ fn a_tmpdir_that_others_fill_is_not_the_clients_error() {
 #[test]
 fn what_was_promised_and_others_took_is_not_the_clients_error() {
     let scratch = Scratch::new();
-    let small = scratch.make_dir("small");
-    let mount = Mount::tmpfs(&small, 8 * MIB);
-    let server = Nbdkit::larder(&scratch)
-        .plugin("memory", ["64M"])
-        .tmpdir(&small)
-        .start();
+    let (small, mount, server) = on_a_small_tmpfs(&scratch);
     let mut client = Client::connect(server.socket());
     let data = Random::new(5).bytes(2 * MIB);
     // A page of each block: the cache counts on the rest.
@@ -285,8 +292,7 @@ fn what_was_promised_and_others_took_is_not_the_clients_error() {
         let page = &data[offset as usize..][..4096];
         client.write(offset, page).unwrap();
     }
-    let error = fs::write(small.join("other"), vec![1; 8 << 20]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    take_all_of(&small);
 
     write_all(&mut client, &data);
     let got = client.read(0, 2 * MIB).unwrap();

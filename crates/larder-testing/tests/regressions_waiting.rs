@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use larder::{CacheOnRead, Config, Connection, Volume};
 use larder_testing::pace::SharedPace;
-use larder_testing::rig::{run, wait_until};
+use larder_testing::rig::{Client, run, wait_until};
 use larder_testing::{Fault, Kind, OriginDouble, OriginSettings, Phase, Rig, When};
 
 const BLOCK: u64 = 4 << 10;
@@ -24,6 +24,13 @@ fn rig(max: u64) -> Rig {
         ..Config::default()
     };
     Rig::new(config, OriginSettings::new(IMAGE))
+}
+
+/// Makes every block of a cache of 1 MiB dirty.
+fn fill(client: &Client) {
+    for block in 0..253 {
+        client.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
+    }
 }
 
 /// A volume of another origin in the same cache, and a connection to it.
@@ -59,9 +66,7 @@ fn waits_in_a_second(rig: &Rig) -> u64 {
 fn regression_a_volumes_flush_is_not_held_up_by_the_stuck_origin_of_another() {
     let rig = rig(1 << 20);
     let a = rig.client();
-    for block in 0..253 {
-        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
-    }
+    fill(&a);
     assert_eq!(rig.cache.stats().slots_used, 253);
     let (origin, volume, b) = stranger(&rig, "b");
     let b2 = volume.connect(origin.connect() as _).unwrap();
@@ -82,9 +87,7 @@ fn regression_a_volumes_flush_is_not_held_up_by_the_stuck_origin_of_another() {
 fn regression_who_waits_for_another_volumes_writeback_does_not_wake_itself() {
     let rig = rig(1 << 20);
     let a = rig.client();
-    for block in 0..253 {
-        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
-    }
+    fill(&a);
     let hold = rig.hold_origin(Kind::Write, Phase::Before);
     let flush = run(move || a.flush());
     hold.wait_for(1);
@@ -239,9 +242,7 @@ fn regression_what_is_being_fetched_does_not_count_as_dirty() {
 fn regression_the_last_writer_leaves_while_another_volumes_origin_is_stuck() {
     let rig = rig(1 << 20);
     let a = rig.client();
-    for block in 0..253 {
-        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
-    }
+    fill(&a);
     let (origin, volume, b) = stranger(&rig, "b");
     b.write(0, &[2; BLOCK as usize], false).unwrap();
     assert!(volume.is_dirty());
@@ -274,9 +275,7 @@ fn regression_who_looks_past_a_writeback_takes_no_more_along_than_is_worth_a_pas
     let a = rig.client();
     learn(&a.connection);
     let other = rig.client();
-    for block in 0..253 {
-        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
-    }
+    fill(&a);
     let before = rig.cache.stats().reclaim_writebacks;
     let waits = rig.cache.stats().room_waits;
     let hold = rig.hold_origin(Kind::Write, Phase::Before);
@@ -298,9 +297,7 @@ fn regression_who_looks_past_a_writeback_takes_no_more_along_than_is_worth_a_pas
 fn two_who_cannot_write_back() {
     let rig = rig(1 << 20);
     let a = rig.client();
-    for block in 0..253 {
-        a.put(block * BLOCK, &[1; BLOCK as usize]).unwrap();
-    }
+    fill(&a);
     let hold = rig.hold_origin(Kind::Write, Phase::Before);
     let flush = run(move || a.flush());
     hold.wait_for(1);
