@@ -147,6 +147,44 @@ impl Index {
         shard.put_back(number, &state, full, directory)
     }
 
+    /// A block of which these sectors were found in a slot, all of them clean. False if another slot has the block already. `full` are all
+    /// sectors of any block.
+    pub(crate) fn load(
+        &self,
+        number: BlockNumber,
+        slot: SlotNumber,
+        (valid, full): (Mask, Mask),
+        directory: &Directory,
+    ) -> bool {
+        let mut shard = sync::lock(self.shard(number));
+        if shard.find(number, directory).is_some() {
+            return false;
+        }
+        let state = BlockState::in_slot(slot, valid, Mask::EMPTY, Mask::EMPTY);
+        shard.put_back(number, &state, full, directory);
+        true
+    }
+
+    /// Takes their slots away from all blocks that are neither pinned nor dirty, and gives the slots.
+    pub(crate) fn drain_clean(&self, directory: &Directory) -> Vec<SlotNumber> {
+        let mut drained = Vec::new();
+        for shard in &self.shards {
+            let mut shard = sync::lock(shard);
+            let slots: Vec<SlotNumber> = shard.resident.iter().collect();
+            for slot in slots {
+                let number = directory.block(slot);
+                let masks = shard.masks.get(&slot);
+                let is_settled = masks.is_none_or(|masks| (masks.dirty | masks.writing).is_empty());
+                if is_settled && !shard.pinned.contains_key(&number) {
+                    shard.masks.remove(&slot);
+                    shard.remove(number, directory);
+                    drained.push(slot);
+                }
+            }
+        }
+        drained
+    }
+
     /// Takes a slot away from a block that is neither pinned nor dirty.
     pub(crate) fn evict(
         &self,

@@ -58,6 +58,7 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
     client
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
+    volume.kept.changes();
     let send = || client.attached.write(request.start, &request.data, durable);
     let failures_before = volume.durability.all_failures();
     let written = if durable {

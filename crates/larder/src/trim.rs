@@ -35,6 +35,7 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    volume.kept.changes();
     let failures_before = volume.durability.all_failures();
     match trim_origin(client, start, end, fua) {
         Ok(()) => {

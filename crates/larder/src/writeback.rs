@@ -125,6 +125,7 @@ fn run_batch(
     outcome: &mut Outcome,
 ) -> u64 {
     let clock = &volume.store().clock;
+    volume.kept.changes();
     loop {
         let failures_before = volume.durability.failures(writer);
         let begun = clock.now();

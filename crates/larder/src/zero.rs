@@ -183,6 +183,7 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    volume.kept.changes();
     let failures_before = volume.durability.all_failures();
     match zero_durably(client, start, end, options) {
         Ok(()) => {

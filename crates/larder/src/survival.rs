@@ -1,0 +1,133 @@
+//! What makes a cache survive: the directory that it lives in, and what is known of how true that is.
+//!
+//! A clean block is *summed* while the checksums in the directory are those of what its slot holds; only summed blocks are found again.
+//! One that was found again is *unverified* until it is first pinned: then all of it is compared with its checksums, and what
+//! does not fit is forgotten before anybody has seen it.
+
+mod close;
+mod identity;
+mod load;
+mod marks;
+mod slots_file;
+mod sum;
+mod verify;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::directory::VolumeNumber;
+use crate::medium::Medium;
+use crate::persist::home::Home;
+use crate::persist::sums::{BlockSums, Occupant};
+use crate::persist::volumes::VolumeTable;
+use crate::sector::BlockNumber;
+use crate::store::Maintenance;
+use crate::sync;
+use crate::volume::Volume;
+
+pub(crate) use close::close;
+pub(crate) use identity::{Kept, judge, left};
+pub(crate) use load::{Opening, load, open};
+pub(crate) use marks::SlotMarks;
+pub(crate) use sum::maintain;
+pub(crate) use verify::verify;
+
+/// The directory that a cache is to live in.
+pub struct CacheHome {
+    /// Its files.
+    pub medium: Arc<dyn Medium>,
+    /// What it is called in messages.
+    pub path: String,
+    /// The operator gave the block size, so that another one in the directory is refused. Else the directory's counts.
+    pub block_is_given: bool,
+    /// Random bits, of which a new cache's name is made.
+    pub uuid_bits: u128,
+    /// Who uses it: what others are told while it is locked. One line.
+    pub lock_text: String,
+}
+
+impl std::fmt::Debug for CacheHome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheHome")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was found in a cache directory at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: the cache was made.
+    Made,
+    /// A cache that was ended properly.
+    Kept {
+        /// So many blocks, each kept if its origin turns out to be the one that it came from.
+        blocks: u64,
+    },
+    /// A cache that was in use when its process or the machine stopped.
+    Crashed {
+        /// As in [`Found::Kept`].
+        blocks: u64,
+    },
+}
+
+/// What makes a cache survive.
+pub(crate) struct Survival {
+    home: Arc<Home>,
+    path: String,
+    found: Found,
+    found_blocks: AtomicU64,
+    pub marks: Arc<SlotMarks>,
+    /// The volumes as the directory is to have them.
+    volumes: Mutex<VolumeTable>,
+    /// Wakes the thread that looks after the directory.
+    pub maintenance: Maintenance,
+    is_closed: AtomicBool,
+    cursor: sum::Cursor,
+}
+
+impl Survival {
+    pub(crate) fn found(&self) -> Found {
+        let blocks = self.found_blocks.load(Ordering::SeqCst);
+        match self.found {
+            Found::Made => Found::Made,
+            Found::Kept { .. } => Found::Kept { blocks },
+            Found::Crashed { .. } => Found::Crashed { blocks },
+        }
+    }
+
+    fn note_found(&self, blocks: u64) {
+        self.found_blocks.store(blocks, Ordering::SeqCst);
+    }
+    /// Sums a block of a volume that the directory knows.
+    fn block_sums(&self, volume: &Volume, number: BlockNumber) -> Option<BlockSums> {
+        let occupant = occupant(volume, number)?;
+        Some(BlockSums::new(self.home.seed(), occupant))
+    }
+
+    /// A volume is forgotten, and all that slots hold of it.
+    pub(crate) fn forget(&self, volume: &Volume) {
+        if let Some(id) = volume.kept.id(volume.number()) {
+            let gone = crate::persist::op::Op::VolumeGone(id);
+            // It cannot be refused: nothing in it can be wrong.
+            let _ = sync::lock(&self.volumes).apply(&gone);
+        }
+    }
+
+}
+
+/// A block as the directory names it, if it knows the volume.
+fn occupant(volume: &Volume, block: BlockNumber) -> Option<Occupant> {
+    let id = volume.kept.id(volume.number())?;
+    Some(Occupant {
+        volume: id.volume,
+        incarnation: id.incarnation,
+        block,
+    })
+}
+
+/// Volumes by number, for those who look many up.
+fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<&Arc<Volume>> {
+    let at = volumes.binary_search_by_key(&number, |volume| volume.number());
+    Some(&volumes[at.ok()?])
+}
