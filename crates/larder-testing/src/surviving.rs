@@ -54,6 +54,7 @@ impl Survivor {
             block_is_given,
             uuid_bits: 0x1234_5678,
             lock_text: "pid 7".to_owned(),
+            sizes: None,
         };
         let clock = Arc::new(ManualClock::default());
         let cache = Cache::open(config, home, clock, Arc::clone(&log) as _)?;

@@ -130,8 +130,14 @@ impl Index {
         }
     }
 
-    /// Lets go of a pin.
-    pub(crate) fn unpin(&self, block: &Block, full: Mask, directory: &Directory) -> Unpinned {
+    /// Lets go of a pin. `leaving` runs before anybody can see that a block has given its slot up.
+    pub(crate) fn unpin(
+        &self,
+        block: &Block,
+        full: Mask,
+        directory: &Directory,
+        leaving: impl FnOnce(SlotNumber),
+    ) -> Unpinned {
         let number = block.number();
         let mut shard = sync::lock(self.shard(number));
         let Some(pinned) = shard.pinned.get_mut(&number) else {
@@ -144,6 +150,11 @@ impl Index {
         shard.pinned.remove(&number);
         // Left as it is: whoever looks at the block without a pin must not find it empty.
         let state = block.look();
+        if state.valid.is_empty()
+            && let Some(slot) = state.slot
+        {
+            leaving(slot);
+        }
         shard.put_back(number, &state, full, directory)
     }
 
@@ -185,12 +196,13 @@ impl Index {
         drained
     }
 
-    /// Takes a slot away from a block that is neither pinned nor dirty.
+    /// Takes a slot away from a block that is neither pinned nor dirty. `leaving` runs before anybody can see that.
     pub(crate) fn evict(
         &self,
         number: BlockNumber,
         slot: SlotNumber,
         directory: &Directory,
+        leaving: impl FnOnce(),
     ) -> Evicted {
         let mut shard = sync::lock(self.shard(number));
         if shard.pinned.contains_key(&number) {
@@ -204,6 +216,7 @@ impl Index {
         {
             return Evicted::Dirty;
         }
+        leaving();
         shard.masks.remove(&slot);
         shard.remove(number, directory);
         Evicted::Yes

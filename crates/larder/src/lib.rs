@@ -83,5 +83,5 @@ pub use persist::properties as format_properties;
 pub use simulation::{BlocksUsed, PolicySimulation};
 pub use stats::StatsSnapshot;
 pub use status::{CacheExtent, CacheState};
-pub use survival::{CacheHome, Found};
+pub use survival::{CacheHome, Found, HomeSizes};
 pub use volume::Volume;

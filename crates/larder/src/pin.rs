@@ -81,11 +81,10 @@ impl Drop for Pin<'_> {
     fn drop(&mut self) {
         let store = self.volume.store();
         let full = self.volume.geometry().full();
-        match self
-            .volume
-            .index()
-            .unpin(&self.block, full, &store.directory)
-        {
+        let number = self.number();
+        let leaving = |slot| store.leaving(slot, self.volume, number);
+        let index = self.volume.index();
+        match index.unpin(&self.block, full, &store.directory, leaving) {
             Unpinned::Shared => {}
             Unpinned::Last => store.slots.settle(),
             Unpinned::LastFreed(slot) => {

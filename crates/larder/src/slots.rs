@@ -333,6 +333,11 @@ impl Slots {
         self.counts.write(slot, || self.file.write(offset, data))
     }
 
+    /// Makes durable what was written to slots before the call.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
     /// Begins a read that holds no lock, while whoever calls still knows what the slot holds. None if that must be verified
     /// first.
     pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<Unlocked> {

@@ -241,6 +241,24 @@ impl Store {
         }
     }
 
+    /// A block is about to give its slot up. Called with its shard's lock held.
+    pub(crate) fn leaving(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
+        if let Some(survival) = &self.survival {
+            let owner = Owner {
+                volume: volume.number(),
+                number,
+            };
+            survival.leaving(slot, owner);
+        }
+    }
+
+    /// The volume that had the slot is forgotten, and all that the directory says of it.
+    pub(crate) fn forgotten(&self, slot: SlotNumber) {
+        if let Some(survival) = &self.survival {
+            survival.marks.unlisted(slot);
+        }
+    }
+
     /// A block gave its slot up.
     pub(crate) fn release(&self, slot: SlotNumber) {
         sync::lock(&self.eviction).removed(slot.0);

@@ -5,19 +5,25 @@
 //! does not fit is forgotten before anybody has seen it.
 
 mod close;
+mod gone;
 mod identity;
+mod lister;
 mod load;
 mod marks;
+mod revoke;
 mod slots_file;
 mod sum;
 mod verify;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use crate::directory::VolumeNumber;
+use crate::directory::{Owner, SlotNumber, VolumeNumber};
 use crate::medium::Medium;
+use crate::persist::bytes::Malformed;
 use crate::persist::home::Home;
+use crate::persist::op::Op;
 use crate::persist::sums::{BlockSums, Occupant};
 use crate::persist::volumes::VolumeTable;
 use crate::sector::BlockNumber;
@@ -26,8 +32,10 @@ use crate::sync;
 use crate::volume::Volume;
 
 pub(crate) use close::close;
+use gone::Gone;
 pub(crate) use identity::{Kept, judge, left};
 pub(crate) use load::{Opening, load, open};
+pub(crate) use revoke::revoke;
 pub(crate) use marks::SlotMarks;
 pub(crate) use sum::maintain;
 pub(crate) use verify::verify;
@@ -44,6 +52,17 @@ pub struct CacheHome {
     pub uuid_bits: u128,
     /// Who uses it: what others are told while it is locked. One line.
     pub lock_text: String,
+    /// What is otherwise made of the limit.
+    pub sizes: Option<HomeSizes>,
+}
+
+/// The sizes of a cache directory's parts, for tests of what happens where they end.
+#[derive(Clone, Copy, Debug)]
+pub struct HomeSizes {
+    /// How many blocks there may be.
+    pub slots: u32,
+    /// Of the journal: whole pages of 4 KiB.
+    pub journal_bytes: u64,
 }
 
 impl std::fmt::Debug for CacheHome {
@@ -80,6 +99,14 @@ pub(crate) struct Survival {
     pub marks: Arc<SlotMarks>,
     /// The volumes as the directory is to have them.
     volumes: Mutex<VolumeTable>,
+    /// What the journal is still to say of volumes.
+    pending: Mutex<Vec<Op<'static>>>,
+    /// Blocks that have left their slots while they were listed.
+    gone: Gone,
+    /// Slots that somebody wants unlisted.
+    unlisting: Mutex<BTreeSet<SlotNumber>>,
+    /// Slots that were summed and are not listed yet.
+    to_list: Mutex<Vec<SlotNumber>>,
     /// Wakes the thread that looks after the directory.
     pub maintenance: Maintenance,
     is_closed: AtomicBool,
@@ -99,18 +126,33 @@ impl Survival {
     fn note_found(&self, blocks: u64) {
         self.found_blocks.store(blocks, Ordering::SeqCst);
     }
+    /// A block is about to give its slot up. Called with its shard's lock held.
+    pub(crate) fn leaving(&self, slot: SlotNumber, owner: Owner) {
+        if self.marks.is_listed(slot) {
+            self.gone.note(slot, owner);
+            self.marks.unlisted(slot);
+        }
+    }
+
     /// Sums a block of a volume that the directory knows.
     fn block_sums(&self, volume: &Volume, number: BlockNumber) -> Option<BlockSums> {
         let occupant = occupant(volume, number)?;
         Some(BlockSums::new(self.home.seed(), occupant))
     }
 
+    /// Says something of a volume, which the journal is to say with the next that it says.
+    fn say(&self, op: Op<'static>) -> Result<(), Malformed> {
+        let mut table = sync::lock(&self.volumes);
+        table.apply(&op)?;
+        sync::lock(&self.pending).push(op);
+        Ok(())
+    }
+
     /// A volume is forgotten, and all that slots hold of it.
     pub(crate) fn forget(&self, volume: &Volume) {
         if let Some(id) = volume.kept.id(volume.number()) {
-            let gone = crate::persist::op::Op::VolumeGone(id);
             // It cannot be refused: nothing in it can be wrong.
-            let _ = sync::lock(&self.volumes).apply(&gone);
+            let _ = self.say(Op::VolumeGone(id));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::pin::Pin;
 use crate::room;
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
-use crate::{Error, ErrorKind, present};
+use crate::{Error, ErrorKind, present, survival};
 
 /// An edge sector that was widened to the whole of it.
 struct Widened<'v> {
@@ -58,7 +58,7 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
     client
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
-    volume.kept.changes();
+    survival::revoke(volume, &[(lock_start, lock_end)])?;
     let send = || client.attached.write(request.start, &request.data, durable);
     let failures_before = volume.durability.all_failures();
     let written = if durable {

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
 use crate::attached::{Attached, AttachedList};
-use crate::directory::VolumeNumber;
+use crate::directory::{SlotNumber, VolumeNumber};
 use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
-use crate::index::Index;
+use crate::index::{Evicted, Index};
 use crate::pass_token::PassToken;
 use crate::range_lock::RangeLocks;
 use crate::sector::{BlockNumber, Geometry, Mask, Piece};
@@ -172,9 +172,17 @@ impl Volume {
         self.is_private
     }
 
+    /// Takes a slot away from a block, if that can be.
+    pub(crate) fn evict(&self, number: BlockNumber, slot: SlotNumber) -> Evicted {
+        let leaving = || self.store.leaving(slot, self, number);
+        let directory = &self.store.directory;
+        self.index.evict(number, slot, directory, leaving)
+    }
+
     /// Forgets all that is cached and that the origin has too. Called while nobody is served.
     pub(crate) fn forget_clean(&self) {
         for slot in self.index.drain_clean(&self.store.directory) {
+            self.store.forgotten(slot);
             self.store.release(slot);
         }
     }
@@ -389,6 +397,7 @@ impl Drop for Volume {
             ));
         }
         for slot in self.index.drain() {
+            self.store.forgotten(slot);
             self.store.release(slot);
         }
         if let Some(survival) = &self.store.survival {

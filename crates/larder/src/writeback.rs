@@ -26,7 +26,7 @@ use crate::planted::{Bug, is_planted};
 use crate::sector::BlockNumber;
 use crate::sync;
 use crate::volume::Volume;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, survival};
 use attempts::Attempts;
 use copies::Copies;
 use plan::{Item, Plan};
@@ -125,7 +125,11 @@ fn run_batch(
     outcome: &mut Outcome,
 ) -> u64 {
     let clock = &volume.store().clock;
-    volume.kept.changes();
+    let ranges: Vec<_> = batch.iter().map(|item| (item.start, item.end)).collect();
+    if let Err(error) = survival::revoke(volume, &ranges) {
+        outcome.error.get_or_insert(error);
+        return 0;
+    }
     loop {
         let failures_before = volume.durability.failures(writer);
         let begun = clock.now();

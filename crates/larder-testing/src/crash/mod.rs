@@ -18,6 +18,7 @@
 pub mod bytes;
 pub mod check;
 pub mod damage;
+pub mod engine;
 pub mod faults;
 pub mod file;
 pub mod history;
@@ -34,6 +35,7 @@ pub mod value;
 pub mod walk;
 pub mod world;
 
+pub use engine::Engine;
 pub use check::{Rule, Violation};
 pub use faults::{CallKind, MediumFault, Target};
 pub use history::History;

@@ -72,7 +72,7 @@ impl Kept {
         self.is_changed.load(Ordering::SeqCst)
     }
 
-    /// The origin is about to be written to.
+    /// The directory knows that the origin is written to.
     pub(crate) fn changes(&self) {
         if !self.is_changed() {
             self.is_changed.store(true, Ordering::SeqCst);
@@ -106,12 +106,7 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
         return Ok(());
     }
     let claimed = claimed(volume, origin)?;
-    let known = {
-        let table = sync::lock(&survival.volumes);
-        let id = volume.kept.id(volume.number());
-        id.and_then(|id| table.get(id)).map(|known| known.record.clone())
-    };
-    let Some(known) = known else {
+    let Some(known) = known(survival, volume) else {
         return record(survival, volume, claimed);
     };
     match compare(&known, &claimed, volume.kept.is_changed()) {
@@ -134,9 +129,18 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
             ));
             volume.forget_clean();
             survival.forget(volume);
-            record(survival, volume, claimed)
+            record(survival, volume, claimed)?;
+            // Else a crash, and the old identity given again, would bring it back.
+            survival.say_all()
         }
     }
+}
+
+/// What the directory is to say of the volume now.
+fn known(survival: &Survival, volume: &Volume) -> Option<VolumeRecord> {
+    let table = sync::lock(&survival.volumes);
+    let known = table.get(volume.kept.id(volume.number())?)?;
+    Some(known.record.clone())
 }
 
 fn claimed(volume: &Volume, origin: &dyn Origin) -> Result<Claimed, Error> {
@@ -225,8 +229,7 @@ fn record(survival: &Survival, volume: &Volume, now: Claimed) -> Result<(), Erro
 
 fn set(survival: &Survival, volume: &Volume, record: VolumeRecord) -> Result<(), Error> {
     let incarnation = record.id.incarnation;
-    let recorded = sync::lock(&survival.volumes).apply(&Op::Volume(record));
-    recorded.map_err(|what| {
+    survival.say(Op::Volume(record)).map_err(|what| {
         let message = format!(
             "volume '{}' cannot be recorded in the cache directory '{}': {what}",
             volume.name(),
@@ -253,16 +256,14 @@ pub(crate) fn left(volume: &Volume, origin: &dyn Origin) {
     let Ok(Some(version)) = origin.version() else {
         return;
     };
-    let mut table = sync::lock(&survival.volumes);
-    let id = volume.kept.id(volume.number());
-    let known = id.and_then(|id| table.get(id)).map(|known| known.record.clone());
+    let known = known(survival, volume);
     if let (Some(known), Some(version)) = (known, recorded(version)) {
         let record = VolumeRecord {
             version: Some(version),
             changed_since_version: false,
             ..known
         };
-        if table.apply(&Op::Volume(record)).is_ok() {
+        if survival.say(Op::Volume(record)).is_ok() {
             volume.kept.is_changed.store(false, Ordering::SeqCst);
         }
     }

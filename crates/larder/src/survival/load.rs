@@ -59,7 +59,10 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
     let file = home.take_slots_file().map_err(failed)?;
-    let limit = limit(config, home.shape(), home.journal_bytes());
+    let limit = match place.sizes {
+        Some(sizes) => sizes.slots,
+        None => limit(config, home.shape(), home.journal_bytes()),
+    };
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);

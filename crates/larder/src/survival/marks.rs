@@ -15,12 +15,16 @@ pub(crate) struct SlotMarks {
     /// What the slot holds was not compared with its checksums since the start.
     unverified: SlotBits,
     unverified_slots: AtomicU64,
+    /// The directory may say of the slot that it holds its block, or will once what is under way is durable.
+    listed: SlotBits,
+    listed_slots: AtomicU64,
 }
 
 impl SlotMarks {
     /// The slot was found again.
     pub(crate) fn found(&self, slot: SlotNumber) {
         self.summed.insert(slot);
+        self.listed(slot);
         if self.unverified.insert(slot) {
             self.unverified_slots.fetch_add(1, Ordering::SeqCst);
         }
@@ -65,6 +69,34 @@ impl SlotMarks {
 
     pub(crate) fn any_unverified(&self) -> bool {
         self.unverified_slots.load(Ordering::SeqCst) > 0
+    }
+
+    /// The directory is about to say what the slot holds.
+    pub(crate) fn listed(&self, slot: SlotNumber) {
+        if self.listed.insert(slot) {
+            self.listed_slots.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// It does not say so any more, or not of the block that the slot is in use for. True if it did.
+    pub(crate) fn unlisted(&self, slot: SlotNumber) -> bool {
+        let was_listed = self.listed.remove(slot);
+        if was_listed {
+            self.listed_slots.fetch_sub(1, Ordering::SeqCst);
+        }
+        was_listed
+    }
+
+    pub(crate) fn is_listed(&self, slot: SlotNumber) -> bool {
+        self.listed.contains(slot)
+    }
+
+    pub(crate) fn any_listed(&self) -> bool {
+        self.listed_slots() > 0
+    }
+
+    pub(crate) fn listed_slots(&self) -> u64 {
+        self.listed_slots.load(Ordering::SeqCst)
     }
 }
 
