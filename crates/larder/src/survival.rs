@@ -9,19 +9,21 @@ mod gone;
 mod identity;
 mod lister;
 mod load;
+mod maintain;
 mod marks;
 mod revoke;
 mod slots_file;
 mod sum;
+mod tell;
 mod verify;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use crate::directory::{Owner, SlotNumber, VolumeNumber};
 use crate::medium::Medium;
 use crate::persist::bytes::Malformed;
+use crate::persist::commit::CommitToken;
 use crate::persist::home::Home;
 use crate::persist::op::Op;
 use crate::persist::sums::{BlockSums, Occupant};
@@ -37,7 +39,7 @@ pub(crate) use identity::{Kept, judge, left};
 pub(crate) use load::{Opening, load, open};
 pub(crate) use revoke::revoke;
 pub(crate) use marks::SlotMarks;
-pub(crate) use sum::maintain;
+pub(crate) use maintain::maintain;
 pub(crate) use verify::verify;
 
 /// The directory that a cache is to live in.
@@ -103,8 +105,10 @@ pub(crate) struct Survival {
     pending: Mutex<Vec<Op<'static>>>,
     /// Blocks that have left their slots while they were listed.
     gone: Gone,
-    /// Slots that somebody wants unlisted.
-    unlisting: Mutex<BTreeSet<SlotNumber>>,
+    /// Who tells the directory something.
+    commits: CommitToken<tell::Scope>,
+    checkpointing: Mutex<()>,
+    complaints: Complaints,
     /// Slots that were summed and are not listed yet.
     to_list: Mutex<Vec<SlotNumber>>,
     /// Wakes the thread that looks after the directory.
@@ -172,4 +176,17 @@ fn occupant(volume: &Volume, block: BlockNumber) -> Option<Occupant> {
 fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<&Arc<Volume>> {
     let at = volumes.binary_search_by_key(&number, |volume| volume.number());
     Some(&volumes[at.ok()?])
+}
+
+/// What an operator was told last, so that it is not told again and again.
+#[derive(Debug, Default)]
+struct Complaints(Mutex<String>);
+
+impl Complaints {
+    fn is_new(&self, message: &str) -> bool {
+        let mut last = sync::lock(&self.0);
+        let is_new = *last != message;
+        message.clone_into(&mut last);
+        is_new
+    }
 }

@@ -58,6 +58,11 @@ impl Gone {
         found.map(|((_, _, slot), _)| *slot).collect()
     }
 
+    /// Whether the directory has heard of everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::SeqCst) == 0
+    }
+
     /// Some of the slots, and the moment now.
     pub(crate) fn some(&self, most: usize) -> (Vec<SlotNumber>, Stamp) {
         let state = sync::lock(&self.state);

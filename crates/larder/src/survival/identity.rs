@@ -129,9 +129,7 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
             ));
             volume.forget_clean();
             survival.forget(volume);
-            record(survival, volume, claimed)?;
-            // Else a crash, and the old identity given again, would bring it back.
-            survival.say_all()
+            record(survival, volume, claimed)
         }
     }
 }

@@ -3,9 +3,7 @@
 //! A block is listed when its checksums are there, it has been quiet, all of it is on the origin for good, and nobody is changing it there. From
 //! then on whoever changes it on the origin has the directory forget it first (`revoke.rs`).
 
-use std::io;
-
-use super::{Survival, occupant};
+use super::{Survival, occupant, sum};
 use crate::config::Mode;
 use crate::directory::SlotNumber;
 use crate::persist::entry::Content;
@@ -15,77 +13,36 @@ use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
 
-/// The most blocks that are listed at once, and the most that have left their slots and are told of.
-const AT_ONCE: usize = 4096;
-
-/// Lists what has been summed since the last time. True if there may be more at once.
-pub(crate) fn list_some(store: &Store, survival: &Survival) -> io::Result<bool> {
-    let candidates = std::mem::take(&mut *sync::lock(&survival.to_list));
-    let (gone, _) = survival.gone.some(AT_ONCE);
-    if candidates.is_empty() && gone.is_empty() {
-        return Ok(false);
-    }
-    if !candidates.is_empty() {
-        // Data before what points to it. What is written from here on is not quiet any more.
-        store.slots.sync()?;
-        survival.home.sync_sums()?;
-    }
-    let mut rest = candidates.into_iter();
-    loop {
-        let some: Vec<SlotNumber> = rest.by_ref().take(AT_ONCE).collect();
-        let is_more = list(store, survival, &some)?;
-        if some.is_empty() {
-            return Ok(is_more);
-        }
-    }
-}
-
-/// Lists these slots as far as that can be now, in one commit with what has left its slots. True if more had left.
-fn list(store: &Store, survival: &Survival, candidates: &[SlotNumber]) -> io::Result<bool> {
-    let mut journal = sync::lock(&survival.journal);
-    let (mut told, until) = survival.gone.some(AT_ONCE);
-    let is_more = told.len() == AT_ONCE;
-    let mut ops: Vec<Op<'static>> = std::mem::take(&mut *sync::lock(&survival.pending));
-    ops.extend(told.iter().map(|slot| Op::Empty(*slot)));
-    let volumes = store.volumes();
-    for volume in &volumes {
-        ops.extend(slots_of(store, survival, volume, candidates));
-    }
-    if ops.is_empty() {
-        return Ok(false);
-    }
-    journal.commit(&ops)?;
-    let listed = ops.iter().filter_map(|op| match op {
-        Op::Slot(op) => Some(op.slot),
-        _ => None,
-    });
-    told.extend(listed);
-    survival.gone.told(&told, until);
-    Ok(is_more)
-}
-
-/// Marks the slots of a volume as listed and says what is to be listed of them. While somebody writes back or changes the volume's size,
-/// none.
-fn slots_of(
+/// Marks what of these slots can be listed now and says it. Whoever calls has the commit token, so that what is said stands in the order of
+/// what becomes of it.
+pub(super) fn slot_ops(
     store: &Store,
     survival: &Survival,
-    volume: &Volume,
     candidates: &[SlotNumber],
 ) -> Vec<Op<'static>> {
-    if store.config.mode == Mode::Unsafe || !volume.kept.is_judged() || volume.is_poisoned() {
+    let mut ops = Vec::new();
+    if candidates.is_empty() || store.config.mode == Mode::Unsafe {
+        return ops;
+    }
+    for volume in store.volumes() {
+        ops.extend(of_volume(survival, &volume, candidates));
+    }
+    ops
+}
+
+/// While somebody writes back in the volume, nothing: his range is not listed until it has changed.
+fn of_volume(survival: &Survival, volume: &Volume, candidates: &[SlotNumber]) -> Vec<Op<'static>> {
+    if !volume.kept.is_judged() || volume.is_poisoned() {
         return Vec::new();
     }
-    let (Some(_running), Some(uncertain)) = (volume.token.try_take(), volume.unflushed.ranges())
-    else {
+    let Some(_running) = volume.token.try_take() else {
         return Vec::new();
     };
-    let of_volume = |slot: &&SlotNumber| store.directory.owner(**slot).volume == volume.number();
-    let slots = candidates.iter().filter(of_volume);
-    slots
-        .filter_map(|slot| {
-            let number = store.directory.owner(*slot).number;
-            slot_op(survival, volume, *slot, number, &uncertain)
-        })
+    let directory = &volume.store().directory;
+    let owners = candidates.iter().map(|slot| (*slot, directory.owner(*slot)));
+    let of_volume = owners.filter(|(_, owner)| owner.volume == volume.number());
+    of_volume
+        .filter_map(|(slot, owner)| slot_op(survival, volume, slot, owner.number))
         .collect()
 }
 
@@ -94,7 +51,6 @@ fn slot_op(
     volume: &Volume,
     slot: SlotNumber,
     number: BlockNumber,
-    uncertain: &[(u64, u64)],
 ) -> Option<Op<'static>> {
     let store = volume.store();
     if !volume.index().has_slot(number, &store.directory) {
@@ -102,11 +58,14 @@ fn slot_op(
     }
     let geometry = volume.geometry();
     let start = geometry.base(number);
-    let _range = volume.ranges.try_lock(start, start + geometry.block_bytes())?;
+    let end = start.saturating_add(geometry.block_bytes());
+    let _range = volume.ranges.try_lock(start, end)?;
+    // With the range locked nothing is added to these that is in it.
+    let uncertain = volume.unflushed.ranges()?;
     let pin = volume.pin(number);
     let state = pin.latch_shared();
     let is_settled = state.unsettled().is_empty() && state.slot == Some(slot);
-    let is_certain = super::sum::touched_by(volume, number, uncertain).is_empty();
+    let is_certain = sum::touched_by(volume, number, &uncertain).is_empty();
     if !is_settled || !is_certain || state.valid.is_empty() || !survival.marks.is_summed(slot) {
         return None;
     }
@@ -119,11 +78,11 @@ fn slot_op(
     survival.marks.listed(slot);
     Some(Op::Slot(SlotOp {
         slot,
-        sector_shift: geometry.sector_bytes().trailing_zeros() as u8,
         content,
+        sector_shift: geometry.sector_bytes().trailing_zeros() as u8,
         fresh: Mask::EMPTY,
-        sums: Default::default(),
-        inlined: Default::default(),
-        bytes: Default::default(),
+        inlined: Mask::EMPTY,
+        sums: &[],
+        bytes: &[],
     }))
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use super::{CacheHome, Found, SlotMarks, Survival, by_number};
+use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
 use crate::cache_file::CacheFile;
 use crate::config::{Config, DEFAULT_BLOCK_BYTES};
 use crate::directory::{Owner, SlotNumber};
 use crate::persist::entry::{Content, Entry};
-use crate::persist::home::{self, Home, OpenError, Wanted};
-use crate::persist::op::Op;
+use crate::persist::commit::CommitToken;
+use crate::persist::home::{self, Home, Wanted};
+use crate::persist::open_error::OpenError;
 use crate::persist::shape::{Shape, SLOTS_START};
-use crate::persist::volumes::VolumeTable;
 use crate::sector::Mask;
 use crate::slots::Slots;
 use crate::store::{Maintenance, Store};
@@ -38,7 +38,6 @@ pub(crate) struct Opening {
 pub(crate) struct Loading {
     slots_numbered: u32,
     limit: u32,
-    is_wanted: bool,
 }
 
 /// Opens the directory, or makes it. `config` gets the block size that is in use.
@@ -72,15 +71,11 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     }
     let marks = Arc::new(SlotMarks::default());
     let slots = Slots::with_limit(config, limit, Box::new(file)).marked(Arc::clone(&marks));
-    let (found, is_wanted) = match opened.found {
-        home::Found::Made => (Found::Made, false),
-        home::Found::Clean => (Found::Kept { blocks: 0 }, true),
-        home::Found::Crashed { .. } => (Found::Crashed { blocks: 0 }, false),
+    let found = match opened.found {
+        home::Found::Made => Found::Made,
+        home::Found::Clean => Found::Kept { blocks: 0 },
+        home::Found::Crashed { .. } => Found::Crashed { blocks: 0 },
     };
-    let mut volumes = opened.volumes;
-    if !is_wanted {
-        forget_all(&mut volumes);
-    }
     Ok(Opening {
         survival: Survival {
             home,
@@ -88,7 +83,13 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             found,
             found_blocks: AtomicU64::new(0),
             marks,
-            volumes: Mutex::new(volumes),
+            volumes: Mutex::new(opened.volumes),
+            pending: Mutex::default(),
+            gone: Gone::default(),
+            commits: CommitToken::default(),
+            checkpointing: Mutex::default(),
+            complaints: Complaints::default(),
+            to_list: Mutex::default(),
             maintenance: Maintenance::default(),
             is_closed: AtomicBool::new(false),
             cursor: super::sum::Cursor::default(),
@@ -97,7 +98,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         loading: Loading {
             slots_numbered: numbered,
             limit,
-            is_wanted,
         },
     })
 }
@@ -129,14 +129,6 @@ fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
     (left / shape.bytes_per_slot()).clamp(1, u64::from(u32::MAX - 1)) as u32
 }
 
-fn forget_all(volumes: &mut VolumeTable) {
-    let ids: Vec<_> = volumes.volumes().map(|volume| volume.record.id).collect();
-    for id in ids {
-        // It cannot be refused: nothing in it can be wrong.
-        let _ = volumes.apply(&Op::VolumeGone(id));
-    }
-}
-
 pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
     Error::new(ErrorKind::Config, format!("cache directory '{path}': {error}"))
 }
@@ -166,13 +158,9 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
         limit: loading.limit,
         free: BTreeSet::new(),
     };
-    if loading.is_wanted {
-        let slots = 0..loading.slots_numbered;
-        let read = survival.home.read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
-        read.map_err(|error| at_path(&survival.path, &error))?;
-    } else {
-        loader.free.extend((0..loading.slots_numbered).map(SlotNumber));
-    }
+    let slots = 0..loading.slots_numbered;
+    let read = survival.home.read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
+    read.map_err(|error| at_path(&survival.path, &error))?;
     let free = loader.free;
     let found = u64::from(loading.slots_numbered) - free.len() as u64;
     store.slots.resume(loading.slots_numbered, free);

@@ -4,11 +4,8 @@
 //! ones once those are evicted. Only the first change after a listing pays, since what is written all the time is never listed.
 
 use super::Survival;
-use crate::directory::SlotNumber;
-use crate::index::Use;
-use crate::persist::op::{Op, VolumeRecord};
-use crate::sector::Mask;
-use crate::sync;
+use super::tell::Scope;
+use crate::sector::{BlockNumber, Mask};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
@@ -17,82 +14,49 @@ use crate::{Error, ErrorKind};
 ///
 /// Called with the range lock of what changes, or with the pass token, so that nothing of it is listed anew until it has changed.
 pub(crate) fn revoke(volume: &Volume, ranges: &[(u64, u64)]) -> Result<(), Error> {
-    let Some(survival) = &volume.store().survival else {
+    let store = volume.store();
+    let Some(survival) = &store.survival else {
         return Ok(());
     };
     if volume.kept.id(volume.number()).is_none() {
         return Ok(());
     }
-    let mut slots = Vec::new();
+    let mut scope = Scope::default();
     for &(start, end) in ranges {
-        survival.listed_within(volume, start, end, &mut slots);
+        survival.listed_within(volume, start, end, &mut scope);
     }
-    if slots.is_empty() && volume.kept.is_changed() {
+    if !volume.kept.is_changed() {
+        let this = store.volume(volume.number());
+        scope.changed.extend(this.map(|volume| (volume.number(), volume)));
+    }
+    if scope.unlist.is_empty() && scope.changed.is_empty() {
         return Ok(());
     }
-    survival.unlist(volume, &slots).map_err(|cause| {
+    survival.tell(store, scope).map_err(|cause| {
         let path = &survival.path;
-        let context = format!(
-            "cache directory '{path}': it must forget what is cached of volume '{}' before the origin may change",
-            volume.name()
+        let name = volume.name();
+        let message = format!(
+            "cache directory '{path}': what it lists of volume '{name}' must be forgotten before the origin may change: {cause}"
         );
-        Error::with_source(ErrorKind::CacheFile, context, cause)
+        Error::new(ErrorKind::CacheFile, message)
     })
 }
 
 impl Survival {
     /// The slots of which the directory may say that they hold something of these bytes.
-    fn listed_within(&self, volume: &Volume, start: u64, end: u64, slots: &mut Vec<SlotNumber>) {
+    fn listed_within(&self, volume: &Volume, start: u64, end: u64, scope: &mut Scope) {
         let store = volume.store();
         let geometry = volume.geometry();
         let (first, last) = (geometry.block_of(start), geometry.block_of(end - 1));
         if self.marks.any_listed() {
-            let after = crate::sector::BlockNumber(last.0 + 1);
+            let after = BlockNumber(last.0 + 1);
             for number in volume.index().known_within(first, after, &store.directory) {
                 let state = volume.index().peek(number, Mask::EMPTY, &store.directory);
-                slots.extend(state.slot.filter(|slot| self.marks.is_listed(*slot)));
+                let listed = state.slot.filter(|slot| self.marks.is_listed(*slot));
+                scope.unlist.extend(listed);
             }
         }
         // After the index: what is not there any more is here.
-        slots.extend(self.gone.of_blocks(volume.number(), first, last));
-    }
-
-    /// Has the directory forget what these slots hold, durably, and know that the volume's origin changes.
-    fn unlist(&self, volume: &Volume, slots: &[SlotNumber]) -> std::io::Result<()> {
-        sync::lock(&self.unlisting).extend(slots);
-        let mut journal = sync::lock(&self.journal);
-        // Somebody else may have done it with their own.
-        let all = std::mem::take(&mut *sync::lock(&self.unlisting));
-        let all: Vec<SlotNumber> = all.into_iter().collect();
-        let changed = (!volume.kept.is_changed()).then(|| self.changed_record(volume)).flatten();
-        if all.is_empty() && changed.is_none() {
-            return journal.check();
-        }
-        let until = self.gone.moment();
-        if let Some(record) = changed {
-            sync::lock(&self.pending).push(Op::Volume(record));
-        }
-        let mut ops = std::mem::take(&mut *sync::lock(&self.pending));
-        ops.extend(all.iter().map(|slot| Op::Empty(*slot)));
-        journal.commit(&ops)?;
-        for slot in &all {
-            self.marks.unlisted(*slot);
-        }
-        self.gone.told(&all, until);
-        volume.kept.changes();
-        Ok(())
-    }
-
-    /// What the directory is to say of a volume whose origin is about to change.
-    fn changed_record(&self, volume: &Volume) -> Option<VolumeRecord> {
-        let mut table = sync::lock(&self.volumes);
-        let id = volume.kept.id(volume.number())?;
-        let record = VolumeRecord {
-            changed_since_version: true,
-            ..table.get(id)?.record.clone()
-        };
-        // It cannot be refused: it is what it was, but for that.
-        let _ = table.apply(&Op::Volume(record.clone()));
-        Some(record)
+        scope.unlist.extend(self.gone.of_blocks(volume.number(), first, last));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use crate::directory::SlotNumber;
 use crate::latch::Latched;
@@ -21,28 +20,9 @@ const BYTES_AT_ONCE: u64 = 16 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Cursor(Mutex<u32>);
 
-/// How long the disk is left to others after so much.
-const REST: Duration = Duration::from_millis(100);
-
-/// What the thread that looks after the directory does each round. False if it did not work out.
-pub(crate) fn maintain(store: &Store, survival: &Survival) -> bool {
-    loop {
-        match sum_some(store, survival) {
-            Ok(true) if survival.maintenance.rest(REST) => {}
-            Ok(_) => return true,
-            Err(error) => {
-                let path = &survival.path;
-                let message = format!("cache directory '{path}': checksums of what is cached: {error}");
-                store.log.warning(&message);
-                return false;
-            }
-        }
-    }
-}
-
 /// Sums some blocks that nobody has written to since the last time that this came by. True if there may be more to
 /// do at once.
-fn sum_some(store: &Store, survival: &Survival) -> io::Result<bool> {
+pub(super) fn sum_some(store: &Store, survival: &Survival) -> io::Result<bool> {
     let numbered = store.slots.numbered();
     let mut cursor = sync::lock(&survival.cursor.0);
     let first = if *cursor >= numbered { 0 } else { *cursor };
@@ -102,6 +82,7 @@ fn sum(
     }
     // Nobody writes to the slot while its latch is shared.
     survival.marks.summed(slot);
+    sync::lock(&survival.to_list).push(slot);
     Ok(total)
 }
 
