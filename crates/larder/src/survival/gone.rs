@@ -63,12 +63,13 @@ impl Gone {
         self.count.load(Ordering::SeqCst) == 0
     }
 
-    /// Some of the slots, and the moment now.
-    pub(crate) fn some(&self, most: usize) -> (Vec<SlotNumber>, Stamp) {
+    /// Some of the slots, in order.
+    pub(crate) fn some(&self, most: usize) -> Vec<SlotNumber> {
         let state = sync::lock(&self.state);
-        let mut slots: Vec<SlotNumber> = state.by_slot.iter().map(|(slot, ..)| *slot).take(most).collect();
-        slots.dedup();
-        (slots, Stamp(state.now))
+        let slots = state.by_slot.iter().map(|(slot, ..)| *slot);
+        let mut some: Vec<SlotNumber> = slots.take(most).collect();
+        some.dedup();
+        some
     }
 
     /// The moment now.
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(of(&gone, 100, 100), [7, 9]);
         assert_eq!(of(&gone, 0, 99), []);
         assert_eq!(gone.of_blocks(VolumeNumber(2), BlockNumber(0), BlockNumber(999)), []);
-        let (slots, moment) = gone.some(100);
+        let (slots, moment) = (gone.some(100), gone.moment());
         assert_eq!(slots, [SlotNumber(7), SlotNumber(8), SlotNumber(9)]);
         // What leaves later is not covered.
         gone.note(SlotNumber(8), owner(101));

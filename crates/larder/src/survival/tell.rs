@@ -16,8 +16,10 @@ use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
 
-/// The most slots that are told of in one batch.
+/// The most slots whose blocks have left that are told of in passing.
 const AT_ONCE: usize = 4096;
+/// So many are listed before the batch is looked at again: some kilobytes.
+const LISTED_AT_ONCE: usize = 64;
 
 /// What is to be told.
 #[derive(Default)]
@@ -48,8 +50,24 @@ impl Survival {
                 scope,
                 told: Told::default(),
             };
-            commit::run(self.home.journal(), &mut telling, Durability::Now)
+            commit::run(self.home.journal(), &mut telling, Durability::Now)?;
+            self.note_told(telling.told);
+            Ok(())
         })
+    }
+
+    /// All of it is durable. Whoever calls has the commit token still.
+    fn note_told(&self, mut told: Told) {
+        for slot in &told.emptied {
+            self.marks.unlisted(*slot);
+        }
+        told.emptied.append(&mut told.listed);
+        if let Some(until) = told.until {
+            self.gone.told(&told.emptied, until);
+        }
+        for volume in told.changed {
+            volume.kept.changes();
+        }
     }
 
     fn next_pending(&self) -> Option<Op<'static>> {
@@ -71,13 +89,13 @@ impl Survival {
     }
 }
 
-/// What is in frames that are not durable yet.
+/// What frames of a commit say.
 #[derive(Default)]
 struct Told {
     emptied: Vec<SlotNumber>,
     listed: Vec<SlotNumber>,
     changed: Vec<Arc<Volume>>,
-    /// What had left slots until then is told of.
+    /// When it began: what left its slot later is not told of for sure.
     until: Option<Stamp>,
 }
 
@@ -112,17 +130,21 @@ impl Telling<'_> {
     }
 
     fn make_empty(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let mut slots = std::mem::take(&mut self.scope.unlist);
-        slots.extend(self.survival.gone.some(AT_ONCE).0);
-        for slot in slots {
+        while !batch.is_full()
+            && let Some(slot) = self.scope.unlist.pop_first()
+        {
             Self::push(batch, &Op::Empty(slot))?;
             self.told.emptied.push(slot);
         }
         Ok(())
     }
 
+    /// After all that is to be emptied.
     fn make_listed(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let left = self.scope.list.len().saturating_sub(AT_ONCE);
+        if batch.is_full() || !self.scope.unlist.is_empty() {
+            return Ok(());
+        }
+        let left = self.scope.list.len().saturating_sub(LISTED_AT_ONCE);
         let some = self.scope.list.split_off(left);
         for op in lister::slot_ops(self.store, self.survival, &some) {
             if let Op::Slot(slot) = &op {
@@ -136,12 +158,15 @@ impl Telling<'_> {
 
 impl CommitWork for Telling<'_> {
     fn make(&mut self, batch: &mut Batch) -> io::Result<More> {
-        // Before anything is looked at: what leaves its slot from here on is not told of.
-        self.told.until = Some(self.survival.gone.moment());
+        if self.told.until.is_none() {
+            self.told.until = Some(self.survival.gone.moment());
+            let gone = self.survival.gone.some(AT_ONCE);
+            self.scope.unlist.extend(gone);
+        }
         self.make_volumes(batch)?;
         self.make_empty(batch)?;
         self.make_listed(batch)?;
-        match self.scope.list.is_empty() {
+        match self.scope.unlist.is_empty() && self.scope.list.is_empty() {
             true => Ok(More::No),
             false => Ok(More::Yes),
         }
@@ -151,19 +176,8 @@ impl CommitWork for Telling<'_> {
         self.store.slots.sync()
     }
 
+    /// No frame of these carries bytes.
     fn durable(&mut self, _seq: u64) -> bool {
-        let mut told = std::mem::take(&mut self.told);
-        let survival = self.survival;
-        for slot in &told.emptied {
-            survival.marks.unlisted(*slot);
-        }
-        told.emptied.append(&mut told.listed);
-        if let Some(until) = told.until {
-            survival.gone.told(&told.emptied, until);
-        }
-        for volume in told.changed {
-            volume.kept.changes();
-        }
         true
     }
 
