@@ -58,8 +58,12 @@ impl Survival {
 
     /// All of it is durable. Whoever calls has the commit token still.
     fn note_told(&self, mut told: Told) {
+        told.listed.sort_unstable();
         for slot in &told.emptied {
-            self.marks.unlisted(*slot);
+            // Else it was said to be empty first, and to hold something else after that.
+            if told.listed.binary_search(slot).is_err() {
+                self.marks.unlisted(*slot);
+            }
         }
         told.emptied.append(&mut told.listed);
         if let Some(until) = told.until {
