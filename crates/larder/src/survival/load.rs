@@ -21,9 +21,6 @@ use crate::sync;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
-/// The smallest limit on a cache directory, in bytes.
-pub(crate) const MIN_MAX_SIZE_BYTES: u64 = 32 << 20;
-
 /// What files need beside slots and journal, in bytes: headers, superblock, volume tables.
 const FIXED_BYTES: u64 = SLOTS_START + (1 << 20);
 
@@ -44,7 +41,6 @@ pub(crate) struct Loading {
 pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Error> {
     let path = place.path.clone();
     let failed = |error: OpenError| at_path(&path, &error);
-    check(config, &place)?;
     let wanted = Wanted {
         block_bytes: place.block_is_given.then_some(config.block_bytes),
         default_block_bytes: DEFAULT_BLOCK_BYTES,
@@ -53,7 +49,12 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         uuid_bits: place.uuid_bits,
         lock_text: place.lock_text.clone(),
     };
-    let opened = Home::open(Arc::clone(&place.medium), &wanted).map_err(failed)?;
+    let medium = Arc::clone(&place.medium);
+    let opened = match place.sizes {
+        Some(sizes) => Home::open_with(medium, &wanted, sizes.journal_bytes),
+        None => Home::open(medium, &wanted),
+    };
+    let opened = opened.map_err(failed)?;
     let mut home = opened.home;
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
@@ -100,22 +101,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             limit,
         },
     })
-}
-
-fn check(config: &Config, place: &CacheHome) -> Result<(), Error> {
-    let bad = |message: String| Err(Error::new(ErrorKind::Config, message));
-    if place.block_is_given && Shape::new(config.block_bytes).is_none() {
-        return bad(format!(
-            "block size {} must be a power of two from 4096 to 8388608 (8M) in a cache directory",
-            config.block_bytes
-        ));
-    }
-    match config.max_size_bytes {
-        Some(max) if max < MIN_MAX_SIZE_BYTES => bad(format!(
-            "maximum size {max} must be at least {MIN_MAX_SIZE_BYTES} (32M) for a cache directory"
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// So many slots fit beside everything else.
