@@ -42,6 +42,8 @@ pub(crate) mod volumes;
 #[allow(unreachable_pub, reason = "public for the fuzz target")]
 pub mod properties;
 #[cfg(test)]
+mod memory_medium;
+#[cfg(test)]
 mod story;
 #[cfg(test)]
 mod testing;

@@ -65,16 +65,23 @@ const SYNCED: [Role; 4] = [Role::Map, Role::MapCopy, Role::Sums, Role::Volumes];
 /// A checkpoint under way. Dropping it leaves everything as it was before, as far as anybody reads it.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
+    /// Among all of a session, recovery being 0.
+    number: u64,
     goal: Goal,
     stage: Stage,
 }
 
 impl Checkpoint {
-    pub(super) fn new(goal: Goal) -> Self {
+    pub(super) fn new(number: u64, goal: Goal) -> Self {
         Self {
+            number,
             goal,
             stage: Stage::Slots,
         }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Where the journal begins once this is done.

@@ -7,7 +7,7 @@ mod open;
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::checkpoint::{Checkpoint, Goal};
 use super::entry::Entry;
@@ -20,6 +20,7 @@ use super::tables::Tables;
 use super::volumes::VolumeTable;
 use crate::directory::SlotNumber;
 use crate::medium::{Medium, MediumFile};
+use crate::sync;
 
 /// What is asked for when a directory is opened.
 #[derive(Clone, Debug)]
@@ -60,13 +61,15 @@ pub(crate) enum Found {
 
 /// An open cache directory.
 pub(crate) struct Home {
-    // Dropped last, with the lock.
     tables: Tables,
     journal: Journal,
+    /// The number of the latest checkpoint that was begun; locked while one takes a step.
+    checkpoint: Mutex<u64>,
     /// For the engine.
     slots: Option<Box<dyn MediumFile>>,
     /// Kept open, whatever becomes of its path.
     _medium: Arc<dyn Medium>,
+    /// Let go last.
     _lock: Box<dyn MediumFile>,
 }
 
@@ -146,18 +149,24 @@ impl Home {
         self.tables.prepare(numbered)
     }
 
-    /// A checkpoint of all that the journal can spare, if that is anything. One at a time.
+    /// A checkpoint of all that the journal can spare, if that is anything. One that was begun before is over.
     pub(crate) fn begin_checkpoint(&self) -> Option<Checkpoint> {
+        let mut latest = sync::lock(&self.checkpoint);
         let end = self.journal.goal()?;
         let session = self.tables.superblocks().current().session;
-        Some(Checkpoint::new(Goal { end, session }))
+        *latest += 1;
+        Some(Checkpoint::new(*latest, Goal { end, session }))
     }
 
-    /// Its next step: one sync at most. True once it is done.
+    /// Its next step: one sync at most. True once it is done, or another one was begun.
     ///
     /// # Errors
     /// Nothing is freed; another may be begun. Some failures are final, and then the journal is dead too.
     pub(crate) fn step_checkpoint(&self, checkpoint: &mut Checkpoint) -> Result<bool, OpenError> {
+        let latest = sync::lock(&self.checkpoint);
+        if checkpoint.number() != *latest {
+            return Ok(true);
+        }
         let was_at_slots = checkpoint.is_at_slots();
         match checkpoint.step(&self.tables) {
             Ok(false) => Ok(false),

@@ -56,7 +56,7 @@ impl Recovery {
             end: self.folding.next,
             session: self.before.session + 1,
         };
-        Checkpoint::new(goal).run(tables)
+        Checkpoint::new(0, goal).run(tables)
     }
 }
 

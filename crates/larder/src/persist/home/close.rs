@@ -8,6 +8,7 @@ use crate::persist::open_error::OpenError;
 use crate::persist::regions;
 use crate::persist::superblock::{State, Superblock};
 use crate::persist::volumes::VolumeTable;
+use crate::sync;
 
 impl Home {
     /// Ends the session. `entries` gives the entry of each slot below `slots_numbered`, in order.
@@ -28,6 +29,9 @@ impl Home {
         if let Some(why) = self.journal.failure() {
             return Err(OpenError::JournalFailed(why.to_string()));
         }
+        let mut latest = sync::lock(&self.checkpoint);
+        // One that is under way ends here.
+        *latest += 1;
         let tail = self.journal.end();
         self.journal.fail("the cache directory is closed");
         let tables = &self.tables;

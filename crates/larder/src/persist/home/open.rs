@@ -1,6 +1,6 @@
 //! Opening: what is there is judged first, and only then changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::{Found, Home, Opened, Wanted};
 use crate::directory::SlotNumber;
@@ -80,6 +80,7 @@ impl Home {
             home: Self {
                 tables,
                 journal,
+                checkpoint: Mutex::default(),
                 slots,
                 _medium: medium,
                 _lock: lock,
