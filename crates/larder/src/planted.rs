@@ -14,6 +14,14 @@ pub enum Bug {
     WrittenIsEvicted,
     /// What the origin lost with a connection is not written again.
     LossIsForgotten,
+    /// The journal is not synced.
+    SyncLeftOut,
+    /// The journal's tail moves before the tables that stand for what it had are durable.
+    TailMovedEarly,
+    /// Recovery writes the bytes of frames as it meets them, whoever has the slot in the end.
+    FoldInOnePhase,
+    /// A frame is followed whatever the frame before it was.
+    ChainIgnored,
 }
 
 #[cfg(feature = "planted-bugs")]
