@@ -1,9 +1,10 @@
 //! A commit of everything.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::block::{BLOCK_BYTES, Block, SECTOR_BYTES};
+use super::block::{BLOCK_BYTES, Block, SECTOR_BYTES, Sector};
 use super::{Key, Trial, eio};
 use crate::directory::SlotNumber;
 use crate::persist::batch::Batch;
@@ -233,13 +234,9 @@ impl Work<'_> {
         block: &Block,
         is_listing: bool,
     ) -> io::Result<Said> {
-        let of_keys = |sectors: &mut dyn Iterator<Item = &u32>| {
-            sectors.fold(Mask::EMPTY, |mask, sector| {
-                mask | Mask::span(*sector, *sector + 1)
-            })
-        };
-        let held = of_keys(&mut block.held.keys()) & block.dirty;
-        let pending = of_keys(&mut block.held.keys()) | of_keys(&mut block.committing.keys());
+        let held = sectors_of(&block.held);
+        let pending = held | sectors_of(&block.committing);
+        let held = held & block.dirty;
         let new = block.dirty - block.sealed - pending;
         let (listed, fresh) = match is_listing {
             true => (block.valid, block.valid),
@@ -281,6 +278,12 @@ impl Work<'_> {
         said.sums = sums_as_bytes(sums);
         Ok(said)
     }
+}
+
+fn sectors_of(bytes: &BTreeMap<u32, Sector>) -> Mask {
+    bytes.keys().fold(Mask::EMPTY, |mask, sector| {
+        mask | Mask::span(*sector, *sector + 1)
+    })
 }
 
 /// Whether the origin has all of it, and it was looked at.
