@@ -80,6 +80,9 @@ pub use medium::{Medium, MediumFile};
 pub use origin::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};
 #[cfg(feature = "fuzzing")]
 pub use persist::properties as format_properties;
+#[cfg(feature = "trial")]
+#[doc(hidden)]
+pub use persist::trial;
 pub use simulation::{BlocksUsed, PolicySimulation};
 pub use stats::StatsSnapshot;
 pub use status::{CacheExtent, CacheState};

@@ -41,6 +41,10 @@ pub(crate) mod volumes;
 #[cfg(any(test, feature = "fuzzing"))]
 #[allow(unreachable_pub, reason = "public for the fuzz target")]
 pub mod properties;
+#[cfg(feature = "trial")]
+#[allow(unreachable_pub, reason = "public for the crash simulator")]
+pub mod trial;
+
 #[cfg(test)]
 mod memory_medium;
 #[cfg(test)]

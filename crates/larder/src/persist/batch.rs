@@ -39,8 +39,9 @@ impl Batch {
         }
     }
 
-    /// Adds ops that must be durable together or not at all. The batch is as it was if they are too long.
-    pub(crate) fn push(&mut self, group: &[Op<'_>]) -> Result<(), TooLong> {
+    /// Adds ops that must be durable together or not at all. Tells which of the batch's frames they are in. The batch is as it was if they
+    /// are too long.
+    pub(crate) fn push(&mut self, group: &[Op<'_>]) -> Result<usize, TooLong> {
         let bytes: usize = group.iter().map(Op::encoded_bytes).sum();
         let bytes = bytes as u64;
         if HEAD_BYTES as u64 + bytes > self.longest_bytes {
@@ -54,7 +55,7 @@ impl Batch {
             group.iter().for_each(|op| frame.push(op));
         }
         self.needs_data |= group.iter().any(has_sums_without_bytes);
-        Ok(())
+        Ok(self.frames.len() - 1)
     }
 
     /// Whether what else there is to say should wait for another batch.

@@ -120,8 +120,8 @@ impl<'r> Walk<'r> {
         };
         let sessions = self.session..=self.start.session;
         let head = frame.head;
-        let is_chained = head.chain == at.chain || is_planted(Bug::ChainIgnored);
-        if head.seq != at.seq || !is_chained || !sessions.contains(&head.session) {
+        let is_chained = head.chain == at.chain && sessions.contains(&head.session);
+        if head.seq != at.seq || !(is_chained || is_planted(Bug::ChainIgnored)) {
             return Ok(None);
         }
         let taken = frame.taken_bytes(at.offset, self.ring.bytes);

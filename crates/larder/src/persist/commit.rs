@@ -178,6 +178,9 @@ pub(crate) trait CommitWork {
     /// Makes durable what slots hold.
     fn sync_slots(&mut self) -> io::Result<()>;
 
+    /// That frame of the batch has this number now, and is durable with all up to it.
+    fn appended(&mut self, frame: usize, seq: u64);
+
     /// All frames up to this one are durable: who waits for that is told, and bytes that only the journal had go into their slots. Tells
     /// whether all that any durable frame carries is in its slot now.
     fn durable(&mut self, seq: u64) -> bool;
@@ -225,14 +228,14 @@ fn write(
         work.sync_slots()
             .map_err(|error| journal.fail(&format!("slots cannot be synced: {error}")))?;
     }
-    for frame in batch.into_frames() {
+    for (number, frame) in batch.into_frames().into_iter().enumerate() {
         let bytes = frame.padded_bytes();
         if !journal.has_room(bytes) {
             // A checkpoint takes only frames that are durable and applied.
             settle(journal, work)?;
             work.make_room(bytes)?;
         }
-        journal.append(frame)?;
+        work.appended(number, journal.append(frame)?);
     }
     Ok(())
 }
@@ -245,3 +248,6 @@ fn settle(journal: &Journal, work: &mut dyn CommitWork) -> Result<(), CommitErro
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

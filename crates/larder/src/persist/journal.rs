@@ -159,8 +159,8 @@ impl Journal {
         }
     }
 
-    /// Appends a frame, which is durable with the next sync. There must be room for it.
-    pub(crate) fn append(&self, frame: FrameBuilder) -> Result<(), CommitError> {
+    /// Appends a frame, which is durable with the next sync. There must be room for it. Tells its number.
+    pub(crate) fn append(&self, frame: FrameBuilder) -> Result<u64, CommitError> {
         let bytes = frame.padded_bytes();
         unless_dead(&self.lock())?;
         if !self.has_room(bytes) {
@@ -172,7 +172,7 @@ impl Journal {
         self.put(frame, false)?;
         let mut state = self.lock();
         state.last_said = state.end.seq - 1;
-        Ok(())
+        Ok(state.last_said)
     }
 
     fn put(&self, frame: FrameBuilder, is_filler: bool) -> Result<(), CommitError> {

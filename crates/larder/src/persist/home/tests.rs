@@ -7,6 +7,7 @@ use crate::persist::batch::Batch;
 use crate::persist::commit::{self, CommitWork, Durability, More};
 use crate::persist::entry::Content;
 use crate::persist::journal::CommitError;
+use crate::medium::DirectoryMedium;
 use crate::persist::memory_medium::{Image, MemoryMedium};
 use crate::persist::op::slot::sums_as_bytes;
 use crate::persist::op::{Op, SlotOp, VolumeRecord, each};
@@ -160,6 +161,31 @@ fn one_at_a_time_has_it_open_and_the_other_is_told_who() {
     let _held = medium.lock("lock").unwrap();
     let error = open_as(&medium, &wanted()).err().unwrap();
     assert!(matches!(&error, OpenError::InUse { by } if by == "pid [31m7"));
+}
+
+#[test]
+fn a_real_directory_is_made_locked_and_found_again() {
+    let name = format!("larder-home-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir(&path).unwrap();
+    let medium = || Arc::new(DirectoryMedium::open(&path).unwrap());
+    let opened = Home::open(medium(), &wanted()).unwrap();
+    assert_eq!((opened.found, opened.home.journal_bytes()), (Found::Made, 4 << 20));
+    let error = Home::open(medium(), &wanted()).err().unwrap();
+    assert!(matches!(&error, OpenError::InUse { by } if by == "pid 12 started 10:00"));
+    opened.home.prepare_slots(70).unwrap();
+    let nothing = Entry {
+        seq: 0,
+        content: None,
+    };
+    let mut entries = std::iter::repeat_n(nothing, 70);
+    opened.home.close(&volumes(2), 70, &mut entries).unwrap();
+    drop(opened);
+    let again = Home::open(medium(), &wanted()).unwrap();
+    assert_eq!((again.found, again.slots_numbered), (Found::Clean, 70));
+    assert_eq!(self::entries(&again), [nothing; 70]);
+    drop(again);
+    std::fs::remove_dir_all(&path).unwrap();
 }
 
 #[test]

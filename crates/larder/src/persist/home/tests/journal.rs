@@ -73,6 +73,10 @@ impl CommitWork for Saying<'_> {
         self.slots.sync()
     }
 
+    fn appended(&mut self, _: usize, seq: u64) {
+        assert!(seq > self.durable.last().copied().unwrap_or_default());
+    }
+
     fn durable(&mut self, seq: u64) -> bool {
         self.durable.push(seq);
         for (offset, bytes) in std::mem::take(&mut self.held) {
