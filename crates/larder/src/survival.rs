@@ -36,7 +36,7 @@ use crate::volume::Volume;
 pub(crate) use close::close;
 use gone::Gone;
 pub(crate) use identity::{Kept, judge, left};
-pub(crate) use load::{Opening, load, open};
+pub(crate) use load::{load, open};
 pub(crate) use revoke::revoke;
 pub(crate) use marks::SlotMarks;
 pub(crate) use maintain::maintain;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
-use crate::cache_file::CacheFile;
 use crate::config::{Config, DEFAULT_BLOCK_BYTES};
 use crate::directory::{Owner, SlotNumber};
 use crate::persist::entry::{Content, Entry};

@@ -113,8 +113,10 @@ struct Telling<'s> {
 
 impl Telling<'_> {
     fn push(batch: &mut Batch, op: &Op<'_>) -> io::Result<()> {
-        let pushed = batch.push(std::slice::from_ref(op));
-        pushed.map_err(|_| io::Error::other("what is said of a volume is too long"))
+        match batch.push(std::slice::from_ref(op)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("what is said of a volume is too long")),
+        }
     }
 
     /// Volumes come before slots that are said to hold something of them.
@@ -179,6 +181,9 @@ impl CommitWork for Telling<'_> {
     fn sync_slots(&mut self) -> io::Result<()> {
         self.store.slots.sync()
     }
+
+    /// What is said counts once all of it is durable.
+    fn appended(&mut self, _frame: usize, _seq: u64) {}
 
     /// No frame of these carries bytes.
     fn durable(&mut self, _seq: u64) -> bool {
