@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::stats::StatsSnapshot;
 use crate::store::Store;
-use crate::volume::Volume;
 use crate::survival::{CacheHome, Found, Survival};
+use crate::volume::Volume;
 use crate::{CacheFile, Clock, Config, Error, Log};
 use crate::{reclaim, survival, sync, unwritten};
 
@@ -138,11 +138,13 @@ impl Cache {
         if !survival.maintenance.rest(timeout.min(LONGEST_REST)) {
             return false;
         }
-        let maintained = catch_unwind(AssertUnwindSafe(|| survival::maintain(&self.store, survival)));
+        let maintained = catch_unwind(AssertUnwindSafe(|| {
+            survival::maintain(&self.store, survival)
+        }));
         if maintained.unwrap_or(false) {
             return true;
         }
-        survival.maintenance.rest(LONGEST_REST)
+        survival.maintenance.rest(timeout.min(LONGEST_REST))
     }
 
     /// Ends [`Cache::maintain`] and [`Cache::maintain_medium`] for good. Connections still work.

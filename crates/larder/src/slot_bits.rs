@@ -33,8 +33,10 @@ impl SlotBits {
     /// Whether it was not in the set before.
     pub(crate) fn insert(&self, slot: SlotNumber) -> bool {
         let (leaf, length, at) = place(slot);
-        let list = self.lists[leaf.0].get_or_init(|| (0..length).map(|_| OnceLock::new()).collect());
-        let words = list[leaf.1].get_or_init(|| (0..LEAF_WORDS).map(|_| AtomicU64::new(0)).collect());
+        let list =
+            self.lists[leaf.0].get_or_init(|| (0..length).map(|_| OnceLock::new()).collect());
+        let words =
+            list[leaf.1].get_or_init(|| (0..LEAF_WORDS).map(|_| AtomicU64::new(0)).collect());
         let bit = bit(slot);
         words[at].fetch_or(bit, Ordering::SeqCst) & bit == 0
     }
@@ -84,7 +86,19 @@ mod tests {
     #[test]
     fn every_slot_has_a_bit_of_its_own() {
         let bits = SlotBits::default();
-        let edges = [0, 1, 63, 64, 32767, 32768, 65535, 65536, 98304, 1 << 24, u32::MAX - 1];
+        let edges = [
+            0,
+            1,
+            63,
+            64,
+            32767,
+            32768,
+            65535,
+            65536,
+            98304,
+            1 << 24,
+            u32::MAX - 1,
+        ];
         for slot in edges.map(SlotNumber) {
             assert!(!bits.contains(slot));
             assert!(!bits.remove(slot));

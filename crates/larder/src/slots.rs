@@ -341,7 +341,11 @@ impl Slots {
     /// Begins a read that holds no lock, while whoever calls still knows what the slot holds. None if that must be verified
     /// first.
     pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<Unlocked> {
-        if self.marks.as_ref().is_some_and(|marks| marks.is_unverified(slot)) {
+        if self
+            .marks
+            .as_ref()
+            .is_some_and(|marks| marks.is_unverified(slot))
+        {
             return None;
         }
         self.counts.begin_read(slot)

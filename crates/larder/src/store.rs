@@ -185,7 +185,9 @@ impl Store {
     pub(crate) fn reserve_volume_number(&self, number: VolumeNumber) {
         let numbers = &mut *sync::lock(&self.volume_numbers);
         if number.0 >= numbers.next {
-            numbers.free.extend((numbers.next..number.0).map(VolumeNumber));
+            numbers
+                .free
+                .extend((numbers.next..number.0).map(VolumeNumber));
             numbers.next = number.0 + 1;
         }
         numbers.free.remove(&number);

@@ -28,6 +28,7 @@ use crate::persist::home::Home;
 use crate::persist::op::Op;
 use crate::persist::sums::{BlockSums, Occupant};
 use crate::persist::volumes::VolumeTable;
+use crate::planted::{Bug, is_planted};
 use crate::sector::BlockNumber;
 use crate::store::Maintenance;
 use crate::sync;
@@ -37,9 +38,9 @@ pub(crate) use close::close;
 use gone::Gone;
 pub(crate) use identity::{Kept, judge, left};
 pub(crate) use load::{load, open};
-pub(crate) use revoke::revoke;
-pub(crate) use marks::SlotMarks;
 pub(crate) use maintain::maintain;
+pub(crate) use marks::SlotMarks;
+pub(crate) use revoke::revoke;
 pub(crate) use verify::verify;
 
 /// The directory that a cache is to live in.
@@ -132,7 +133,7 @@ impl Survival {
     }
     /// A block is about to give its slot up. Called with its shard's lock held.
     pub(crate) fn leaving(&self, slot: SlotNumber, owner: Owner) {
-        if self.marks.is_listed(slot) {
+        if self.marks.is_listed(slot) && !is_planted(Bug::GoneForgotten) {
             self.gone.note(slot, owner);
             self.marks.unlisted(slot);
         }
@@ -159,7 +160,6 @@ impl Survival {
             let _ = self.say(Op::VolumeGone(id));
         }
     }
-
 }
 
 /// A block as the directory names it, if it knows the volume.

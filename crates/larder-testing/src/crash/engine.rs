@@ -116,7 +116,10 @@ impl Running {
     }
 
     fn connection(&self, volume: u32) -> io::Result<&Connection> {
-        let life = self.life.as_ref().ok_or_else(|| io::Error::other("it has ended"))?;
+        let life = self
+            .life
+            .as_ref()
+            .ok_or_else(|| io::Error::other("it has ended"))?;
         Ok(&life.connections[volume as usize])
     }
 }

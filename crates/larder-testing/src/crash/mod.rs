@@ -35,8 +35,8 @@ pub mod value;
 pub mod walk;
 pub mod world;
 
-pub use engine::Engine;
 pub use check::{Rule, Violation};
+pub use engine::Engine;
 pub use faults::{CallKind, MediumFault, Target};
 pub use history::History;
 pub use image::Image;

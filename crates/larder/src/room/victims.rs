@@ -235,8 +235,8 @@ impl<'s> DirtyVictims<'s> {
         let (mut freed, mut left) = (Vec::new(), Vec::new());
         for victim in self.victims.drain(..) {
             let (slot, owner) = victim;
-            let evicted = owner.volume == volume.number()
-                && volume.evict(owner.number, slot) == Evicted::Yes;
+            let evicted =
+                owner.volume == volume.number() && volume.evict(owner.number, slot) == Evicted::Yes;
             if evicted {
                 freed.push(slot);
             } else {

@@ -22,7 +22,8 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
     }
     let path = &survival.path;
     if store.is_damaged() {
-        let message = format!("cache directory '{path}': left as after a crash, because of a panic");
+        let message =
+            format!("cache directory '{path}': left as after a crash, because of a panic");
         return Err(Error::new(ErrorKind::Poisoned, message));
     }
     sum::sum_all(store, survival).map_err(|error| {
@@ -64,7 +65,14 @@ fn leaving(store: &Store) -> HashMap<VolumeNumber, Leaving> {
         };
         if !volume.is_poisoned() && !is_uncertain {
             let number = volume.number();
-            leaving.insert(number, Leaving { volume, full, uncertain });
+            leaving.insert(
+                number,
+                Leaving {
+                    volume,
+                    full,
+                    uncertain,
+                },
+            );
         }
     }
     leaving
@@ -79,7 +87,9 @@ fn full(volume: &Volume) -> Option<Mask> {
 
 fn update(table: &mut crate::persist::volumes::VolumeTable, volume: &Volume) {
     let id = volume.kept.id(volume.number());
-    let known = id.and_then(|id| table.get(id)).map(|known| known.record.clone());
+    let known = id
+        .and_then(|id| table.get(id))
+        .map(|known| known.record.clone());
     if let Some(record) = known {
         let record = VolumeRecord {
             size_bytes: match volume.kept.is_judged() {
@@ -117,7 +127,9 @@ fn content(
     let owner = store.directory.owner(slot);
     let leaving = volumes.get(&owner.volume)?;
     let volume = &leaving.volume;
-    let state = volume.index().peek(owner.number, leaving.full, &store.directory);
+    let state = volume
+        .index()
+        .peek(owner.number, leaving.full, &store.directory);
     if state.slot != Some(slot) {
         return None;
     }

@@ -36,7 +36,9 @@ impl Gone {
         let state = &mut *sync::lock(&self.state);
         state.now += 1;
         let (volume, number) = (owner.volume, owner.number);
-        state.by_block.insert((volume, number, slot), Stamp(state.now));
+        state
+            .by_block
+            .insert((volume, number, slot), Stamp(state.now));
         state.by_slot.insert((slot, volume, number));
         self.count.store(state.by_block.len(), Ordering::SeqCst);
     }
@@ -86,7 +88,11 @@ impl Gone {
             let of_slot: Vec<_> = state.by_slot.range(all).copied().collect();
             for (slot, volume, number) in of_slot {
                 let key = (volume, number, slot);
-                if state.by_block.get(&key).is_some_and(|stamp| *stamp <= until) {
+                if state
+                    .by_block
+                    .get(&key)
+                    .is_some_and(|stamp| *stamp <= until)
+                {
                     state.by_block.remove(&key);
                     state.by_slot.remove(&(slot, volume, number));
                 }
@@ -121,7 +127,10 @@ mod tests {
         gone.note(SlotNumber(9), owner(100));
         assert_eq!(of(&gone, 100, 100), [7, 9]);
         assert_eq!(of(&gone, 0, 99), []);
-        assert_eq!(gone.of_blocks(VolumeNumber(2), BlockNumber(0), BlockNumber(999)), []);
+        assert_eq!(
+            gone.of_blocks(VolumeNumber(2), BlockNumber(0), BlockNumber(999)),
+            []
+        );
         let (slots, moment) = (gone.some(100), gone.moment());
         assert_eq!(slots, [SlotNumber(7), SlotNumber(8), SlotNumber(9)]);
         // What leaves later is not covered.

@@ -2,8 +2,8 @@
 //!
 //! Asked when a connection joins a volume that nobody uses. An origin that changes while it is being cached is nobody's to notice.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Survival;
 use super::load::FoundVolume;
@@ -143,7 +143,10 @@ fn known(survival: &Survival, volume: &Volume) -> Option<VolumeRecord> {
 
 fn claimed(volume: &Volume, origin: &dyn Origin) -> Result<Claimed, Error> {
     let version = origin.version().map_err(|error| {
-        let context = format!("volume '{}': asking the origin for its version", volume.name());
+        let context = format!(
+            "volume '{}': asking the origin for its version",
+            volume.name()
+        );
         Error::with_source(ErrorKind::Origin, context, error)
     })?;
     Ok(Claimed {
@@ -191,7 +194,8 @@ fn compare(known: &VolumeRecord, now: &Claimed, is_changed: bool) -> Verdict {
         _ if !now.cache_id.is_empty() => Verdict::Same,
         (Some(was), None) => differ("the origin's version", &shown(&was.changing), "unknown"),
         (None, _) => Verdict::Other(
-            "the origin does not say whether it is still what it was, and no cache-id says so".to_owned(),
+            "the origin does not say whether it is still what it was, and no cache-id says so"
+                .to_owned(),
         ),
     }
 }

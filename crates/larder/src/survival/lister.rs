@@ -8,6 +8,7 @@ use crate::config::Mode;
 use crate::directory::SlotNumber;
 use crate::persist::entry::Content;
 use crate::persist::op::{Op, SlotOp};
+use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask};
 use crate::store::Store;
 use crate::sync;
@@ -39,7 +40,9 @@ fn of_volume(survival: &Survival, volume: &Volume, candidates: &[SlotNumber]) ->
         return Vec::new();
     };
     let directory = &volume.store().directory;
-    let owners = candidates.iter().map(|slot| (*slot, directory.owner(*slot)));
+    let owners = candidates
+        .iter()
+        .map(|slot| (*slot, directory.owner(*slot)));
     let of_volume = owners.filter(|(_, owner)| owner.volume == volume.number());
     of_volume
         .filter_map(|(slot, owner)| slot_op(survival, volume, slot, owner.number))
@@ -64,7 +67,8 @@ fn slot_op(
     let uncertain = volume.unflushed.ranges()?;
     let pin = volume.pin(number);
     let state = pin.latch_shared();
-    let is_settled = state.unsettled().is_empty() && state.slot == Some(slot);
+    let is_clean = state.unsettled().is_empty() || is_planted(Bug::ListedWhileWriting);
+    let is_settled = is_clean && state.slot == Some(slot);
     let is_certain = sum::touched_by(volume, number, &uncertain).is_empty();
     if !is_settled || !is_certain || state.valid.is_empty() || !survival.marks.is_summed(slot) {
         return None;

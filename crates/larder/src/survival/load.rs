@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
 use crate::config::{Config, DEFAULT_BLOCK_BYTES};
 use crate::directory::{Owner, SlotNumber};
-use crate::persist::entry::{Content, Entry};
 use crate::persist::commit::CommitToken;
+use crate::persist::entry::{Content, Entry};
 use crate::persist::home::{self, Home, Wanted};
 use crate::persist::open_error::OpenError;
-use crate::persist::shape::{Shape, SLOTS_START};
+use crate::persist::shape::{SLOTS_START, Shape};
 use crate::sector::Mask;
 use crate::slots::Slots;
 use crate::store::{Maintenance, Store};
@@ -114,7 +114,10 @@ fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
 }
 
 pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
-    Error::new(ErrorKind::Config, format!("cache directory '{path}': {error}"))
+    Error::new(
+        ErrorKind::Config,
+        format!("cache directory '{path}': {error}"),
+    )
 }
 
 fn io_at_path(path: &str, doing: &str, error: std::io::Error) -> Error {
@@ -143,7 +146,9 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
         free: BTreeSet::new(),
     };
     let slots = 0..loading.slots_numbered;
-    let read = survival.home.read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
+    let read = survival
+        .home
+        .read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
     read.map_err(|error| at_path(&survival.path, &error))?;
     let free = loader.free;
     let found = u64::from(loading.slots_numbered) - free.len() as u64;
@@ -178,7 +183,10 @@ impl Loader<'_> {
         let Some(found) = volume.kept.found() else {
             return false;
         };
-        let first_byte = occupant.block.0.saturating_mul(self.store.config.block_bytes);
+        let first_byte = occupant
+            .block
+            .0
+            .saturating_mul(self.store.config.block_bytes);
         let is_of_volume = found.id == occupant.volume_id()
             && first_byte < found.size_bytes
             && (content.valid - found.full).is_empty();

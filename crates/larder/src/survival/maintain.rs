@@ -70,7 +70,9 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
         list: list.clone(),
         ..Scope::default()
     };
-    survival.tell(store, scope).map_err(|error| error.to_string())?;
+    survival
+        .tell(store, scope)
+        .map_err(|error| error.to_string())?;
     let is_left = |slot: &crate::directory::SlotNumber| {
         survival.marks.is_summed(*slot) && !survival.marks.is_listed(*slot)
     };

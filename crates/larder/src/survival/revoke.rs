@@ -5,6 +5,7 @@
 
 use super::Survival;
 use super::tell::Scope;
+use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
@@ -18,7 +19,7 @@ pub(crate) fn revoke(volume: &Volume, ranges: &[(u64, u64)]) -> Result<(), Error
     let Some(survival) = &store.survival else {
         return Ok(());
     };
-    if volume.kept.id(volume.number()).is_none() {
+    if volume.kept.id(volume.number()).is_none() || is_planted(Bug::RevokeLeftOut) {
         return Ok(());
     }
     let mut scope = Scope::default();
@@ -27,7 +28,9 @@ pub(crate) fn revoke(volume: &Volume, ranges: &[(u64, u64)]) -> Result<(), Error
     }
     if !volume.kept.is_changed() {
         let this = store.volume(volume.number());
-        scope.changed.extend(this.map(|volume| (volume.number(), volume)));
+        scope
+            .changed
+            .extend(this.map(|volume| (volume.number(), volume)));
     }
     if scope.unlist.is_empty() && scope.changed.is_empty() {
         return Ok(());
@@ -57,6 +60,8 @@ impl Survival {
             }
         }
         // After the index: what is not there any more is here.
-        scope.unlist.extend(self.gone.of_blocks(volume.number(), first, last));
+        scope
+            .unlist
+            .extend(self.gone.of_blocks(volume.number(), first, last));
     }
 }

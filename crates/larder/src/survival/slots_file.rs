@@ -23,7 +23,12 @@ pub(crate) struct SlotsFile {
 }
 
 impl SlotsFile {
-    pub(crate) fn new(file: Box<dyn MediumFile>, home: Arc<Home>, limit: u32, prepared: u32) -> Self {
+    pub(crate) fn new(
+        file: Box<dyn MediumFile>,
+        home: Arc<Home>,
+        limit: u32,
+        prepared: u32,
+    ) -> Self {
         Self {
             file,
             block_bytes: home.shape().block_bytes(),

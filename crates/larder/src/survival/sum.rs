@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use crate::directory::SlotNumber;
 use crate::latch::Latched;
+use crate::planted::{Bug, is_planted};
 use crate::scratch::Scratch;
 use crate::sector::{BlockNumber, Mask};
 use crate::store::Store;
@@ -65,18 +66,21 @@ fn sum(
     let pin = volume.pin(number);
     let state = pin.latch_shared();
     let clean = state.valid - state.unsettled();
-    let is_settled = clean == state.valid && state.slot == Some(slot);
+    let is_clean = clean == state.valid || is_planted(Bug::ListedWhileWriting);
+    let is_settled = is_clean && state.slot == Some(slot);
     if !is_settled || clean.is_empty() || survival.marks.is_summed(slot) {
         return Ok(0);
     }
     let geometry = volume.geometry();
     let mut total = 0;
-    for run in clean.runs() {
+    for run in state.valid.runs() {
         let (start, end) = geometry.bytes_of(number, run, volume.size());
         let mut bytes = Scratch::new((end - start) as usize);
         state.read_slot(start - geometry.base(number), &mut bytes)?;
         let sectors = (run.0..).zip(bytes.chunks(geometry.sector_bytes() as usize));
-        let sums: Vec<_> = sectors.map(|(sector, bytes)| sums.of(sector, bytes)).collect();
+        let sums: Vec<_> = sectors
+            .map(|(sector, bytes)| sums.of(sector, bytes))
+            .collect();
         survival.home.write_sums(slot, run.0, &sums)?;
         total += end - start;
     }
@@ -106,7 +110,9 @@ pub(super) fn touched_by(volume: &Volume, number: BlockNumber, ranges: &[(u64, u
     let geometry = volume.geometry();
     let base = geometry.base(number);
     let end = base.saturating_add(geometry.block_bytes());
-    let within = ranges.iter().filter(|range| range.0 < end && base < range.1);
+    let within = ranges
+        .iter()
+        .filter(|range| range.0 < end && base < range.1);
     within.fold(Mask::EMPTY, |mask, range| {
         mask | geometry.touched(&geometry.piece_within(number, range.0, range.1))
     })

@@ -1,13 +1,14 @@
 //! Comparing what a slot holds with its checksums, before anybody uses what was found again.
 
+use crate::directory::SlotNumber;
 use crate::latch::Latched;
 use crate::persist::sums::Sum;
 use crate::pin::Pin;
+use crate::planted::{Bug, is_planted};
 use crate::scratch::Scratch;
 use crate::sector::Mask;
 use crate::survival::Survival;
 use crate::volume::Volume;
-use crate::directory::SlotNumber;
 
 /// Verifies a block that was found again and that nobody has pinned since. What does not fit is forgotten: the origin has it.
 pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
@@ -16,7 +17,10 @@ pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
         return;
     }
     let mut state = pin.latch();
-    let Some(slot) = state.slot.filter(|slot| survival.marks.is_unverified(*slot)) else {
+    let Some(slot) = state
+        .slot
+        .filter(|slot| survival.marks.is_unverified(*slot))
+    else {
         // Somebody else was first.
         return;
     };
@@ -56,7 +60,7 @@ fn damaged(survival: &Survival, pin: &Pin<'_>, state: &impl Latched, slot: SlotN
         }
         let sectors = bytes.chunks(geometry.sector_bytes() as usize);
         for ((sector, bytes), recorded) in (run.0..).zip(sectors).zip(&recorded) {
-            if sums.of(sector, bytes) != *recorded {
+            if sums.of(sector, bytes) != *recorded && !is_planted(Bug::VerifyLeftOut) {
                 damaged |= Mask::span(sector, sector + 1);
             }
         }
