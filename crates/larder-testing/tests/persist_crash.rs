@@ -91,7 +91,9 @@ impl Running {
     }
 
     fn trial(&mut self) -> io::Result<&mut Trial> {
-        self.trial.as_mut().ok_or_else(|| io::Error::other("closed"))
+        self.trial
+            .as_mut()
+            .ok_or_else(|| io::Error::other("closed"))
     }
 
     fn restart(&mut self) {
@@ -268,7 +270,10 @@ fn every_planted_bug_is_caught() {
     ];
     for (bug, started_percent) in bugs {
         let crashes = caught(bug, started_percent);
-        assert!(crashes.is_some_and(|crashes| crashes <= CRASHES_TO_CATCH), "{bug:?}");
+        assert!(
+            crashes.is_some_and(|crashes| crashes <= CRASHES_TO_CATCH),
+            "{bug:?}"
+        );
     }
 }
 

@@ -219,11 +219,7 @@ pub(crate) fn run(
 }
 
 /// Data before what points to it.
-fn write(
-    journal: &Journal,
-    work: &mut dyn CommitWork,
-    batch: Batch,
-) -> Result<(), CommitError> {
+fn write(journal: &Journal, work: &mut dyn CommitWork, batch: Batch) -> Result<(), CommitError> {
     if batch.needs_data() {
         work.sync_slots()
             .map_err(|error| journal.fail(&format!("slots cannot be synced: {error}")))?;

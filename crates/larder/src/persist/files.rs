@@ -67,7 +67,7 @@ fn check(file: &dyn MediumFile, role: Role, superblock: &Superblock) -> Result<(
     }
     let header = Header { role, uuid, shape };
     header
-        .check(&first_page(file, role)?)
+        .check(&*first_page(file, role)?)
         .map_err(|finding| Refusal::of(role, finding))?;
     shape.check_file_bytes(role, slots, journal, length)?;
     if role == Role::Volumes && length < superblock.volumes.end() {

@@ -20,9 +20,7 @@ pub(crate) enum OpenError {
         by: String,
     },
     /// It holds something else than a cache.
-    Foreign {
-        name: String,
-    },
+    Foreign { name: String },
     /// The system refused something.
     Io {
         /// A file's name, or [`THE_DIRECTORY`].
@@ -32,10 +30,7 @@ pub(crate) enum OpenError {
         error: io::Error,
     },
     /// The cache has blocks of another size than was asked for, both in bytes.
-    BlockSize {
-        found: u64,
-        wanted: u64,
-    },
+    BlockSize { found: u64, wanted: u64 },
     /// No cache directory can have blocks of that size, in bytes.
     ImpossibleBlock {
         wanted: u64,
@@ -43,10 +38,7 @@ pub(crate) enum OpenError {
         largest: u64,
     },
     /// The limit on the directory's size is below what it needs, both in bytes.
-    TooSmall {
-        wanted: u64,
-        needed: u64,
-    },
+    TooSmall { wanted: u64, needed: u64 },
     /// Its journal failed before, so what is in memory may be more than a start could ever find.
     JournalFailed(String),
     /// The file of slots is somebody's already.
@@ -161,7 +153,9 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ": make room on its file system, or give a smaller limit"
         }
-        io::ErrorKind::ReadOnlyFilesystem => ": a cache directory must be on a file system that can be written to",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": a cache directory must be on a file system that can be written to"
+        }
         io::ErrorKind::PermissionDenied => {
             ": the directory and its files must be readable and writable for this process"
         }
@@ -192,7 +186,11 @@ mod tests {
         );
         let by = String::from("pid 7 started 12:00");
         let in_use = OpenError::InUse { by };
-        assert!(in_use.to_string().starts_with("it is in use (pid 7 started 12:00): only"));
+        assert!(
+            in_use
+                .to_string()
+                .starts_with("it is in use (pid 7 started 12:00): only")
+        );
         assert_eq!(in_use.kind(), OpenErrorKind::System);
         let missing = OpenError::of_file("map", Finding::Missing);
         assert_eq!(

@@ -209,7 +209,12 @@ impl Tables {
     }
 
     /// Reads the sums of neighbouring sectors of a slot.
-    pub(super) fn read_sums(&self, slot: SlotNumber, first: u32, into: &mut [Sum]) -> io::Result<()> {
+    pub(super) fn read_sums(
+        &self,
+        slot: SlotNumber,
+        first: u32,
+        into: &mut [Sum],
+    ) -> io::Result<()> {
         let mut bytes = vec![0; into.len() * 8];
         let offset = self.shape().sum_offset(slot, first);
         self.files.sums.read(offset, &mut bytes)?;

@@ -76,6 +76,11 @@ fn a_panic_with_the_token_is_final_for_all() {
         assert!(panicking.join().is_err());
     });
     let later = token.commit(Asked(vec![3]), |_| Ok(()));
-    assert!(later.unwrap_err().to_string().contains("a commit has panicked"));
+    assert!(
+        later
+            .unwrap_err()
+            .to_string()
+            .contains("a commit has panicked")
+    );
     assert!(token.try_alone(|| ()).is_none());
 }

@@ -3,11 +3,11 @@
 use rustix::io::Errno;
 
 use super::*;
+use crate::medium::DirectoryMedium;
 use crate::persist::batch::Batch;
 use crate::persist::commit::{self, CommitWork, Durability, More};
 use crate::persist::entry::Content;
 use crate::persist::journal::CommitError;
-use crate::medium::DirectoryMedium;
 use crate::persist::memory_medium::{Image, MemoryMedium};
 use crate::persist::op::slot::sums_as_bytes;
 use crate::persist::op::{Op, SlotOp, VolumeRecord, each};
@@ -170,7 +170,10 @@ fn a_real_directory_is_made_locked_and_found_again() {
     std::fs::create_dir(&path).unwrap();
     let medium = || Arc::new(DirectoryMedium::open(&path).unwrap());
     let opened = Home::open(medium(), &wanted()).unwrap();
-    assert_eq!((opened.found, opened.home.journal_bytes()), (Found::Made, 4 << 20));
+    assert_eq!(
+        (opened.found, opened.home.journal_bytes()),
+        (Found::Made, 4 << 20)
+    );
     let error = Home::open(medium(), &wanted()).err().unwrap();
     assert!(matches!(&error, OpenError::InUse { by } if by == "pid 12 started 10:00"));
     opened.home.prepare_slots(70).unwrap();
@@ -195,9 +198,15 @@ fn slots_are_given_once_and_tables_have_room_for_what_is_numbered() {
     let home = &mut opened.home;
     assert!(home.take_slots_file().is_ok());
     let again = home.take_slots_file().err().unwrap();
-    assert_eq!(again.to_string(), "its slots are in use by this process already");
+    assert_eq!(
+        again.to_string(),
+        "its slots are in use by this process already"
+    );
     assert_eq!(home.uuid(), Uuid::from_random(1));
-    assert_eq!((home.journal_bytes(), home.shape().block_bytes()), (JOURNAL, 4096));
+    assert_eq!(
+        (home.journal_bytes(), home.shape().block_bytes()),
+        (JOURNAL, 4096)
+    );
     let sums = [Sum(7), Sum(8)];
     home.prepare_slots(3).unwrap();
     home.prepare_slots(2).unwrap();
@@ -343,7 +352,11 @@ fn one_damaged_copy_of_the_superblock_loses_nothing() {
 fn an_entry_is_taken_from_the_copy_and_refused_if_both_are_damaged() {
     let (medium, expected) = closed(6);
     let at = 4096 + 33 * 64;
-    for (damaged, is_refused) in [(&["map"][..], false), (&["map.copy"], false), (&["map", "map.copy"], true)] {
+    for (damaged, is_refused) in [
+        (&["map"][..], false),
+        (&["map.copy"], false),
+        (&["map", "map.copy"], true),
+    ] {
         let mut image = medium.image();
         for name in damaged {
             image.get_mut(*name).unwrap()[at] ^= 1;
@@ -369,12 +382,17 @@ fn making_that_failed_anywhere_leaves_something_that_the_next_start_makes_anew()
         for many in [false, true] {
             let medium = MemoryMedium::default();
             medium.fail_after(change, Errno::NOSPC, many);
-            let failed = open_as(&medium, &wanted()).err().map(|error| error.to_string());
+            let failed = open_as(&medium, &wanted())
+                .err()
+                .map(|error| error.to_string());
             // The text of the lock is only for people.
             let is_text = failed.is_none();
             assert!(!is_text || (1..=2).contains(&change), "{change}");
             if let Some(message) = failed {
-                assert!(message.contains("make room on its file system"), "{message}");
+                assert!(
+                    message.contains("make room on its file system"),
+                    "{message}"
+                );
             }
             medium.fail_after(u64::MAX, Errno::NOSPC, false);
             let opened = open(&medium);

@@ -149,7 +149,9 @@ impl CommitWork for Work<'_> {
         let home = &self.trial.home;
         match home.checkpoint() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(home.journal().fail("there is nothing that a checkpoint could take")),
+            Ok(false) => Err(home
+                .journal()
+                .fail("there is nothing that a checkpoint could take")),
             Err(error) => Err(home.journal().fail(&error.to_string())),
         }
     }
@@ -240,7 +242,10 @@ impl Work<'_> {
         let new = block.dirty - block.sealed - pending;
         let (listed, fresh) = match is_listing {
             true => (block.valid, block.valid),
-            false => (block.listed & block.valid - block.dirty - pending, new | held),
+            false => (
+                block.listed & block.valid - block.dirty - pending,
+                new | held,
+            ),
         };
         let inlined = match self.trial.coin() % 3 {
             0 => held,

@@ -42,7 +42,8 @@ impl<'h> Saying<'h> {
         let Op::Slot(op) = op else { return };
         let start = self.home.shape().slot_offset(op.slot);
         let held = op.inlined();
-        let held = held.map(|(sector, bytes)| (start + (u64::from(sector) << op.sector_shift), bytes));
+        let held =
+            held.map(|(sector, bytes)| (start + (u64::from(sector) << op.sector_shift), bytes));
         self.held.extend(held);
     }
 }
@@ -259,7 +260,9 @@ impl World {
         for (number, entry) in entries.iter().enumerate() {
             let truth = &self.slots[number];
             assert_eq!(entry.content, truth.content, "slot {number}");
-            let Some(content) = entry.content else { continue };
+            let Some(content) = entry.content else {
+                continue;
+            };
             let slot = SlotNumber(number as u32);
             let mut sums = [Sum(0); 8];
             opened.home.read_sums(slot, 0, &mut sums).unwrap();
@@ -386,7 +389,8 @@ fn a_commit_that_is_larger_than_the_ring_goes_through_in_parts() {
     home.prepare_slots(SLOTS).unwrap();
     for slot in 0..SLOTS {
         let occupant = occupant(&table, 0, u64::from(slot));
-        work.groups.push(vec![full(home, &mut random, occupant, slot)]);
+        work.groups
+            .push(vec![full(home, &mut random, occupant, slot)]);
     }
     let groups = work.groups.clone();
     commit::run(home.journal(), &mut work, Durability::Now).unwrap();
@@ -397,7 +401,9 @@ fn a_commit_that_is_larger_than_the_ring_goes_through_in_parts() {
     let opened = open(&medium);
     let slots = opened.home.open_slots();
     for (entry, group) in entries(&opened).iter().zip(&groups) {
-        let Op::Slot(op) = &group[0] else { unreachable!() };
+        let Op::Slot(op) = &group[0] else {
+            unreachable!()
+        };
         assert_eq!(entry.content, Some(op.content));
         let mut bytes = [0; 4096];
         let offset = opened.home.shape().slot_offset(op.slot);
@@ -439,7 +445,10 @@ fn any_failure_of_the_journal_is_final_until_the_next_start() {
             work.groups.push(vec![Op::Vouch]);
         }
         assert!(opened.home.journal().failure().is_some());
-        opened.home.journal().await_room(JOURNAL, std::time::Duration::MAX);
+        opened
+            .home
+            .journal()
+            .await_room(JOURNAL, std::time::Duration::MAX);
         drop(work);
         drop(opened);
         medium.fail_after(u64::MAX, Errno::IO, false);
@@ -501,6 +510,9 @@ fn ops_that_no_frame_has_room_for_are_too_long() {
     });
     assert!(batch.push(&[op]).is_err() && batch.is_empty());
     let medium = MemoryMedium::default();
-    assert_eq!(open(&medium).home.journal().longest_frame_bytes(), JOURNAL / 2);
+    assert_eq!(
+        open(&medium).home.journal().longest_frame_bytes(),
+        JOURNAL / 2
+    );
     assert!(MAX_FRAME_BYTES > JOURNAL);
 }
