@@ -66,9 +66,8 @@ fn check(file: &dyn MediumFile, role: Role, superblock: &Superblock) -> Result<(
         shape.check_file_bytes(role, slots, journal, length)?;
     }
     let header = Header { role, uuid, shape };
-    let page = first_page(file, role)?;
     header
-        .check(&page)
+        .check(&*first_page(file, role)?)
         .map_err(|finding| Refusal::of(role, finding))?;
     shape.check_file_bytes(role, slots, journal, length)?;
     if role == Role::Volumes && length < superblock.volumes.end() {

@@ -445,6 +445,7 @@ fn closing_with_too_few_entries_fails_and_nothing_is_appended_after_it() {
     assert!(matches!(dead, Err(CommitError::Dead(_))));
     let again = home.close(&opened.volumes, 0, &mut std::iter::empty());
     assert!(matches!(again, Err(OpenError::JournalFailed(_))));
+    drop(work);
     drop(opened);
     assert_eq!(entries(&open(&medium)), expected);
 }

@@ -74,10 +74,7 @@ fn a_journal_in_use_gives_an_error_or_what_was_committed() {
     let home = &opened.home;
     let table = volumes(2);
     let mut work = journal::Saying::nothing(home);
-    let records = table
-        .volumes()
-        .map(|volume| Op::Volume(volume.record.clone()));
-    work.groups.push(records.collect());
+    journal::commit_volumes(home, &table);
     for slot in 0..5 {
         let occupant = occupant(&table, 0, u64::from(slot));
         let op = journal::full(home, &mut random, occupant, slot);

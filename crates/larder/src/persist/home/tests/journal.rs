@@ -1,5 +1,7 @@
 //! What was committed is found again, however often the journal has been around its ring.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::persist::frame::MAX_FRAME_BYTES;
 use crate::persist::op::RecordedZeros;
@@ -96,6 +98,15 @@ impl CommitWork for Saying<'_> {
     }
 }
 
+/// Says which volumes there are.
+pub(super) fn commit_volumes(home: &Home, table: &VolumeTable) {
+    let mut work = Saying::nothing(home);
+    let volumes = table.volumes();
+    let records = volumes.map(|volume| Op::Volume(volume.record.clone()));
+    work.groups.push(records.collect());
+    commit::run(home.journal(), &mut work, Durability::Now).unwrap();
+}
+
 /// What is true of a slot.
 #[derive(Clone, Debug)]
 struct Truth {
@@ -108,6 +119,8 @@ struct World {
     random: Random,
     slots: Vec<Truth>,
     zeros: Vec<RecordedZeros>,
+    /// Of these slots something is said already that is not committed.
+    said: BTreeSet<u32>,
 }
 
 impl World {
@@ -121,6 +134,7 @@ impl World {
             random: Random::new(number),
             slots: vec![nothing; SLOTS as usize],
             zeros: Vec::new(),
+            said: BTreeSet::new(),
         }
     }
 
@@ -162,7 +176,12 @@ impl World {
     }
 
     fn op(&mut self, home: &Home, table: &VolumeTable) -> Op<'static> {
-        let slot = self.random.below(u64::from(SLOTS)) as u32;
+        let slot = loop {
+            let slot = self.random.below(u64::from(SLOTS)) as u32;
+            if self.said.insert(slot) {
+                break slot;
+            }
+        };
         let old = self.slots[slot as usize].content;
         let is_dirty = old.is_some_and(|content| !content.dirty.is_empty());
         match (old, self.random.below(5)) {
@@ -226,6 +245,7 @@ impl World {
             work.groups.push(vec![op, self.zero_op(table)]);
         }
         commit::run(home.journal(), &mut work, Durability::Now).unwrap();
+        self.said.clear();
         assert!(work.held.is_empty() && work.groups.is_empty());
         assert!(work.durable.is_sorted());
         assert_eq!(work.durable.last(), Some(&home.journal().synced_seq()));
@@ -270,12 +290,7 @@ fn what_was_committed_is_found_after_any_number_of_laps() {
         let mut opened = open(&medium);
         let table = volumes(2);
         let mut world = World::new(number);
-        let records = table
-            .volumes()
-            .map(|volume| Op::Volume(volume.record.clone()));
-        let mut work = Saying::nothing(&opened.home);
-        work.groups.push(records.collect());
-        commit::run(opened.home.journal(), &mut work, Durability::Now).unwrap();
+        commit_volumes(&opened.home, &table);
         for round in 0..20 {
             let home = &opened.home;
             home.prepare_slots(SLOTS).unwrap();
@@ -309,12 +324,7 @@ fn what_was_committed_is_found_after_every_step_of_a_checkpoint() {
     let home = &opened.home;
     let table = volumes(2);
     let mut world = World::new(77);
-    let mut work = Saying::nothing(home);
-    let records = table
-        .volumes()
-        .map(|volume| Op::Volume(volume.record.clone()));
-    work.groups.push(records.collect());
-    commit::run(home.journal(), &mut work, Durability::Now).unwrap();
+    commit_volumes(home, &table);
     home.prepare_slots(SLOTS).unwrap();
     let (mut steps, mut regions) = (0, Vec::new());
     for _ in 0..6 {
@@ -454,12 +464,7 @@ fn a_checkpoint_that_fails_in_the_tables_may_be_tried_again_and_elsewhere_is_fin
         let opened = open(&medium);
         let home = &opened.home;
         let table = volumes(2);
-        let mut work = Saying::nothing(home);
-        let records = table
-            .volumes()
-            .map(|volume| Op::Volume(volume.record.clone()));
-        work.groups.push(records.collect());
-        commit::run(home.journal(), &mut work, Durability::Now).unwrap();
+        commit_volumes(home, &table);
         home.prepare_slots(SLOTS).unwrap();
         let mut world = World::new(3);
         world.commit(home, &table, 10);
@@ -478,7 +483,6 @@ fn a_checkpoint_that_fails_in_the_tables_may_be_tried_again_and_elsewhere_is_fin
                 assert_eq!(home.journal().used_bytes(), 0);
             }
         }
-        drop(work);
         drop(opened);
         world.assert_found(&open(&medium));
     }
