@@ -8,25 +8,48 @@
 
 mod engine_crash;
 
-use engine_crash::sweep;
+use engine_crash::{engine, run, sweep};
 use larder_testing::crash::Tally;
 
 /// What it must pass.
-const CRASHES: u64 = 20_000;
+const CRASHES: u64 = 100_000;
+/// Each takes every so-manieth seed.
+const THREADS: u64 = 2;
 
 #[test]
 fn the_engine_passes() {
-    let mut tally = Tally::default();
-    let mut seed = 0;
-    while tally.crashes < CRASHES {
-        match sweep(seed, 1) {
-            Ok(more) => tally = tally.and(more),
-            Err((_, violation)) => panic!("seed {seed}: {violation}"),
+    let run = |first: u64| {
+        let mut tally = Tally::default();
+        for seed in (first..).step_by(THREADS as usize) {
+            match sweep(seed, 1) {
+                Ok(more) => tally = tally.and(more),
+                Err((_, violation)) => panic!("seed {seed}: {violation}"),
+            }
+            if tally.crashes >= CRASHES / THREADS {
+                break;
+            }
         }
-        seed += 1;
-    }
-    println!("{seed} runs: {tally:?}");
+        tally
+    };
+    let tally = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|first| scope.spawn(move || run(first)))
+            .collect();
+        let tallies = threads.into_iter().map(|thread| thread.join().unwrap());
+        tallies.fold(Tally::default(), Tally::and)
+    });
+    println!("{tally:?}");
     assert!(tally.started > CRASHES / 40 && tally.second > tally.started);
+}
+
+/// What the engine asks of its medium and its origins follows from the requests and the answers alone.
+#[test]
+fn a_seed_makes_the_same_run_each_time() {
+    let hash = |seed: u64| run(&engine(seed), seed).unwrap().0.hash;
+    for seed in 0..10 {
+        assert_eq!(hash(seed), hash(seed), "seed {seed}");
+    }
+    assert_ne!(hash(0), hash(3));
 }
 
 #[test]
@@ -35,6 +58,20 @@ fn replay() {
         let seed = seed.parse().unwrap();
         if let Err((_, violation)) = sweep(seed, 1) {
             panic!("seed {seed}: {violation}");
+        }
+    }
+}
+#[test]
+fn dbg() {
+    let seed: u64 = std::env::var("DBG_SEED").unwrap().parse().unwrap();
+    let to: usize = std::env::var("DBG_TO").unwrap().parse().unwrap();
+    let (recording, history) = run(&engine(seed), seed).unwrap();
+    for (i, e) in recording.events.iter().enumerate().take(to + 3) {
+        let mut text = format!("{e:?}");
+        text.truncate(170);
+        println!("{i} {text}");
+        for m in history.moments().iter().filter(|m| m.0 == i) {
+            println!("      {m:?}");
         }
     }
 }

@@ -32,6 +32,7 @@ impl Volume {
         }
         if self.attached.is_empty() {
             survival::judge(self, &*attached.origin)?;
+            survival::settle(self, &attached);
         }
         let size = attached.origin.size();
         if size != self.size() && self.attached.any_active() {

@@ -5,6 +5,7 @@
 //! does not fit is forgotten before anybody has seen it.
 
 mod close;
+mod distrust;
 mod gone;
 mod identity;
 mod lister;
@@ -36,7 +37,7 @@ use crate::volume::Volume;
 
 pub(crate) use close::close;
 use gone::Gone;
-pub(crate) use identity::{Kept, judge, left};
+pub(crate) use identity::{Kept, judge, left, settle};
 pub(crate) use load::{load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;

@@ -13,7 +13,7 @@ const VOLUMES: u32 = 2;
 /// Eight blocks a volume.
 const SECTORS: u64 = 64;
 
-fn engine(seed: u64) -> Engine {
+pub(crate) fn engine(seed: u64) -> Engine {
     Engine {
         mode: match seed % 4 {
             3 => Mode::Writethrough,
@@ -60,7 +60,7 @@ fn origin_fault(number: usize, kind: CallKind) -> MediumFault {
 }
 
 /// A run from an empty medium on.
-fn run(engine: &Engine, seed: u64) -> Result<(Recording, History), Violation> {
+pub(crate) fn run(engine: &Engine, seed: u64) -> Result<(Recording, History), Violation> {
     let origins = (0..VOLUMES).map(|volume| origin_bytes(volume, SECTORS));
     let image = Image::with_origins(origins.collect()).garbage_in("slots");
     let machine = Machine::new(image, seed);

@@ -63,7 +63,8 @@ fn leaving(store: &Store) -> HashMap<VolumeNumber, Leaving> {
         let (Some(full), Some(uncertain)) = (full(&volume), volume.unflushed.ranges()) else {
             continue;
         };
-        if !volume.is_poisoned() && !is_uncertain {
+        let may_be_lost = volume.kept.is_judged() && !volume.kept.is_flushed();
+        if !volume.is_poisoned() && !is_uncertain && !may_be_lost {
             let number = volume.number();
             leaving.insert(
                 number,

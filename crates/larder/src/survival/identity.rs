@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Survival;
 use super::load::FoundVolume;
+use crate::attached::Attached;
 use crate::config::Mode;
 use crate::directory::VolumeNumber;
 use crate::origin::{Origin, OriginVersion};
@@ -29,6 +30,8 @@ pub(crate) struct Kept {
     is_judged: AtomicBool,
     /// The origin was written to since it was last asked for its version.
     is_changed: AtomicBool,
+    /// What the origin held when this life of the cache began is durable there.
+    is_flushed: AtomicBool,
 }
 
 impl Kept {
@@ -66,6 +69,11 @@ impl Kept {
 
     pub(crate) fn is_judged(&self) -> bool {
         self.is_judged.load(Ordering::SeqCst)
+    }
+
+    /// Whether what is read from the origin stays there.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.is_flushed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_changed(&self) -> bool {
@@ -139,6 +147,18 @@ fn known(survival: &Survival, volume: &Volume) -> Option<VolumeRecord> {
     let table = sync::lock(&survival.volumes);
     let known = table.get(volume.kept.id(volume.number())?)?;
     Some(known.record.clone())
+}
+
+/// Before anything that is read from the origin is listed: what was written to it before, and not flushed, perhaps by an earlier life of this
+/// cache, must not go away after it was listed. If it cannot be flushed, nothing is listed.
+pub(crate) fn settle(volume: &Volume, attached: &Attached) {
+    let kept = &volume.kept;
+    if volume.store().survival.is_none() || kept.is_flushed() {
+        return;
+    }
+    // One that has no flush has nothing to lose, or nobody can help it.
+    let is_flushed = attached.flush().is_ok();
+    kept.is_flushed.store(is_flushed, Ordering::SeqCst);
 }
 
 fn claimed(volume: &Volume, origin: &dyn Origin) -> Result<Claimed, Error> {

@@ -33,7 +33,8 @@ pub(super) fn slot_ops(
 
 /// While somebody writes back in the volume, nothing: his range is not listed until it has changed.
 fn of_volume(survival: &Survival, volume: &Volume, candidates: &[SlotNumber]) -> Vec<Op<'static>> {
-    if !volume.kept.is_judged() || volume.is_poisoned() {
+    let kept = &volume.kept;
+    if !kept.is_judged() || !kept.is_flushed() || volume.is_poisoned() {
         return Vec::new();
     }
     let Some(_running) = volume.token.try_take() else {

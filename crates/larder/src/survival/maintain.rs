@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::distrust::distrust_slots;
 use super::tell::Scope;
 use super::{Survival, sum};
 use crate::config::Mode;
@@ -14,9 +15,13 @@ const REST: Duration = Duration::from_millis(100);
 
 impl Survival {
     /// One checkpoint at a time: who comes second finds that it has been done. False if it freed nothing.
-    pub(super) fn checkpoint(&self) -> Result<bool, OpenError> {
+    pub(super) fn checkpoint(&self, store: &Store) -> Result<bool, OpenError> {
         let _one = sync::lock(&self.checkpointing);
-        self.home.checkpoint()
+        self.home.checkpoint().inspect_err(|error| {
+            if error.is_of_slots() {
+                distrust_slots(store, self, &error.to_string());
+            }
+        })
     }
 }
 
@@ -24,7 +29,7 @@ impl Survival {
 pub(crate) fn maintain(store: &Store, survival: &Survival) -> bool {
     let done = sum_quiet(store, survival)
         .and_then(|()| list(store, survival))
-        .and_then(|()| checkpoint(survival));
+        .and_then(|()| checkpoint(store, survival));
     match done {
         Ok(()) => true,
         Err(why) => {
@@ -62,7 +67,11 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
     if !list.is_empty() {
         // Data and checksums before what points to them. What is written from here on is not summed any more.
         let synced = store.slots.sync();
-        synced.map_err(|error| survival.fail(&format!("slots cannot be synced: {error}")))?;
+        synced.map_err(|error| {
+            let why = survival.fail(&format!("slots cannot be synced: {error}"));
+            distrust_slots(store, survival, &why);
+            why
+        })?;
         let synced = survival.home.sync_sums();
         synced.map_err(|error| survival.fail(&error.to_string()))?;
     }
@@ -82,11 +91,11 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
     Ok(())
 }
 
-fn checkpoint(survival: &Survival) -> Result<(), String> {
+fn checkpoint(store: &Store, survival: &Survival) -> Result<(), String> {
     if !survival.home.journal().is_half_full() {
         return Ok(());
     }
-    let done = survival.checkpoint();
+    let done = survival.checkpoint(store);
     done.map(drop).map_err(|error| error.to_string())
 }
 

@@ -25,6 +25,11 @@ impl SlotMarks {
     pub(crate) fn found(&self, slot: SlotNumber) {
         self.summed.insert(slot);
         self.listed(slot);
+        self.distrusted(slot);
+    }
+
+    /// What the slot holds must be compared with its checksums again.
+    pub(crate) fn distrusted(&self, slot: SlotNumber) {
         if self.unverified.insert(slot) {
             self.unverified_slots.fetch_add(1, Ordering::SeqCst);
         }

@@ -191,7 +191,7 @@ impl CommitWork for Telling<'_> {
     }
 
     fn make_room(&mut self, _frame_bytes: u64) -> Result<(), CommitError> {
-        match self.survival.checkpoint() {
+        match self.survival.checkpoint(self.store) {
             Ok(true) => Ok(()),
             Ok(false) => Err(CommitError::NoRoom),
             Err(error) => Err(CommitError::Dead(error.to_string().into())),

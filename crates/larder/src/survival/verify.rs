@@ -24,7 +24,8 @@ pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
         // Somebody else was first.
         return;
     };
-    let damaged = damaged(survival, pin, &state, slot);
+    // What was written since has no checksum yet.
+    let damaged = damaged(survival, pin, &state, slot) - state.unsettled();
     if !damaged.is_empty() {
         let (number, count) = (pin.number().0, damaged.count());
         volume.store().stats.bad_clean_sectors.add(u64::from(count));
