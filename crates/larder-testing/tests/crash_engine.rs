@@ -61,17 +61,3 @@ fn replay() {
         }
     }
 }
-#[test]
-fn dbg() {
-    let seed: u64 = std::env::var("DBG_SEED").unwrap().parse().unwrap();
-    let to: usize = std::env::var("DBG_TO").unwrap().parse().unwrap();
-    let (recording, history) = run(&engine(seed), seed).unwrap();
-    for (i, e) in recording.events.iter().enumerate().take(to + 3) {
-        let mut text = format!("{e:?}");
-        text.truncate(170);
-        println!("{i} {text}");
-        for m in history.moments().iter().filter(|m| m.0 == i) {
-            println!("      {m:?}");
-        }
-    }
-}

@@ -140,8 +140,11 @@ fn run_batch(
         // One that answers nothing is not asked once more.
         let flushed = if flushing && !sent.is_silent {
             let flush = || writer.flush();
-            let begun = clock.now();
+            let (begun, moment) = (clock.now(), volume.unflushed.moment());
             let flushed = volume.durability.attempt(writer, failures_before, flush);
+            if flushed.is_ok() {
+                volume.note_flushed(writer, moment);
+            }
             volume.pace.note_flush(clock.since(begun));
             flushed
         } else {
