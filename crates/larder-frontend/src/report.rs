@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io;
 
-use larder::{Leftover, Mode, StatsSnapshot};
+use larder::{Found, Leftover, Mode, StatsSnapshot};
 
 /// Ranges that one message names; a log line has its limits.
 const RANGES_PER_MESSAGE: usize = 32;
@@ -84,6 +84,33 @@ pub fn lost(mode: Mode, leftovers: &[Leftover], origin: &str) -> Vec<String> {
     let what = format!("lost, never written to {origin}");
     let all = leftovers.iter().flat_map(|left| by_range(&what, left));
     all.collect()
+}
+
+/// The errors at the end that name every range that is in the cache directory `place` and still not in what the front end
+/// calls `origin`.
+pub fn kept(mode: Mode, leftovers: &[Leftover], origin: &str, place: &str) -> Vec<String> {
+    if mode == Mode::Unsafe {
+        return Vec::new();
+    }
+    let what = format!("kept in {place}, and not written to {origin} yet");
+    let all = leftovers.iter().flat_map(|left| by_range(&what, left));
+    all.collect()
+}
+
+/// What a cache directory held at the start.
+pub fn found(found: Found) -> String {
+    match found {
+        Found::Made => "new".to_owned(),
+        Found::Kept { blocks } => format!("{} found", some_blocks(blocks)),
+        Found::Crashed { blocks } => format!("{} found after a crash", some_blocks(blocks)),
+    }
+}
+
+fn some_blocks(count: u64) -> String {
+    match count {
+        1 => "1 block".to_owned(),
+        _ => format!("{count} blocks"),
+    }
 }
 
 /// Messages that name every range of a volume; `what` says what is the matter with them.
@@ -171,6 +198,28 @@ mod tests {
         let error = io::Error::from_raw_os_error(2);
         assert_eq!(reason(&error), "No such file or directory");
         assert_eq!(reason(&io::Error::other("why")), "why");
+    }
+
+    #[test]
+    fn what_is_kept_is_named_by_range_and_is_not_lost() {
+        let leftovers = [leftover("a", &[(0, 512)])];
+        assert_eq!(
+            kept(Mode::Writeback, &leftovers, "the origin", "/c"),
+            ["kept in /c, and not written to the origin yet, export \"a\": 512 bytes at 0"]
+        );
+        assert!(kept(Mode::Unsafe, &leftovers, "the origin", "/c").is_empty());
+    }
+
+    #[test]
+    fn what_was_found_is_told_in_words() {
+        for (what, told) in [
+            (Found::Made, "new"),
+            (Found::Kept { blocks: 0 }, "0 blocks found"),
+            (Found::Kept { blocks: 1 }, "1 block found"),
+            (Found::Crashed { blocks: 7 }, "7 blocks found after a crash"),
+        ] {
+            assert_eq!(found(what), told);
+        }
     }
 
     #[test]
