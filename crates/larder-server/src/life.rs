@@ -1,7 +1,8 @@
 //! The server's life once clients are served, and its end.
 //!
 //! The end: no more clients are accepted and nothing more is read from those there are; what they have
-//! begun is finished; every keeper writes back; what could not be written is told, and is the exit status.
+//! begun is finished; every keeper writes back; a cache directory is closed; what could not be written is told, and is
+//! the exit status.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::exports::Exports;
 use crate::live_line::LiveLine;
 use crate::stopping::Stopping;
 use crate::storage::Storage;
-use crate::write_back::{tell_leftovers, write_back};
+use crate::write_back::{close, tell_leftovers, write_back};
 
 /// How long giving up may take to find out what is lost.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ pub(crate) enum Event {
 /// A server that serves.
 pub(crate) struct Life {
     pub(crate) console: Arc<Console>,
-    pub(crate) storage: Storage,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) exports: Arc<Exports>,
     pub(crate) stopping: Stopping,
     pub(crate) cleanup: Cleanup,
@@ -89,7 +90,7 @@ impl Life {
         }
     }
 
-    /// Ends serving. True if something is lost.
+    /// Ends serving. True if something is lost, or kept that should have been written back.
     fn end(self) -> bool {
         let (console, cache) = (&self.console, &self.storage.cache);
         self.stopping.begin();
@@ -106,11 +107,10 @@ impl Life {
         }
         drop(self.live_line);
         write_back(&self.exports, cache, console, self.has_terminal);
-        self.storage.maintenance.stop(cache, &**console);
         if console.verbose() {
             console.debug(&stats_line(&cache.stats()));
         }
-        let is_lost = tell_leftovers(cache, console);
+        let is_lost = close(&self.storage, console);
         if is_lost {
             // Keepers would try once more as they go.
             std::mem::forget(Arc::clone(&self.exports));
