@@ -47,6 +47,7 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
         fetch_waits,
         readahead_bytes,
         readahead_used_bytes,
+        bad_clean_sectors,
         slots_used,
     } = stats;
     format!(
@@ -56,7 +57,8 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
          dirty_bytes={dirty_bytes} oldest_dirty_ms={oldest_dirty_ms} reclaimed={reclaimed} \
          reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
          room_waits={room_waits} fetch_waits={fetch_waits} readahead_bytes={readahead_bytes} \
-         readahead_used_bytes={readahead_used_bytes} slots_used={slots_used}"
+         readahead_used_bytes={readahead_used_bytes} bad_clean_sectors={bad_clean_sectors} \
+         slots_used={slots_used}"
     )
 }
 
@@ -86,22 +88,12 @@ pub fn lost(mode: Mode, leftovers: &[Leftover], origin: &str) -> Vec<String> {
     all.collect()
 }
 
-/// The errors at the end that name every range that is in the cache directory `place` and still not in what the front end
-/// calls `origin`.
-pub fn kept(mode: Mode, leftovers: &[Leftover], origin: &str, place: &str) -> Vec<String> {
-    if mode == Mode::Unsafe {
-        return Vec::new();
-    }
-    let what = format!("kept in {place}, and not written to {origin} yet");
-    let all = leftovers.iter().flat_map(|left| by_range(&what, left));
-    all.collect()
-}
-
 /// What a cache directory held at the start.
 pub fn found(found: Found) -> String {
     match found {
         Found::Made => "new".to_owned(),
         Found::Kept { blocks } => format!("{} found", some_blocks(blocks)),
+        Found::Crashed { blocks: 0 } => "nothing kept after a crash".to_owned(),
         Found::Crashed { blocks } => format!("{} found after a crash", some_blocks(blocks)),
     }
 }
@@ -151,7 +143,7 @@ mod tests {
         };
         let line = stats_line(&stats);
         let pairs = line.strip_prefix("stats: ").expect("the prefix");
-        assert_eq!(pairs.split(' ').count(), 18);
+        assert_eq!(pairs.split(' ').count(), 19);
         assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
         assert!(pairs.starts_with("hits=7 ") && pairs.ends_with(" slots_used=9"));
     }
@@ -201,22 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_named_by_range_and_is_not_lost() {
-        let leftovers = [leftover("a", &[(0, 512)])];
-        assert_eq!(
-            kept(Mode::Writeback, &leftovers, "the origin", "/c"),
-            ["kept in /c, and not written to the origin yet, export \"a\": 512 bytes at 0"]
-        );
-        assert!(kept(Mode::Unsafe, &leftovers, "the origin", "/c").is_empty());
-    }
-
-    #[test]
     fn what_was_found_is_told_in_words() {
         for (what, told) in [
             (Found::Made, "new"),
             (Found::Kept { blocks: 0 }, "0 blocks found"),
             (Found::Kept { blocks: 1 }, "1 block found"),
             (Found::Crashed { blocks: 7 }, "7 blocks found after a crash"),
+            (Found::Crashed { blocks: 0 }, "nothing kept after a crash"),
         ] {
             assert_eq!(found(what), told);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder::{Cache, SystemClock, Volume};
-use larder_frontend::report::{discarded, found, kept, lost, one_line, stats_line};
+use larder_frontend::report::{discarded, found, lost, one_line, stats_line};
 use larder_frontend::{CacheDirectory, CacheFile, Exports, LockText, Maintenance, Settings};
 use nbdkit_filter::{Error, Result, log};
 
@@ -89,19 +89,14 @@ impl Running {
             log::debug(&format!("cache: {stats}"));
         }
         let (mode, leftovers) = (self.cache.config().mode, self.cache.leftovers());
-        let closed = self.cache.close();
-        if let Err(error) = &closed {
-            log::error(&format!("cache: {}", one_line(&error.to_string())));
-        }
         if let Some(message) = discarded(mode, &leftovers, ORIGIN) {
             report::warning(&message);
         }
-        let messages = match &self.kept {
-            Some(Kept { place, .. }) if closed.is_ok() => kept(mode, &leftovers, ORIGIN, place),
-            _ => lost(mode, &leftovers, ORIGIN),
-        };
-        for message in messages {
+        for message in lost(mode, &leftovers, ORIGIN) {
             log::error(&format!("cache: {message}"));
+        }
+        if let Err(error) = self.cache.close() {
+            log::error(&format!("cache: {}", one_line(&error.to_string())));
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::exports::Exports;
 use crate::live_line::LiveLine;
 use crate::stopping::Stopping;
 use crate::storage::Storage;
-use crate::write_back::{close, tell_leftovers, write_back};
+use crate::write_back::{tell_leftovers, write_back};
 
 /// How long giving up may take to find out what is lost.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ impl Life {
         }
     }
 
-    /// Ends serving. True if something is lost, or kept that should have been written back.
+    /// Ends serving. True if something is lost.
     fn end(self) -> bool {
         let (console, cache) = (&self.console, &self.storage.cache);
         self.stopping.begin();
@@ -110,12 +110,16 @@ impl Life {
         if console.verbose() {
             console.debug(&stats_line(&cache.stats()));
         }
-        let is_lost = close(&self.storage, console);
+        let is_lost = tell_leftovers(cache, console);
+        let closed = self.storage.close(&**console);
+        if let Err(error) = &closed {
+            console.error(&error.to_string());
+        }
         if is_lost {
             // Keepers would try once more as they go.
             std::mem::forget(Arc::clone(&self.exports));
         }
-        is_lost
+        is_lost || closed.is_err()
     }
 }
 

@@ -107,11 +107,6 @@ impl Storage {
         }
     }
 
-    /// Where the cache survives.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
-    }
-
     /// Where the cache survives and what was found there, for the line that tells it.
     pub(crate) fn found(&self) -> Option<String> {
         let directory = self.directory.as_ref()?.display();

@@ -6,13 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use larder::{Cache, Leftover, Log, Mode};
-use larder_frontend::report::{discarded, kept, lost, one_line};
+use larder::{Cache, Log};
+use larder_frontend::report::{discarded, lost};
 
 use crate::console::Console;
 use crate::exports::Exports;
 use crate::keeper::Keeper;
-use crate::storage::Storage;
 
 /// What this front end calls an origin.
 const ORIGIN: &str = "the origin";
@@ -27,7 +26,7 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
         None => Keeper::write_back,
     };
     let total = cache.stats().dirty_bytes;
-    if total > 0 && cache.config().mode != Mode::Unsafe {
+    if total > 0 && cache.config().mode != larder::Mode::Unsafe {
         console.say(&format!("writing back {}", BinaryBytes(total)));
     }
     if has_bar {
@@ -69,34 +68,12 @@ fn bar(total: u64) -> ProgressBar {
 /// Tells what the origins did not get. True if that is a loss.
 pub(crate) fn tell_leftovers(cache: &Cache, console: &Console) -> bool {
     let (mode, leftovers) = (cache.config().mode, cache.leftovers());
-    tell(mode, &leftovers, console, lost(mode, &leftovers, ORIGIN))
-}
-
-/// Closes the cache, and tells what the origins did not get: it is in the cache directory if there is one and it could be
-/// closed, and else lost. True if either is so, or it could not be closed.
-pub(crate) fn close(storage: &Storage, console: &Console) -> bool {
-    let (mode, leftovers) = (storage.cache.config().mode, storage.cache.leftovers());
-    let closed = storage.close(console);
-    if let Err(error) = &closed {
-        console.error(&one_line(&error.to_string()));
-    }
-    let missing = match storage.directory() {
-        Some(directory) if closed.is_ok() => {
-            let place = one_line(&directory.display().to_string());
-            kept(mode, &leftovers, ORIGIN, &place)
-        }
-        _ => lost(mode, &leftovers, ORIGIN),
-    };
-    tell(mode, &leftovers, console, missing) || closed.is_err()
-}
-
-/// Tells what is discarded, and what is `missing`. True if anything is.
-fn tell(mode: Mode, leftovers: &[Leftover], console: &Console, missing: Vec<String>) -> bool {
-    if let Some(message) = discarded(mode, leftovers, ORIGIN) {
+    if let Some(message) = discarded(mode, &leftovers, ORIGIN) {
         console.warning(&message);
     }
-    for message in &missing {
+    let lost = lost(mode, &leftovers, ORIGIN);
+    for message in &lost {
         console.error(message);
     }
-    !missing.is_empty()
+    !lost.is_empty()
 }

@@ -12,12 +12,20 @@ use larder::OriginVersion;
 /// its last changes.
 pub(super) fn of(file: &File) -> io::Result<OriginVersion> {
     let found = file.metadata()?;
-    let stable = [found.dev(), found.ino()];
-    let modified = [found.mtime(), found.mtime_nsec()];
-    let changed = [found.ctime(), found.ctime_nsec()];
-    let changing = [modified, changed].map(|time| time.map(i64::to_le_bytes).concat());
+    let stable = format!("device {}, inode {}", found.dev(), found.ino());
+    let changing = format!(
+        "{} bytes, modified at {}, changed at {}",
+        found.size(),
+        moment(found.mtime(), found.mtime_nsec()),
+        moment(found.ctime(), found.ctime_nsec())
+    );
     Ok(OriginVersion {
-        stable: stable.map(u64::to_le_bytes).concat(),
-        changing: [&changing.concat()[..], &found.size().to_le_bytes()].concat(),
+        stable: stable.into_bytes(),
+        changing: changing.into_bytes(),
     })
+}
+
+/// Seconds since 1970, to the nanosecond.
+fn moment(seconds: i64, nanoseconds: i64) -> String {
+    format!("{seconds}.{nanoseconds:09}")
 }

@@ -20,7 +20,7 @@ pub(super) fn of(original: &Url, validator: &Validator) -> Option<OriginVersion>
     };
     let mut stable = shown(original).into_bytes();
     if let Some(query) = original.query() {
-        stable.extend_from_slice(&sum(query.as_bytes()).to_le_bytes());
+        stable.extend_from_slice(format!(" {:016x}", sum(query.as_bytes())).as_bytes());
     }
     let is_usable = stable.len().max(changing.len()) <= LONGEST_BYTES;
     is_usable.then_some(OriginVersion { stable, changing })
