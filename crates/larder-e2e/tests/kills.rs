@@ -185,8 +185,8 @@ impl Writer {
             client.read(offset, MIB).expect("a read after the start")
         });
         let bytes: Vec<u8> = pieces.flatten().collect();
-        for (may_be, value) in self.check("served", &bytes).into_iter().enumerate() {
-            self.may_be[may_be] = vec![value];
+        for (unit, value) in self.check("served", &bytes).into_iter().enumerate() {
+            self.may_be[unit] = vec![value];
         }
         self.unsure.clear();
     }
