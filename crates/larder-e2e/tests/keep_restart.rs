@@ -218,10 +218,10 @@ fn a_relative_path_means_the_same_after_nbdkit_has_gone_into_the_background() {
     let nbdkit = Nbdkit::larder(&kept.scratch)
         .file(&kept.image)
         .parameters([LIMIT, "cache-on-read=true", &directory]);
-    // The parent of the shell is the process that was started first; the one that serves is another.
+    // It is the process that serves whose number the lock tells: the one with the threads.
     let script = format!(
         "/usr/bin/python3 -m nbd -u \"$uri\" -c 'assert h.pread(512, 0) != bytes(512)' && \
-         pid=$(cut -d' ' -f2 {lock}) && [ $pid != $PPID ] && kill -0 $pid && echo $pid > {pid}",
+         pid=$(cut -d' ' -f2 {lock}) && grep -q larder-maintain /proc/$pid/task/*/comm && echo $pid > {pid}",
         lock = kept.directory.join("lock").display(),
         pid = pid_file.display(),
     );

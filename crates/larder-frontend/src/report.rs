@@ -26,6 +26,19 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// An error in one line, without the numbers that Rust adds to what the system says.
+pub fn plain(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut plain = String::new();
+    let mut rest = &text[..];
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        plain.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    plain.push_str(rest);
+    one_line(&plain)
+}
+
 /// All figures in one line of `key=value`.
 pub fn stats_line(stats: &StatsSnapshot) -> String {
     // Taken apart so that a new figure cannot be forgotten here.
@@ -190,6 +203,17 @@ mod tests {
         let error = io::Error::from_raw_os_error(2);
         assert_eq!(reason(&error), "No such file or directory");
         assert_eq!(reason(&io::Error::other("why")), "why");
+    }
+
+    #[test]
+    fn an_error_is_told_without_numbers() {
+        let error = |text: &str| plain(&io::Error::other(text.to_owned()));
+        assert_eq!(
+            error("lock: No such file (os error 2): give one (os error 13)\n"),
+            "lock: No such file: give one\\n"
+        );
+        assert_eq!(error("nothing of it"), "nothing of it");
+        assert_eq!(error("cut (os error "), "cut");
     }
 
     #[test]

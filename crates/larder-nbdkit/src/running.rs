@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder::{Cache, SystemClock, Volume};
-use larder_frontend::report::{discarded, found, lost, one_line, stats_line};
+use larder_frontend::report::{discarded, found, lost, plain, stats_line};
 use larder_frontend::{CacheDirectory, CacheFile, Exports, LockText, Maintenance, Settings};
 use nbdkit_filter::{Error, Result, log};
 
@@ -96,7 +96,7 @@ impl Running {
             log::error(&format!("cache: {message}"));
         }
         if let Err(error) = self.cache.close() {
-            log::error(&format!("cache: {}", one_line(&error.to_string())));
+            log::error(&format!("cache: {}", plain(&error)));
         }
     }
 }
@@ -131,7 +131,8 @@ fn open(path: &Path, settings: &mut Settings) -> Result<(Arc<Cache>, Kept)> {
     let (medium, place) = (Arc::clone(&home.medium), home.path.clone());
     let config = settings.config.clone();
     let clock = Arc::new(SystemClock::default());
-    let cache = Cache::open(config, home, clock, Arc::new(NbdkitLog)).map_err(failed)?;
+    let cache = Cache::open(config, home, clock, Arc::new(NbdkitLog))
+        .map_err(|error| Error::new(error.errno(), format!("cache: {}", plain(&error))))?;
     let config = cache.config();
     log::debug(&format!(
         "cache: cache directory {place} ({}), block size {}, mode {:?}, background {}",

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use larder::{Cache, Log};
-use larder_frontend::report::stats_line;
+use larder_frontend::report::{plain, stats_line};
 use sd_notify::NotifyState;
 
 use crate::captive::{Captive, exit_code};
@@ -113,7 +113,7 @@ impl Life {
         let is_lost = tell_leftovers(cache, console);
         let closed = self.storage.close(&**console);
         if let Err(error) = &closed {
-            console.error(&error.to_string());
+            console.error(&plain(error));
         }
         if is_lost {
             // Keepers would try once more as they go.

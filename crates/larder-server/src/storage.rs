@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indicatif::BinaryBytes;
 use larder::medium::DirectoryMedium;
 use larder::{Cache, Error, Log, Medium, SystemClock};
-use larder_frontend::report::{found, one_line, reason};
+use larder_frontend::report::{found, one_line, plain, reason};
 use larder_frontend::{CacheDirectory, CacheFile, Maintenance, Settings};
 
 use crate::mapped_file::MappedFile;
@@ -67,7 +67,7 @@ impl Storage {
         let home = CacheDirectory::home(path, medium, &settings).map_err(told)?;
         let clock = Arc::new(SystemClock::default());
         let cache = Cache::open(settings.config.clone(), home, clock, Arc::clone(&log))
-            .map_err(|error| one_line(&error.to_string()))?;
+            .map_err(|error| plain(&error))?;
         if let Some(warning) = settings.warning_of_block(cache.config().block_bytes) {
             log.warning(&warning);
         }
