@@ -72,7 +72,8 @@ fn damage(directory: &Path, foreign: &Path, random: &mut Random) -> String {
                 let at = place(&path, random);
                 let mut byte = [0];
                 file.read_exact_at(&mut byte, at).unwrap();
-                file.write_all_at(&[byte[0] ^ (1 << random.below(8))], at).unwrap();
+                file.write_all_at(&[byte[0] ^ (1 << random.below(8))], at)
+                    .unwrap();
             }
         }
         Damage::Overwrite => {
@@ -83,7 +84,9 @@ fn damage(directory: &Path, foreign: &Path, random: &mut Random) -> String {
         Damage::Cut => open(&path).set_len(random.below(length)).unwrap(),
         Damage::Extend => {
             let more = random.between(1, 100_000);
-            open(&path).write_all_at(&random.bytes(more), length).unwrap();
+            open(&path)
+                .write_all_at(&random.bytes(more), length)
+                .unwrap();
         }
         Damage::Remove => fs::remove_file(&path).unwrap(),
         Damage::Foreign => {
@@ -215,7 +218,11 @@ fn bad_sectors_are_fetched_again_and_counted() {
         let expected = read_file(&kept.image);
         spoil_all_slots(&kept);
         let exit = kept.live(front, &["cache-id=golden"], &expected);
-        assert!(exit.stats().value("bad_clean_sectors") >= 50, "{}", exit.output);
+        assert!(
+            exit.stats().value("bad_clean_sectors") >= 50,
+            "{}",
+            exit.output
+        );
         let exit = kept.live(front, &["cache-id=golden"], &expected);
         assert_eq!(exit.stats().value("bad_clean_sectors"), 0);
         assert_warm(&exit);
@@ -230,7 +237,9 @@ fn slots_that_are_cut_while_they_are_used_are_an_error_or_fetched_again() {
         let expected = read_file(&kept.image);
         let mut server = kept.start(front, &["cache-id=golden"]);
         kept.check(&server, &expected);
-        open(&kept.directory.join("slots")).set_len(1 << 20).unwrap();
+        open(&kept.directory.join("slots"))
+            .set_len(1 << 20)
+            .unwrap();
         kept.check(&server, &expected);
         assert!(server.is_running());
         server.terminate();

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use keep::{BOTH, Front, Kept, SIZE, assert_warm};
 use larder_e2e::{
-    Client, LoopDevice, MIB, Mount, Random, Server, assert_same_bytes, read_file, run,
-    sparse_file,
+    Client, LoopDevice, MIB, Mount, Random, Server, assert_same_bytes, read_file, run, sparse_file,
 };
 
 const ID: &str = "cache-id=golden";
@@ -183,7 +182,10 @@ fn a_file_system_that_is_read_only_at_the_start_is_refused() {
         disk.remount("ro");
         let told = kept.refusal(front, &[ID]);
         let path = kept.directory.display().to_string();
-        assert!(told.contains(&path) && told.contains("Read-only file system"), "{told}");
+        assert!(
+            told.contains(&path) && told.contains("Read-only file system"),
+            "{told}"
+        );
         disk.remount("rw");
         assert_warm(&kept.live(front, &[ID], &kept.content));
         disk.unmount();

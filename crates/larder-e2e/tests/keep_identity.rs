@@ -78,7 +78,11 @@ fn another_size_is_another_disk() {
             let content = random_file(&kept.image, size, 2);
             let exit = kept.live(front, &["cache-id=golden"], &content);
             let warned = exit.output.contains(&SIZE.to_string());
-            assert!(warned && exit.output.contains(&size.to_string()), "{}", exit.output);
+            assert!(
+                warned && exit.output.contains(&size.to_string()),
+                "{}",
+                exit.output
+            );
         }
     }
 }

@@ -103,7 +103,8 @@ fn a_newer_format_is_refused_and_left_alone() {
     let kept = Kept::new();
     kept.warm(Front::Server, &["cache-id=golden"]);
     make_newer(&kept.directory, true);
-    let newer = "superblock is of format 2.0, and this program knows formats up to 1.0: use a newer one";
+    let newer =
+        "superblock is of format 2.0, and this program knows formats up to 1.0: use a newer one";
     assert_left_alone(&kept, &[newer]);
 }
 
@@ -120,7 +121,11 @@ fn one_damaged_copy_of_the_superblock_is_no_loss() {
     for copy in 0..2 {
         let kept = Kept::new();
         kept.warm(Front::Server, &[]);
-        write_at(&kept.directory.join("superblock"), copy * 4096 + 100, &[0xa5; 20]);
+        write_at(
+            &kept.directory.join("superblock"),
+            copy * 4096 + 100,
+            &[0xa5; 20],
+        );
         assert_warm(&kept.live(Front::Server, &[], &kept.content));
     }
 }
@@ -145,7 +150,10 @@ fn a_file_that_was_cut_is_refused_by_name() {
     kept.warm(Front::Server, &[]);
     for name in ["map", "sums", "journal"] {
         let kept = kept.copy();
-        let file = File::options().write(true).open(kept.directory.join(name)).unwrap();
+        let file = File::options()
+            .write(true)
+            .open(kept.directory.join(name))
+            .unwrap();
         file.set_len(4096 + 100).unwrap();
         assert_left_alone(&kept, &[name]);
     }
@@ -180,7 +188,10 @@ fn a_directory_that_cannot_be_is_refused_with_path_and_reason() {
         for (directory, reason) in [
             (file.clone(), "must be a directory"),
             (file.join("below"), "must be a directory"),
-            (deep, "missing is not there, and only the directory itself is made"),
+            (
+                deep,
+                "missing is not there, and only the directory itself is made",
+            ),
             (mounted.clone(), "Read-only file system"),
             (mounted.join("cache"), "Read-only file system"),
         ] {

@@ -215,9 +215,11 @@ fn a_relative_path_means_the_same_after_nbdkit_has_gone_into_the_background() {
     let kept = Kept::new();
     let pid_file = kept.scratch.path("pid");
     let directory = format!("cache-dir={}", relative(&kept.directory).display());
-    let nbdkit = Nbdkit::larder(&kept.scratch)
-        .file(&kept.image)
-        .parameters([LIMIT, "cache-on-read=true", &directory]);
+    let nbdkit = Nbdkit::larder(&kept.scratch).file(&kept.image).parameters([
+        LIMIT,
+        "cache-on-read=true",
+        &directory,
+    ]);
     // It is the process that serves whose number the lock tells: the one with the threads.
     let script = format!(
         "/usr/bin/python3 -m nbd -u \"$uri\" -c 'assert h.pread(512, 0) != bytes(512)' && \

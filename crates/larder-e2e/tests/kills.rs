@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use keep::{BOTH, Front, Kept};
 use larder_e2e::{
-    Client, Flags, FuseMount, LoopDevice, MIB, Mount, Random, Request, Scratch, Server,
-    read_at, run, soak_for_seconds, sparse_file, wait_until,
+    Client, Flags, FuseMount, LoopDevice, MIB, Mount, Random, Request, Scratch, Server, read_at,
+    run, soak_for_seconds, sparse_file, wait_until,
 };
 
 const ROUNDS: u64 = 20;
@@ -131,7 +131,11 @@ impl Writer {
                 let bytes = client.read(offset, length)?;
                 for (unit, bytes) in units.clone().zip(bytes.chunks(UNIT as usize)) {
                     let last = *self.may_be[unit as usize].last().unwrap();
-                    assert_eq!(Value::of(bytes, unit), last, "unit {unit}, read while all is well");
+                    assert_eq!(
+                        Value::of(bytes, unit),
+                        last,
+                        "unit {unit}, read while all is well"
+                    );
                 }
                 Ok(())
             }
@@ -143,7 +147,10 @@ impl Writer {
                 self.writes += 1;
                 let number = self.writes;
                 self.expect(&units, Value::Written(number));
-                let bytes: Vec<u8> = units.clone().flat_map(|unit| payload(unit, number)).collect();
+                let bytes: Vec<u8> = units
+                    .clone()
+                    .flat_map(|unit| payload(unit, number))
+                    .collect();
                 let is_durable = kind == 4;
                 let flags = if is_durable { Flags::FUA } else { Flags::NONE };
                 client.call(&Request::write(offset, &bytes, flags))?;
@@ -355,7 +362,16 @@ fn ext4_over_kills(front: Front) {
     let kept = Kept::new();
     sparse_file(&kept.image, 64 * MIB);
     let image = kept.image.display().to_string();
-    run("mkfs.ext4", ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", &image]);
+    run(
+        "mkfs.ext4",
+        [
+            "-q",
+            "-F",
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0",
+            &image,
+        ],
+    );
     let root = kept.scratch.make_dir("root");
     let mut random = Random::new(Random::seed_or(1));
     let mut safe = Vec::new();
@@ -375,7 +391,10 @@ fn ext4_over_kills(front: Front) {
         let disk = MountedDisk::new(&server, &root);
         for (path, seed, length) in &safe {
             let bytes = fs::read(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-            assert!(bytes == Random::new(*seed).bytes(*length), "{path:?} is not what it was");
+            assert!(
+                bytes == Random::new(*seed).bytes(*length),
+                "{path:?} is not what it was"
+            );
         }
         disk.unmount_and_check();
         server.stop();

@@ -61,6 +61,7 @@ impl CacheDirectory {
             block_is_given: settings.block_is_given,
             uuid_bits,
             lock_text: lock_text(),
+            sizes: None,
         })
     }
 }
@@ -93,7 +94,10 @@ fn make(path: &Path) -> Result<(), ParameterError> {
         })?;
     sync(parent).map_err(|error| {
         let reason = reason(&error);
-        wrong(path, format!("was made, and may not outlive a power cut: {reason}"))
+        wrong(
+            path,
+            format!("was made, and may not outlive a power cut: {reason}"),
+        )
     })
 }
 
@@ -123,9 +127,8 @@ fn wrong(path: &Path, advice: impl Into<String>) -> ParameterError {
 fn random_bits() -> io::Result<u128> {
     let mut bytes = [0; 16];
     // So few come at once or not at all.
-    let count = rustix::io::retry_on_intr(|| {
-        rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
-    })?;
+    let count =
+        rustix::io::retry_on_intr(|| rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()))?;
     if count < bytes.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -218,7 +221,10 @@ mod tests {
     #[test]
     fn where_nothing_can_be_made_the_reason_is_told() {
         let told = refusal(Path::new("/proc/larder"));
-        assert!(told.starts_with("cache-dir=/proc/larder: cannot be made: "), "{told}");
+        assert!(
+            told.starts_with("cache-dir=/proc/larder: cannot be made: "),
+            "{told}"
+        );
         assert!(!told.contains("(os error"), "{told}");
     }
 

@@ -65,7 +65,11 @@ fn date_and_time(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     let year = era * 400 + year_of_era + carry;
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
@@ -104,11 +108,19 @@ mod tests {
         text.renew().unwrap();
         let told = || std::fs::read_to_string(path.join(FILE_NAME)).unwrap();
         assert_eq!(told(), "", "the same process has nothing to say");
-        std::fs::write(path.join(FILE_NAME), "pid 1 and a lot more that is longer than ours").unwrap();
+        std::fs::write(
+            path.join(FILE_NAME),
+            "pid 1 and a lot more that is longer than ours",
+        )
+        .unwrap();
         text.pid.store(1, Ordering::Relaxed);
         text.renew().unwrap();
         let begin = format!("pid {} started 2", process::id());
-        assert!(told().starts_with(&begin) && told().ends_with(" UTC"), "{}", told());
+        assert!(
+            told().starts_with(&begin) && told().ends_with(" UTC"),
+            "{}",
+            told()
+        );
         std::fs::remove_dir_all(&path).unwrap();
     }
 }

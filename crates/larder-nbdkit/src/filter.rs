@@ -147,7 +147,9 @@ TMPDIR                       Environment: where the cache file goes
 
     fn dump_plugin(&self) {
         println!("larder_version={}", env!("CARGO_PKG_VERSION"));
-        println!("larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id");
+        println!(
+            "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id"
+        );
     }
 
     fn open(&self, request: &mut OpenRequest<'_>) -> Result<Client> {

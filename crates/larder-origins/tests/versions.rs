@@ -130,7 +130,11 @@ fn version_on_the_web(validator: (&'static str, &'static str)) -> Option<OriginV
     let origin = opener.origin(&server.url("/disk"));
     let before = server.requests();
     let found = origin.version().unwrap();
-    assert_eq!(server.requests(), before, "what was pinned need not be asked");
+    assert_eq!(
+        server.requests(),
+        before,
+        "what was pinned need not be asked"
+    );
     // The port is any free one, and a part of the address.
     found.map(|version| OriginVersion {
         stable: Vec::new(),

@@ -196,7 +196,9 @@ fn refuse_memory(typed: &Text, exports: &[ExportSettings]) -> Result<(), Paramet
         Some(address) => Err(ParameterError::new(
             "cache-dir",
             typed.as_os_str(),
-            format!("nothing can be kept of {address}, which begins empty each time: leave one of them out"),
+            format!(
+                "nothing can be kept of {address}, which begins empty each time: leave one of them out"
+            ),
         )),
         None => Ok(()),
     }

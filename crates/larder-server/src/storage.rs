@@ -230,7 +230,10 @@ mod tests {
         first.close(&Console::new(false)).unwrap();
         drop(first);
         let second = storage(&[("cache-dir", &text)]);
-        assert_eq!(second.found(), Some(format!("cache: {text} (0 blocks found)")));
+        assert_eq!(
+            second.found(),
+            Some(format!("cache: {text} (0 blocks found)"))
+        );
         let told = second.limit();
         let end = format!(": half of what is free in {text} without it");
         assert!(told.ends_with(&end), "{told}");

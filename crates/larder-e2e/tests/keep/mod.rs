@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use larder_e2e::{
-    Client, Exit, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, random_file,
-    run,
+    Client, Exit, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, random_file, run,
 };
 
 /// Large enough for every test, and small enough to be made quickly.
@@ -186,7 +185,11 @@ pub fn assert_warm(exit: &Exit) {
 /// Whether the origin was asked for everything, and somebody was told why.
 pub fn assert_dropped(exit: &Exit, why: &str) {
     let asked = exit.stats().value("origin_read_bytes");
-    assert!(asked >= SIZE, "{asked} bytes were asked for:\n{}", exit.output);
+    assert!(
+        asked >= SIZE,
+        "{asked} bytes were asked for:\n{}",
+        exit.output
+    );
     let warned = |line: &str| line.contains("warning: ") && line.contains(why);
     assert!(exit.output.lines().any(warned), "{}", exit.output);
 }

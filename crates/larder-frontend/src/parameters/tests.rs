@@ -503,7 +503,10 @@ fn the_directorys_file_system_decides_the_block_too() {
     let readahead = [("cache-dir", "/c"), ("cache-readahead", "64K")];
     let mut settings = given(&readahead).unwrap();
     let told = settings.fit_file_system(128 << 10).unwrap_err().to_string();
-    assert!(told.contains("the block size of cache-dir's file system"), "{told}");
+    assert!(
+        told.contains("the block size of cache-dir's file system"),
+        "{told}"
+    );
 }
 
 #[test]

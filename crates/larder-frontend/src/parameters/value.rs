@@ -48,11 +48,7 @@ pub(super) fn percent(
         })
 }
 
-pub(super) fn cache_on_read(
-    value: &OsStr,
-    text: &str,
-    parser: &dyn Parser,
-) -> Option<CacheOnRead> {
+pub(super) fn cache_on_read(value: &OsStr, text: &str, parser: &dyn Parser) -> Option<CacheOnRead> {
     if value.as_bytes().starts_with(b"/") {
         return Some(CacheOnRead::WhileExists(PathBuf::from(value)));
     }

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder::{
-    Capabilities, Extent, Log, Origin, OriginVersion, RequestLimits, ZeroOptions,
-};
+use larder::{Capabilities, Extent, Log, Origin, OriginVersion, RequestLimits, ZeroOptions};
 use rustix::io::Errno;
 use url::Url;
 

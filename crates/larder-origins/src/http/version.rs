@@ -50,7 +50,10 @@ mod tests {
     fn a_strong_etag_or_a_time_is_a_version_and_nothing_else_is() {
         let address = "http://host/disk";
         let (stable, changing) = version(address, &strong("\"a\"")).unwrap();
-        assert_eq!((&*stable, &*changing), (&b"http://host/disk"[..], &b"ETag \"a\""[..]));
+        assert_eq!(
+            (&*stable, &*changing),
+            (&b"http://host/disk"[..], &b"ETag \"a\""[..])
+        );
         let time = Validator::LastModified("then".parse().unwrap());
         let (_, changing) = version(address, &time).unwrap();
         assert_eq!(changing, b"Last-Modified then");

@@ -81,7 +81,10 @@ fn a_cache_directory_is_taken_and_nothing_in_memory_is_kept_in_it() {
         "cache-dir=/c: nothing can be kept of memory:1048576, which begins empty each time: leave one of them out"
     );
     let told = message(|options| options.cache_id = Some("golden".into()));
-    assert_eq!(told, "cache-id=golden: has no effect without cache-dir=PATH");
+    assert_eq!(
+        told,
+        "cache-id=golden: has no effect without cache-dir=PATH"
+    );
 }
 
 #[test]
