@@ -10,10 +10,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use keep::{BOTH, Front, Kept, SIZE, assert_warm, read_all, refusal_in};
+use keep::{BOTH, Front, Kept, SIZE, assert_warm, read_all};
 use larder_e2e::{Client, Random, assert_same_bytes, read_file, write_at};
 
 const CASES: u64 = 50;
+const ID: [&str; 1] = ["cache-id=golden"];
 
 /// Something that happens to a directory while nobody uses it.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +120,7 @@ fn place(path: &Path, random: &mut Random) -> u64 {
 fn cache(front: Front, seed: u64, is_killed: bool) -> Kept {
     let kept = Kept::new();
     write_at(&kept.image, 0, &Random::new(seed).bytes(SIZE));
-    let server = kept.start(front, &["cache-id=golden"]);
+    let server = kept.start(front, &ID);
     let mut client = Client::connect(server.socket());
     client.write(100_000, &[1; 50_000]).unwrap();
     client.zero(200_000, 50_000).unwrap();
@@ -132,27 +133,6 @@ fn cache(front: Front, seed: u64, is_killed: bool) -> Kept {
         server.stop();
     }
     kept
-}
-
-/// One life over a directory that was damaged, in which everything is copied. None if it was refused.
-fn copied(kept: &Kept, front: Front) -> Option<Vec<u8>> {
-    let copy = kept.scratch.path("copy");
-    let command = format!("nbdcopy \"$uri\" {}", copy.display());
-    let id = ["cache-id=golden"];
-    let output = match front {
-        Front::Filter => kept.filter(&id).run_captive(&command),
-        Front::Server => kept.server(&id).run_captive(&command),
-    };
-    if output.status.success() {
-        let bytes = read_file(&copy);
-        fs::remove_file(&copy).unwrap();
-        return Some(bytes);
-    }
-    assert!(!copy.exists(), "it was served, and badly: {output:?}");
-    let told = refusal_in(&output);
-    let place = kept.directory.display().to_string();
-    assert!(told.contains(&place), "{told}");
-    None
 }
 
 fn damage_at_random(front: Front) {
@@ -171,13 +151,13 @@ fn damage_at_random(front: Front) {
             what += "; ";
         }
         println!("LARDER_SEED={}: {what}", seed + case);
-        match copied(&kept, front) {
+        match kept.copied(front, &ID) {
             None => refused += 1,
             Some(bytes) => {
                 served += 1;
                 assert_same_bytes("the disk", &bytes, &expected);
                 // What it left is good again.
-                let again = copied(&kept, front).expect("its own directory");
+                let again = kept.copied(front, &ID).expect("its own directory");
                 assert_same_bytes("the disk in the next life", &again, &expected);
             }
         }
@@ -217,13 +197,13 @@ fn bad_sectors_are_fetched_again_and_counted() {
         let kept = cache(front, 1, false);
         let expected = read_file(&kept.image);
         spoil_all_slots(&kept);
-        let exit = kept.live(front, &["cache-id=golden"], &expected);
+        let exit = kept.live(front, &ID, &expected);
         assert!(
             exit.stats().value("bad_clean_sectors") >= 50,
             "{}",
             exit.output
         );
-        let exit = kept.live(front, &["cache-id=golden"], &expected);
+        let exit = kept.live(front, &ID, &expected);
         assert_eq!(exit.stats().value("bad_clean_sectors"), 0);
         assert_warm(&exit);
     }
@@ -235,7 +215,7 @@ fn slots_that_are_cut_while_they_are_used_are_an_error_or_fetched_again() {
     for front in BOTH {
         let kept = cache(front, 1, false);
         let expected = read_file(&kept.image);
-        let mut server = kept.start(front, &["cache-id=golden"]);
+        let mut server = kept.start(front, &ID);
         kept.check(&server, &expected);
         open(&kept.directory.join("slots"))
             .set_len(1 << 20)
@@ -245,6 +225,9 @@ fn slots_that_are_cut_while_they_are_used_are_an_error_or_fetched_again() {
         server.terminate();
         let exit = server.wait_for_exit();
         assert!(!exit.output.contains("panicked"), "{}", exit.output);
-        assert!(copied(&kept, front).is_none_or(|bytes| bytes == expected));
+        assert!(
+            kept.copied(front, &ID)
+                .is_none_or(|bytes| bytes == expected)
+        );
     }
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use larder_e2e::{
-    Client, Exit, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, random_file, run,
+    Client, Exit, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, random_file, read_file,
+    run,
 };
 
 /// Large enough for every test, and small enough to be made quickly.
@@ -131,6 +132,28 @@ impl Kept {
             content: self.content.clone(),
             scratch,
         }
+    }
+
+    /// One life in which everything is copied. None if the directory was refused.
+    pub fn copied(&self, front: Front, parameters: &[&str]) -> Option<Vec<u8>> {
+        let copy = self.scratch.path("copy");
+        let command = format!("nbdcopy \"$uri\" {}", copy.display());
+        let output = match front {
+            Front::Filter => self.filter(parameters).run_captive(&command),
+            Front::Server => self.server(parameters).run_captive(&command),
+        };
+        if copy.exists() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!said.contains("panicked"), "{said}");
+            let bytes = read_file(&copy);
+            fs::remove_file(&copy).unwrap();
+            assert!(output.status.success() || !bytes.is_empty(), "{output:?}");
+            return Some(bytes);
+        }
+        let told = refusal_in(&output);
+        let place = self.directory.display().to_string();
+        assert!(told.contains(&place), "{told}");
+        None
     }
 
     /// Everything in the directory, by name.
