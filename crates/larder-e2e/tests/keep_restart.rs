@@ -308,3 +308,66 @@ fn writethrough_keeps_its_cache_too() {
         assert_warm(&kept.live(front, &parameters, &expected));
     }
 }
+
+#[test]
+fn a_kill_costs_nothing_that_had_been_there_before() {
+    for front in BOTH {
+        let kept = Kept::new();
+        kept.warm(front, &["cache-id=golden"]);
+        let server = kept.start(front, &["cache-id=golden"]);
+        kept.check(&server, &kept.content);
+        server.kill();
+        assert_warm(&kept.live(front, &["cache-id=golden"], &kept.content));
+    }
+}
+
+#[test]
+fn a_kill_costs_what_was_changed_just_before_and_not_much_more() {
+    for front in BOTH {
+        let kept = Kept::new();
+        kept.warm(front, &["cache-id=golden"]);
+        let server = kept.start(front, &["cache-id=golden"]);
+        let mut client = Client::connect(server.socket());
+        let mut expected = kept.content.clone();
+        for block in [3, 30] {
+            let offset = block * (64 << 10) + 100;
+            client.write(offset, &[7; 1000]).unwrap();
+            expected[offset as usize..offset as usize + 1000].fill(7);
+        }
+        client.flush().unwrap();
+        client.write(50 * (64 << 10), &[9; 100]).unwrap();
+        server.kill();
+        let exit = kept.live(front, &["cache-id=golden"], &expected);
+        let asked = exit.stats().value("origin_read_bytes");
+        assert!(asked <= 4 * (64 << 10), "{asked}");
+    }
+}
+
+#[test]
+fn what_has_rested_for_a_while_outlives_a_kill() {
+    let kept = Kept::new();
+    let server = kept.start(Front::Server, &[]);
+    kept.check(&server, &kept.content);
+    std::thread::sleep(std::time::Duration::from_secs(20));
+    server.kill();
+    let server = kept.start(Front::Server, &[]);
+    let output = server.output();
+    let found = "(65 blocks found after a crash)";
+    assert!(output.contains(found), "{output}");
+    kept.check(&server, &kept.content);
+    assert_warm(&server.stop());
+}
+
+#[test]
+fn a_start_of_nbdkit_that_fails_costs_nothing() {
+    let kept = Kept::new();
+    let id = ["cache-id=golden"];
+    kept.warm(Front::Filter, &id);
+    // The directory is open by the time that nbdkit finds that it cannot listen there.
+    let taken = format!("--unix={}", kept.image.display());
+    let output = kept.filter(&id).flag(&taken).try_to_start();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("Address already in use"), "{said}");
+    assert_warm(&kept.live(Front::Filter, &id, &kept.content));
+}
