@@ -33,7 +33,7 @@ fn has_faults(seed: u64) -> bool {
 
 /// An origin fails flushes only where what it loses then is somebody else's to write again: the cache's in writeback mode, and no trims.
 fn shape(seed: u64) -> Shape {
-    let flushes_fail = engine(seed).mode == Mode::Writeback && seed % 2 == 0;
+    let flushes_fail = engine(seed).mode == Mode::Writeback && seed.is_multiple_of(2);
     let mut faults = vec![
         MediumFault::file("journal", CallKind::Sync, When::Nth(1)),
         MediumFault::file("journal", CallKind::Write, When::Nth(1)),
