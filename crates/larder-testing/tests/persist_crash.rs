@@ -13,7 +13,6 @@ use larder::trial::{Bad, Setup, Trial};
 use larder_testing::crash::damage::{self, Damage};
 use larder_testing::crash::history::origin_bytes;
 use larder_testing::crash::judge::{Demand, Judge};
-use larder_testing::crash::store::Listed;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
     BadSector, CallKind, History, Image, Look, Machine, MediumFault, Recording, Requests, Shape,
@@ -112,16 +111,13 @@ impl Look for Running {
     }
 
     fn bad(&mut self) -> Vec<BadSector> {
-        let bad = self.bad.iter();
+        // A clean one may be bad for having been written to since it was listed, be it before an earlier crash.
+        let bad = self.bad.iter().filter(|bad| bad.is_dirty);
         bad.map(|bad| BadSector {
             volume: bad.volume,
             sector: bad.sector,
-            is_dirty: bad.is_dirty,
-            listed: Some(Listed {
-                name: "slots".to_owned(),
-                range: bad.range,
-                position: 0,
-            }),
+            is_dirty: true,
+            listed: None,
         })
         .collect()
     }

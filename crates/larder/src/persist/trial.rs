@@ -52,8 +52,6 @@ pub struct Bad {
     pub sector: u64,
     /// Only the cache had it.
     pub is_dirty: bool,
-    /// Where in `slots` its bytes are: offset and length.
-    pub range: (u64, u64),
 }
 
 /// The store.
