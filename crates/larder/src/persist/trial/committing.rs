@@ -240,7 +240,7 @@ impl Work<'_> {
         let (listed, fresh) = match is_listing {
             true => (block.valid, block.valid),
             false => (
-                block.listed & block.valid - block.dirty - pending,
+                block.listed & (block.valid - block.dirty - pending),
                 new | held,
             ),
         };
