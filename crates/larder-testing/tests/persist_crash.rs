@@ -1,5 +1,7 @@
 //! The files of a cache directory in the crash simulator, under a store that is small enough to be seen through: commits, checkpoints,
 //! recovery and the clean end lose nothing; each mistake that can be planted in them is caught.
+//!
+//! `LARDER_SEED=n LARDER_SEEDS=count cargo test -p larder-testing --test persist_crash replay` runs some seeds again, or others.
 
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
@@ -229,6 +231,19 @@ fn nothing_is_lost() {
     }
     println!("{seed} runs: {tally:?}");
     assert!(tally.started > CRASHES / 50 && tally.second > tally.started);
+}
+
+#[test]
+fn replay() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    if let Some(first) = number("LARDER_SEED") {
+        for seed in first..first + number("LARDER_SEEDS").unwrap_or(1) {
+            if let Err((_, violation)) = sweep(seed, 4) {
+                panic!("seed {seed}: {violation}");
+            }
+        }
+    }
 }
 
 /// After how many crashes a bug is caught.
