@@ -21,6 +21,7 @@ pub(super) struct Saying<'h> {
     pub slot_syncs: u64,
     pub checkpoints: u64,
     pub fails: Option<Errno>,
+    pub panics: bool,
 }
 
 impl<'h> Saying<'h> {
@@ -34,6 +35,7 @@ impl<'h> Saying<'h> {
             slot_syncs: 0,
             checkpoints: 0,
             fails: None,
+            panics: false,
         }
     }
 
@@ -55,6 +57,7 @@ impl Home {
 
 impl CommitWork for Saying<'_> {
     fn make(&mut self, batch: &mut Batch) -> io::Result<More> {
+        assert!(!self.panics, "as planned");
         if let Some(errno) = self.fails.take() {
             return Err(errno.into());
         }
@@ -453,6 +456,29 @@ fn any_failure_of_the_journal_is_final_until_the_next_start() {
         medium.fail_after(u64::MAX, Errno::IO, false);
         assert!(matches!(open(&medium).found, Found::Crashed { .. }));
     }
+}
+
+#[test]
+fn a_panic_in_a_commit_is_final_and_the_end_is_not_clean() {
+    let (medium, expected) = closed(9);
+    let opened = open(&medium);
+    let home = &opened.home;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut work = Saying::nothing(home);
+        work.panics = true;
+        commit::run(home.journal(), &mut work, Durability::Now)
+    }));
+    assert!(panicked.is_err());
+    let mut work = Saying::nothing(home);
+    work.groups.push(vec![Op::Vouch]);
+    let again = commit::run(home.journal(), &mut work, Durability::Now);
+    assert!(matches!(again, Err(CommitError::Dead(_))));
+    let mut all = expected.iter().copied();
+    let ended = home.close(&opened.volumes, SLOTS, &mut all);
+    assert!(matches!(ended, Err(OpenError::JournalFailed(_))));
+    drop(work);
+    drop(opened);
+    assert!(matches!(open(&medium).found, Found::Crashed { .. }));
 }
 
 #[test]
