@@ -89,11 +89,6 @@ impl Checkpoint {
         self.goal.end
     }
 
-    /// Whether nothing but the slots, which are others' too, has been touched.
-    pub(super) fn is_at_slots(&self) -> bool {
-        matches!(self.stage, Stage::Slots)
-    }
-
     /// All steps.
     pub(super) fn run(mut self, tables: &Tables) -> Result<(), OpenError> {
         while !self.step(tables)? {}

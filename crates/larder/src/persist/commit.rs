@@ -75,8 +75,10 @@ impl<S> Drop for Running<'_, S> {
     }
 }
 
+const PANICKED: &str = "a commit has panicked";
+
 fn after_panic() -> CommitError {
-    CommitError::Dead("a commit has panicked".into())
+    CommitError::Dead(PANICKED.into())
 }
 
 impl<S: Scope> CommitToken<S> {
@@ -199,12 +201,24 @@ pub(crate) enum Durability {
     WithTheNext,
 }
 
+/// What was half said must not be followed by anything, nor be closed over.
+struct DeadAfterPanic<'j>(&'j Journal);
+
+impl Drop for DeadAfterPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(PANICKED);
+        }
+    }
+}
+
 /// One commit. Whoever calls has the token.
 pub(crate) fn run(
     journal: &Journal,
     work: &mut dyn CommitWork,
     durability: Durability,
 ) -> Result<(), CommitError> {
+    let _guard = DeadAfterPanic(journal);
     loop {
         let mut batch = Batch::new(journal.ring_bytes(), journal.longest_frame_bytes());
         let more = work.make(&mut batch)?;

@@ -1,6 +1,9 @@
 //! An open cache directory: its files, locked for as long as this lives.
 //!
 //! It knows nothing of the engine: slots and volumes are what the medium says of them.
+//!
+//! Lock order: the checkpoint's step → superblocks, prepared slots → the journal's state. None of them is held by who waits for room in the
+//! journal, and nobody else's lock is taken with one of them held.
 
 mod close;
 mod open;
@@ -13,7 +16,7 @@ use super::checkpoint::{Checkpoint, Goal};
 use super::entry::Entry;
 use super::header::Role;
 use super::journal::Journal;
-use super::open_error::OpenError;
+use super::open_error::{OpenError, SYNCED};
 use super::shape::Shape;
 use super::sums::{Seed, Sum, Uuid};
 use super::tables::Tables;
@@ -158,16 +161,15 @@ impl Home {
         Some(Checkpoint::new(*latest, Goal { end, session }))
     }
 
-    /// Its next step: one sync at most. True once it is done, or another one was begun.
+    /// Its next step: one sync at most. True once it is done, or over because another one was begun or the journal is dead.
     ///
     /// # Errors
     /// Nothing is freed; another may be begun. Some failures are final, and then the journal is dead too.
     pub(crate) fn step_checkpoint(&self, checkpoint: &mut Checkpoint) -> Result<bool, OpenError> {
         let latest = sync::lock(&self.checkpoint);
-        if checkpoint.number() != *latest {
+        if checkpoint.number() != *latest || self.journal.failure().is_some() {
             return Ok(true);
         }
-        let was_at_slots = checkpoint.is_at_slots();
         match checkpoint.step(&self.tables) {
             Ok(false) => Ok(false),
             Ok(true) => {
@@ -175,11 +177,11 @@ impl Home {
                 Ok(true)
             }
             Err(error) => {
-                // Tables can be written again, whatever of them is there. What slots, frames and superblocks hold is not known any more.
-                let is_of_tables = matches!(&error, OpenError::Io { .. })
-                    && !was_at_slots
+                // What could not be written can be written again, whatever of it is there. After a sync that failed nobody knows what a
+                // later one covers; nor what frames and superblocks hold.
+                let can_be_repeated = matches!(&error, OpenError::Io { doing, .. } if *doing != SYNCED)
                     && !self.tables.superblocks().has_failed();
-                if !is_of_tables {
+                if !can_be_repeated {
                     self.journal.fail(&error.to_string());
                 }
                 Err(error)

@@ -248,7 +248,8 @@ impl Journal {
     /// Where a checkpoint that begins now brings the tail, if it moves at all.
     pub(super) fn goal(&self) -> Option<Position> {
         let state = self.lock();
-        (state.applied != state.tail).then_some(state.applied)
+        let is_worth_it = state.applied != state.tail && state.failure.is_none();
+        is_worth_it.then_some(state.applied)
     }
 
     /// Where the next frame would be.

@@ -9,7 +9,7 @@ use super::chain::was_used;
 use super::files::{self, Identity};
 use super::frame::Position;
 use super::header::{Header, Role};
-use super::open_error::{OpenError, THE_DIRECTORY};
+use super::open_error::{OpenError, SYNCED, THE_DIRECTORY};
 use super::refusal::{Finding, Refusal};
 use super::shape::{PAGE_BYTES, SLOTS_START};
 use super::sums::Seed;
@@ -106,7 +106,7 @@ fn make_files(medium: &dyn Medium, plan: Plan) -> Result<(), OpenError> {
         let file = empty(medium, name)?;
         let header = plan.identity.header(role).encode();
         fill(&*file, role, plan, header.as_slice()).map_err(OpenError::io(name, "written"))?;
-        file.sync().map_err(OpenError::io(name, "synced"))?;
+        file.sync().map_err(OpenError::io(name, SYNCED))?;
     }
     // Names that a crash could still lose would leave a superblock without its files.
     sync_names(medium)
@@ -154,7 +154,7 @@ fn make_superblock(medium: &dyn Medium, plan: Plan) -> Result<(), OpenError> {
     let file = empty(medium, NEW_FILE_NAME)?;
     file.write(0, &both)
         .map_err(OpenError::io(NEW_FILE_NAME, "written"))?;
-    file.sync().map_err(OpenError::io(NEW_FILE_NAME, "synced"))
+    file.sync().map_err(OpenError::io(NEW_FILE_NAME, SYNCED))
 }
 
 /// What was made is of no use, and may have filled the disk.
@@ -167,6 +167,6 @@ fn take_away(medium: &dyn Medium) {
 }
 
 fn sync_names(medium: &dyn Medium) -> Result<(), OpenError> {
-    let unsynced = OpenError::io(THE_DIRECTORY, "synced");
+    let unsynced = OpenError::io(THE_DIRECTORY, SYNCED);
     medium.sync().map_err(unsynced)
 }

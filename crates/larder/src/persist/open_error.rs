@@ -10,6 +10,9 @@ use super::refusal::{Finding, Refusal};
 /// What stands for the file's name where it is about the directory itself.
 pub(crate) const THE_DIRECTORY: &str = "the directory";
 
+/// What is said of a file whose sync failed.
+pub(super) const SYNCED: &str = "synced";
+
 /// What went wrong with a cache directory.
 #[derive(Debug)]
 pub(crate) enum OpenError {

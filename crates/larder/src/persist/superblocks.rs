@@ -10,7 +10,7 @@
 use std::io;
 
 use super::header::Page;
-use super::open_error::OpenError;
+use super::open_error::{OpenError, SYNCED};
 use super::refusal::Finding;
 use super::shape::PAGE_BYTES;
 use super::superblock::{Chosen, FILE_NAME, Superblock};
@@ -76,7 +76,7 @@ impl Superblocks {
     /// What counts becomes durable, as far as whoever was killed has only written it.
     pub(super) fn sync(&mut self) -> Result<(), OpenError> {
         let synced = self.file.sync();
-        self.unless_failed(synced, "synced")
+        self.unless_failed(synced, SYNCED)
     }
 
     /// Both copies say the same, and are durable.

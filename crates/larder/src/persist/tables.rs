@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::entry::{Entry, EntryBytes};
 use super::files::{Files, Identity};
 use super::header::Role;
-use super::open_error::OpenError;
+use super::open_error::{OpenError, SYNCED};
 use super::refusal::Refusal;
 use super::regions;
 use super::runs::Runs;
@@ -89,7 +89,7 @@ impl Tables {
 
     /// Makes durable what was written to a file, through whichever handle.
     pub(super) fn sync(&self, role: Role) -> Result<(), OpenError> {
-        let unsynced = OpenError::io(role.file_name(), "synced");
+        let unsynced = OpenError::io(role.file_name(), SYNCED);
         self.file(role).sync().map_err(unsynced)
     }
 

@@ -52,8 +52,6 @@ pub struct Bad {
     pub sector: u64,
     /// Only the cache had it.
     pub is_dirty: bool,
-    /// Where in `slots` its bytes are: offset and length.
-    pub range: (u64, u64),
 }
 
 /// The store.
@@ -152,7 +150,9 @@ impl Trial {
             return Err(eio());
         };
         self.slots.read(self.offset(slot, sector), bytes)?;
-        let is_good = self.is_good(key, slot, sector, bytes)?;
+        // After a sync of slots that failed they may hold anything.
+        let is_trusted = self.home.journal().failure().is_none();
+        let is_good = is_trusted && self.is_good(key, slot, sector, bytes)?;
         let block = self.blocks.entry(key).or_default();
         if is_good {
             block.unverified -= Mask::span(sector, sector + 1);

@@ -33,7 +33,6 @@ struct Work<'t> {
     keys: Vec<Key>,
     /// This block is listed, if it can be.
     listing: Option<Key>,
-    takes_empties: bool,
 }
 
 /// What an op says of a slot, and the bytes that it borrows.
@@ -83,7 +82,6 @@ impl Trial {
             keys: keys.clone(),
             trial: self,
             listing,
-            takes_empties: durability == Durability::Now,
         };
         let result = commit::run(home.journal(), &mut work, durability);
         if result.is_err() {
@@ -105,10 +103,9 @@ impl CommitWork for Work<'_> {
             batch.push(&records).map_err(|_| eio())?;
             self.trial.has_volumes = true;
         }
-        if self.takes_empties {
-            for slot in std::mem::take(&mut self.trial.empties) {
-                batch.push(&[Op::Empty(slot)]).map_err(|_| eio())?;
-            }
+        // Before what is said of slots: a block must not be in two of them.
+        for slot in std::mem::take(&mut self.trial.empties) {
+            batch.push(&[Op::Empty(slot)]).map_err(|_| eio())?;
         }
         while let Some(key) = self.keys.pop() {
             self.say(key, batch)?;
@@ -160,7 +157,6 @@ impl CommitWork for Work<'_> {
 impl Work<'_> {
     /// Puts into the batch what is so of a block.
     fn say(&mut self, key: Key, batch: &mut Batch) -> io::Result<()> {
-        self.trial.unrecorded.remove(&key);
         let Some(block) = self.trial.blocks.get(&key).cloned() else {
             return Ok(());
         };
@@ -168,6 +164,7 @@ impl Work<'_> {
         if is_listing && !can_be_listed(&block) {
             return Ok(());
         }
+        self.trial.unrecorded.remove(&key);
         let zeros = self.zeros_of(key, &block)?;
         let said = match block.slot {
             Some(slot) => Some(self.said_of(key, slot, &block, is_listing)?),
@@ -243,7 +240,7 @@ impl Work<'_> {
         let (listed, fresh) = match is_listing {
             true => (block.valid, block.valid),
             false => (
-                block.listed & block.valid - block.dirty - pending,
+                block.listed & (block.valid - block.dirty - pending),
                 new | held,
             ),
         };

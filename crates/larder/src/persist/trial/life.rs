@@ -198,7 +198,6 @@ impl Trial {
                         volume: key.0,
                         sector: key.1 * u64::from(SECTORS) + u64::from(sector),
                         is_dirty: block.dirty.has(sector),
-                        range: (offset, SECTOR_BYTES as u64),
                     });
                 }
             }
@@ -231,9 +230,11 @@ fn recovered(opened: &Opened) -> Result<(Blocks, BTreeSet<SlotNumber>), String> 
     let mut free = BTreeSet::new();
     let mut twice = None;
     let mut each_entry = |slot: SlotNumber, entry: Entry| {
-        let known = entry
-            .content
-            .filter(|content| opened.volumes.get(content.occupant.volume_id()).is_some());
+        // An entry without a valid sector says nothing of its block, which may have another slot by now.
+        let known = entry.content.filter(|content| {
+            let id = content.occupant.volume_id();
+            !content.valid.is_empty() && opened.volumes.get(id).is_some()
+        });
         let Some(content) = known else {
             free.insert(slot);
             return;
