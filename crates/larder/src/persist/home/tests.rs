@@ -432,6 +432,20 @@ fn a_file_system_that_cannot_be_written_to_is_said_to_be_one() {
 }
 
 #[test]
+fn slots_that_are_given_up_hold_nothing_any_more() {
+    let (medium, expected) = closed(10);
+    let opened = open(&medium);
+    let mut fewer = expected.iter().copied().take(30);
+    opened.home.close(&opened.volumes, 30, &mut fewer).unwrap();
+    drop(opened);
+    let opened = open(&medium);
+    assert_eq!((opened.found, opened.slots_numbered), (Found::Clean, SLOTS));
+    let found = entries(&opened);
+    assert_eq!(found[..30], expected[..30]);
+    assert!(found[30..].iter().all(|entry| entry.content.is_none()));
+}
+
+#[test]
 fn closing_with_too_few_entries_fails_and_nothing_is_appended_after_it() {
     let (medium, expected) = closed(8);
     let opened = open(&medium);
