@@ -15,6 +15,7 @@ use crate::persist::sums::{BlockSums, Occupant};
 use crate::persist::testing::{Random, pool};
 use crate::sector::{BlockNumber, Mask};
 
+mod commits;
 mod damage;
 mod journal;
 
