@@ -240,12 +240,30 @@ fn write(journal: &Journal, work: &mut dyn CommitWork, batch: Batch) -> Result<(
     }
     for (number, frame) in batch.into_frames().into_iter().enumerate() {
         let bytes = frame.padded_bytes();
-        if !journal.has_room(bytes) {
-            // A checkpoint takes only frames that are durable and applied.
-            settle(journal, work)?;
-            work.make_room(bytes)?;
-        }
+        make_room(journal, work, bytes)?;
         work.appended(number, journal.append(frame)?);
+    }
+    Ok(())
+}
+
+/// As long as somebody frees something: it may be a checkpoint of another thread, after which one of this thread finds nothing to do.
+fn make_room(
+    journal: &Journal,
+    work: &mut dyn CommitWork,
+    frame_bytes: u64,
+) -> Result<(), CommitError> {
+    while !journal.has_room(frame_bytes) {
+        let used = journal.used_bytes();
+        // A checkpoint takes only frames that are durable and applied.
+        settle(journal, work)?;
+        let made = work.make_room(frame_bytes);
+        if journal.has_room(frame_bytes) {
+            break;
+        }
+        made?;
+        if journal.used_bytes() >= used {
+            return Err(CommitError::NoRoom);
+        }
     }
     Ok(())
 }
