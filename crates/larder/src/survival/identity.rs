@@ -96,6 +96,16 @@ struct Claimed {
     version: Option<RecordedVersion>,
 }
 
+/// Since when the origin has not been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    AnEarlierLife,
+    /// Clients of this life of the cache have used it, and perhaps changed it.
+    ThisLife {
+        is_changed: bool,
+    },
+}
+
 /// What came of comparing.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -117,7 +127,13 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
     let Some(known) = known(survival, volume) else {
         return record(survival, volume, claimed);
     };
-    match compare(&known, &claimed, volume.kept.is_changed()) {
+    let since = match volume.kept.is_judged() {
+        true => Since::ThisLife {
+            is_changed: volume.kept.is_changed(),
+        },
+        false => Since::AnEarlierLife,
+    };
+    match compare(&known, &claimed, since) {
         Verdict::Same => {
             let accepted = VolumeRecord {
                 version: claimed.version.or(known.version),
@@ -184,7 +200,7 @@ fn recorded(version: OriginVersion) -> Option<RecordedVersion> {
     fits.then_some(RecordedVersion { stable, changing })
 }
 
-fn compare(known: &VolumeRecord, now: &Claimed, is_changed: bool) -> Verdict {
+fn compare(known: &VolumeRecord, now: &Claimed, since: Since) -> Verdict {
     let differ = |what: &str, was: &str, is: &str| {
         Verdict::Other(format!("{what} was {was}, and is {is} now"))
     };
@@ -200,6 +216,7 @@ fn compare(known: &VolumeRecord, now: &Claimed, is_changed: bool) -> Verdict {
         let (was, is) = (bytes(known.sector_shift), bytes(now.sector_shift));
         return differ("the sector size", &was, &is);
     }
+    let is_changed = since == Since::ThisLife { is_changed: true };
     let is_ours = known.changed_since_version || is_changed;
     match (&known.version, &now.version) {
         (Some(was), Some(is)) if was.stable != is.stable => {
@@ -212,6 +229,8 @@ fn compare(known: &VolumeRecord, now: &Claimed, is_changed: bool) -> Verdict {
         ),
         (Some(_), Some(_)) => Verdict::Same,
         _ if !now.cache_id.is_empty() => Verdict::Same,
+        // As without a directory: clients come and go, and the front end says whose volume it is.
+        (None, _) if since != Since::AnEarlierLife => Verdict::Same,
         (Some(was), None) => differ("the origin's version", &shown(&was.changing), "unknown"),
         (None, _) => Verdict::Other(
             "the origin does not say whether it is still what it was, and no cache-id says so"
@@ -328,11 +347,14 @@ mod tests {
 
     #[test]
     fn an_origin_is_the_same_if_everything_is() {
-        assert_eq!(compare(&known(), &now(), false), Verdict::Same);
+        assert_eq!(
+            compare(&known(), &now(), Since::AnEarlierLife),
+            Verdict::Same
+        );
         let other = |change: fn(&mut Claimed)| {
             let mut now = now();
             change(&mut now);
-            match compare(&known(), &now, false) {
+            match compare(&known(), &now, Since::AnEarlierLife) {
                 Verdict::Other(why) => why,
                 Verdict::Same => panic!("the same"),
             }
@@ -361,13 +383,22 @@ mod tests {
         };
         let mut later = now();
         later.version = version("one");
-        assert_eq!(compare(&changed, &later, false), Verdict::Same);
-        assert_eq!(compare(&known(), &later, true), Verdict::Same);
+        assert_eq!(
+            compare(&changed, &later, Since::AnEarlierLife),
+            Verdict::Same
+        );
+        assert_eq!(
+            compare(&known(), &later, Since::ThisLife { is_changed: true }),
+            Verdict::Same
+        );
         later.version = Some(RecordedVersion {
             stable: b"inode 8".to_vec(),
             changing: b"one".to_vec(),
         });
-        assert!(matches!(compare(&changed, &later, true), Verdict::Other(_)));
+        assert!(matches!(
+            compare(&changed, &later, Since::ThisLife { is_changed: true }),
+            Verdict::Other(_)
+        ));
     }
 
     #[test]
@@ -383,9 +414,19 @@ mod tests {
                 cache_id: cache_id.to_owned(),
                 ..now()
             };
-            compare(&known, &now, false)
+            compare(&known, &now, Since::AnEarlierLife)
         };
         assert_eq!(unversioned("golden-1"), Verdict::Same);
         assert!(matches!(unversioned(""), Verdict::Other(_)));
+        let known = VolumeRecord {
+            version: None,
+            ..known()
+        };
+        let now = Claimed {
+            version: None,
+            ..now()
+        };
+        let since = Since::ThisLife { is_changed: false };
+        assert_eq!(compare(&known, &now, since), Verdict::Same);
     }
 }
