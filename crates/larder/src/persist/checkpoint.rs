@@ -183,10 +183,6 @@ fn write_sums(tables: &Tables, fold: &Fold) -> Result<(), OpenError> {
 
 /// Writes what slots hold at the goal; and that slots which were numbered since, and of which nothing was said, hold nothing.
 fn write_entries(tables: &Tables, fold: Fold) -> Result<Stage, OpenError> {
-    const EMPTY: Entry = Entry {
-        seq: 0,
-        content: None,
-    };
     let before = tables.superblocks().current().slots_numbered;
     let numbered = fold.slots_numbered(before);
     let known = fold
@@ -195,7 +191,7 @@ fn write_entries(tables: &Tables, fold: Fold) -> Result<Stage, OpenError> {
         .map(|(slot, folded)| (slot, folded.entry()));
     let new = (before..numbered).map(|number| {
         let slot = SlotNumber(number);
-        (slot, fold.get(slot).map_or(EMPTY, FoldedSlot::entry))
+        (slot, fold.get(slot).map_or(Entry::EMPTY, FoldedSlot::entry))
     });
     tables.write_entries(known.chain(new))?;
     Ok(Stage::Volumes(numbered, fold.into_volumes()))

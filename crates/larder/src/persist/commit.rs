@@ -75,8 +75,10 @@ impl<S> Drop for Running<'_, S> {
     }
 }
 
+const PANICKED: &str = "a commit has panicked";
+
 fn after_panic() -> CommitError {
-    CommitError::Dead("a commit has panicked".into())
+    CommitError::Dead(PANICKED.into())
 }
 
 impl<S: Scope> CommitToken<S> {
@@ -199,12 +201,24 @@ pub(crate) enum Durability {
     WithTheNext,
 }
 
+/// What was half said must not be followed by anything, nor be closed over.
+struct DeadAfterPanic<'j>(&'j Journal);
+
+impl Drop for DeadAfterPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(PANICKED);
+        }
+    }
+}
+
 /// One commit. Whoever calls has the token.
 pub(crate) fn run(
     journal: &Journal,
     work: &mut dyn CommitWork,
     durability: Durability,
 ) -> Result<(), CommitError> {
+    let _guard = DeadAfterPanic(journal);
     loop {
         let mut batch = Batch::new(journal.ring_bytes(), journal.longest_frame_bytes());
         let more = work.make(&mut batch)?;
@@ -226,12 +240,30 @@ fn write(journal: &Journal, work: &mut dyn CommitWork, batch: Batch) -> Result<(
     }
     for (number, frame) in batch.into_frames().into_iter().enumerate() {
         let bytes = frame.padded_bytes();
-        if !journal.has_room(bytes) {
-            // A checkpoint takes only frames that are durable and applied.
-            settle(journal, work)?;
-            work.make_room(bytes)?;
-        }
+        make_room(journal, work, bytes)?;
         work.appended(number, journal.append(frame)?);
+    }
+    Ok(())
+}
+
+/// As long as somebody frees something: it may be a checkpoint of another thread, after which one of this thread finds nothing to do.
+fn make_room(
+    journal: &Journal,
+    work: &mut dyn CommitWork,
+    frame_bytes: u64,
+) -> Result<(), CommitError> {
+    while !journal.has_room(frame_bytes) {
+        let used = journal.used_bytes();
+        // A checkpoint takes only frames that are durable and applied.
+        settle(journal, work)?;
+        let made = work.make_room(frame_bytes);
+        if journal.has_room(frame_bytes) {
+            break;
+        }
+        made?;
+        if journal.used_bytes() >= used {
+            return Err(CommitError::NoRoom);
+        }
     }
     Ok(())
 }

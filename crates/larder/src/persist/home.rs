@@ -1,6 +1,9 @@
 //! An open cache directory: its files, locked for as long as this lives.
 //!
 //! It knows nothing of the engine: slots and volumes are what the medium says of them.
+//!
+//! Lock order: the checkpoint's step → superblocks, prepared slots → the journal's state. None of them is held by who waits for room in the
+//! journal, and nobody else's lock is taken with one of them held.
 
 mod close;
 mod open;

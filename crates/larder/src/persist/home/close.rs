@@ -11,7 +11,8 @@ use crate::persist::volumes::VolumeTable;
 use crate::sync;
 
 impl Home {
-    /// Ends the session. `entries` gives the entry of each slot below `slots_numbered`, in order.
+    /// Ends the session. `entries` gives the entry of each slot below `slots_numbered`, in order. Slots above, where a session before had
+    /// more, hold nothing from then on.
     ///
     /// The sums of all valid sectors must have been written, and nobody commits or does a checkpoint any more. A dirty sector must be in its
     /// slot, and what the medium is to say of it committed: a crash on the way finds the superblock "in use", the
@@ -42,7 +43,7 @@ impl Home {
         tables.prepare(numbered).map_err(unprepared)?;
         tables.sync(Role::Slots)?;
         tables.sync(Role::Sums)?;
-        self.write_all(slots_numbered, current.slots_numbered, entries)?;
+        self.write_all(slots_numbered, numbered, entries)?;
         tables.sync(Role::Map)?;
         tables.sync(Role::MapCopy)?;
         let file = &*tables.files.volumes;
@@ -63,21 +64,21 @@ impl Home {
 
     fn write_all(
         &self,
+        given: u32,
         numbered: u32,
-        before: u32,
         entries: &mut dyn Iterator<Item = Entry>,
     ) -> Result<(), OpenError> {
-        let mut given = 0;
-        let counted = (0..numbered).zip(entries).map(|(number, entry)| {
-            given = number + 1;
+        let mut count = 0;
+        let counted = (0..given).zip(entries).map(|(number, entry)| {
+            count = number + 1;
             (SlotNumber(number), entry)
         });
-        self.tables.write_entries(counted)?;
-        if given == numbered && numbered >= before {
+        let above = (given..numbered).map(|number| (SlotNumber(number), Entry::EMPTY));
+        self.tables.write_entries(counted.chain(above))?;
+        if count == given {
             return Ok(());
         }
-        let message = format!("{given} entries for {numbered} slots, of which {before} were known");
-        let error = std::io::Error::other(message);
+        let error = std::io::Error::other(format!("{count} entries for {given} slots"));
         Err(OpenError::io(Role::Map.file_name(), "written")(error))
     }
 }

@@ -15,6 +15,7 @@ use crate::persist::sums::{BlockSums, Occupant};
 use crate::persist::testing::{Random, pool};
 use crate::sector::{BlockNumber, Mask};
 
+mod commits;
 mod damage;
 mod journal;
 
@@ -429,6 +430,20 @@ fn a_file_system_that_cannot_be_written_to_is_said_to_be_one() {
     let (medium, _) = closed(7);
     medium.fail_after(0, Errno::ROFS, true);
     assert!(refusal(&medium).ends_with("on a file system that can be written to"));
+}
+
+#[test]
+fn slots_that_are_given_up_hold_nothing_any_more() {
+    let (medium, expected) = closed(10);
+    let opened = open(&medium);
+    let mut fewer = expected.iter().copied().take(30);
+    opened.home.close(&opened.volumes, 30, &mut fewer).unwrap();
+    drop(opened);
+    let opened = open(&medium);
+    assert_eq!((opened.found, opened.slots_numbered), (Found::Clean, SLOTS));
+    let found = entries(&opened);
+    assert_eq!(found[..30], expected[..30]);
+    assert!(found[30..].iter().all(|entry| entry.content.is_none()));
 }
 
 #[test]
