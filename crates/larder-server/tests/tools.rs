@@ -232,7 +232,8 @@ fn a_directory_that_somebody_has_locked_is_looked_at_beside_him() {
     let lock = fs::File::open(scratch.path("cache/lock")).unwrap();
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     let text = printed(output(&["inspect", &directory]), 0);
-    let in_use = "state    in use (pid 4711 started 2026-01-02 03:04:05 UTC)\n";
+    let in_use = "state    in use (pid 4711 started 2026-01-02 03:04:05 UTC); \
+                  this is what a start would find after a kill\n";
     assert!(text.starts_with(in_use), "{text}");
     let found = json(&["inspect", "--json", &directory]);
     assert_eq!(found["state"], "in-use");

@@ -91,8 +91,13 @@ fn heading(found: &Inspection) -> String {
 fn state(found: &Inspection) -> String {
     match found.state {
         DirectoryState::Clean => "closed".to_owned(),
-        DirectoryState::InUse if found.user.is_empty() => "in use".to_owned(),
-        DirectoryState::InUse => format!("in use ({})", found.user),
+        DirectoryState::InUse => {
+            let user = match &*found.user {
+                "" => String::new(),
+                user => format!(" ({user})"),
+            };
+            format!("in use{user}; this is what a start would find after a kill")
+        }
         DirectoryState::AfterCrash => "not closed: the next start recovers it".to_owned(),
     }
 }

@@ -38,7 +38,9 @@ fn with_bar<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
         bar.set_style(style);
     }
     let result = work(&mut |progress| {
-        bar.set_length(progress.total_bytes);
+        if bar.length() != Some(progress.total_bytes) {
+            bar.set_length(progress.total_bytes);
+        }
         bar.set_position(progress.done_bytes);
     });
     bar.finish_and_clear();
