@@ -8,7 +8,8 @@ use crate::options::Options;
 use crate::run::run as run_command;
 use crate::tools;
 
-/// A third of the time for the model in the engine, one for the filter, one for the server.
+/// A quarter of the time for the model in the engine, one for the filter, one for the server, one for both killed over a cache
+/// directory.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let seconds: u64 = options.number("seconds", 600)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -21,12 +22,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         &["--package", "larder-testing"][..],
         &["--package", "larder-e2e", "--test", "random"],
         &["--package", "larder-e2e", "--test", "serve_random"],
+        &["--package", "larder-e2e", "--test", "kills"],
     ] {
         run_command(
             cargo(&["test", "--locked", "--release"])
                 .args(selection)
                 .args(["--", "--ignored", "--nocapture", "soak"])
-                .env("LARDER_SOAK_SECONDS", (seconds / 3).to_string())
+                .env("LARDER_SOAK_SECONDS", (seconds / 4).to_string())
                 .env("LARDER_SEED", seed.to_string()),
         )?;
     }

@@ -260,6 +260,9 @@ fn help_describes_every_parameter() {
         "cache-on-read=",
         "cache-exports=",
         "cache-dirty-age=",
+        "cache-readahead=",
+        "cache-dir=",
+        "cache-id=",
         "filter: cache",
     ] {
         assert!(help.contains(parameter), "no {parameter} in:\n{help}");

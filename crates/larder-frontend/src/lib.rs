@@ -6,12 +6,15 @@
 //! | `parser` | how sizes, numbers and booleans are typed |
 //! | `spelling` | what a misspelt parameter meant |
 //! | `cache_file` | where the cache file goes |
-//! | `maintenance` | the thread for background work |
+//! | `cache_directory`, `lock_text` | the directory in which a cache survives; who has it |
+//! | `maintenance` | the threads for background work |
 //! | `offer` | what a client is told that it may do |
 //! | `report` | the wording of what an operator is told |
 
+pub mod cache_directory;
 pub mod cache_file;
 pub mod exports;
+pub mod lock_text;
 pub mod maintenance;
 pub mod offer;
 pub mod parameters;
@@ -19,8 +22,10 @@ pub mod parser;
 pub mod report;
 pub mod spelling;
 
+pub use cache_directory::CacheDirectory;
 pub use cache_file::{CacheFile, temporary_directory};
 pub use exports::Exports;
+pub use lock_text::LockText;
 pub use maintenance::Maintenance;
 pub use offer::Offer;
 pub use parameters::{Defaults, ParameterError, Parameters, Settings};

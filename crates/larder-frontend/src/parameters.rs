@@ -8,15 +8,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder::config::{MAX_BLOCK_BYTES, MAX_READAHEAD_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
+use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
 use larder::{CacheOnRead, Config, Mode};
 
 use crate::report::one_line;
 use crate::{Exports, Parser, spelling};
+
+mod survival;
+mod value;
 
 /// A parameter that cannot be: what was typed, and what would be right.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Parameters {
     readahead_bytes: u64,
     readahead_text: Option<OsString>,
     is_limited: bool,
+    directory: Option<Typed<PathBuf>>,
+    id: Option<Typed<String>>,
 }
 
 impl Parameters {
@@ -104,30 +108,30 @@ impl Parameters {
         let refused = |advice: &str| ParameterError::new(name, value, advice);
         match name {
             "cache" => {
-                self.mode = mode(text)
+                self.mode = value::mode(text)
                     .ok_or_else(|| refused("must be writeback, writethrough or unsafe"))?;
             }
             "cache-min-block-size" => {
-                let bytes = block_bytes(text, parser).ok_or_else(|| {
+                let bytes = value::block_bytes(text, parser).ok_or_else(|| {
                     refused("must be a power of two from 4096 (4K) to 2147483648 (2G)")
                 })?;
                 self.min_block_bytes = Some(typed(bytes, value));
             }
             "cache-max-size" => {
-                let bytes = max_size_bytes(text, parser)
+                let bytes = value::max_size_bytes(text, parser)
                     .ok_or_else(|| refused("must be a size of at least 1M"))?;
                 self.max_size_bytes = Some(typed(bytes, value));
             }
             "cache-high-threshold" => {
-                let percent = percent(name, value, parser)?;
+                let percent = value::percent(name, value, parser)?;
                 self.high_threshold_percent = Some(typed(percent, value));
             }
             "cache-low-threshold" => {
-                let percent = percent(name, value, parser)?;
+                let percent = value::percent(name, value, parser)?;
                 self.low_threshold_percent = Some(typed(percent, value));
             }
             "cache-on-read" => {
-                self.cache_on_read = cache_on_read(value, text, parser)
+                self.cache_on_read = value::cache_on_read(value, text, parser)
                     .ok_or_else(|| refused("must be true, false or a path that begins with /"))?;
             }
             "cache-exports" => {
@@ -135,14 +139,23 @@ impl Parameters {
                     .ok_or_else(|| refused("must be separate, shared or connection"))?;
             }
             "cache-dirty-age" => {
-                self.dirty_age = dirty_age(name, text, parser)
+                self.dirty_age = value::dirty_age(name, text, parser)
                     .ok_or_else(|| refused("must be off or a number of seconds, at least 1"))?;
             }
             "cache-readahead" => {
-                self.readahead_bytes = readahead_bytes(text, parser).ok_or_else(|| {
+                self.readahead_bytes = value::readahead_bytes(text, parser).ok_or_else(|| {
                     refused("must be off or a size from 4096 (4K) to 67108864 (64M)")
                 })?;
                 self.readahead_text = Some(value.to_owned());
+            }
+            "cache-dir" => {
+                let path = value::directory(value).map_err(|advice| refused(&advice))?;
+                self.directory = Some(typed(path, value));
+            }
+            "cache-id" => {
+                let id = value::id(value)
+                    .ok_or_else(|| refused("must be a text of 1 to 4096 bytes in UTF-8"))?;
+                self.id = Some(typed(id, value));
             }
             _ => return Err(misspelt(name, value)),
         }
@@ -158,6 +171,7 @@ impl Parameters {
             dirty_age: self.dirty_age,
             readahead_bytes: self.readahead_bytes,
             max_size_bytes: self.max_size_bytes.as_ref().map(|size| size.value),
+            cache_id: self.id.as_ref().map(|id| id.value.clone()),
             ..Config::default()
         };
         if let Some(block) = &self.min_block_bytes {
@@ -169,8 +183,11 @@ impl Parameters {
         if let Some(low) = &self.low_threshold_percent {
             config.low_threshold_percent = at_most_100("low", low, &mut warnings);
         }
+        survival::check(self, &config)?;
+        let directory = self.directory.as_ref().map(|typed| typed.value.clone());
+        let place = place(&directory);
         if let Some(size) = &self.max_size_bytes {
-            room_for_a_block(&size.text, size.value, config.block_bytes)?;
+            room_for_a_block(&size.text, size.value, config.block_bytes, place)?;
         }
         if self.is_limited || self.max_size_bytes.is_some() {
             let (low, high) = (config.low_threshold_percent, config.high_threshold_percent);
@@ -184,12 +201,14 @@ impl Parameters {
             .clone()
             .filter(|_| config.readahead_bytes > 0);
         if let Some(text) = &readahead_text {
-            block_in_readahead(text, config.readahead_bytes, config.block_bytes)?;
+            block_in_readahead(text, config.readahead_bytes, config.block_bytes, place)?;
             warnings.extend(idle_readahead(text, &config));
         }
         Ok(Settings {
             config,
             exports: self.exports,
+            block_is_given: self.min_block_bytes.is_some(),
+            directory,
             warnings,
             max_size_text: self.max_size_bytes.as_ref().map(|size| size.text.clone()),
             readahead_text,
@@ -220,6 +239,10 @@ pub struct Settings {
     pub config: Config,
     /// How a volume is known.
     pub exports: Exports,
+    /// Where the cache survives, as an absolute path. Without it the cache ends with the process.
+    pub directory: Option<PathBuf>,
+    /// A block size was given: a cache that is there must have it.
+    pub block_is_given: bool,
     /// What a user should hear that stops nothing.
     pub warnings: Vec<String>,
     max_size_text: Option<OsString>,
@@ -227,7 +250,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Raises the block to the block size of the file system that the cache file is on.
+    /// Raises the block to the block size of the file system that the cache is on.
     pub fn fit_file_system(&mut self, file_system_block_bytes: u64) -> Result<(), ParameterError> {
         let block = file_system_block_bytes
             .checked_next_power_of_two()
@@ -235,19 +258,38 @@ impl Settings {
             .clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES);
         self.config.block_bytes = self.config.block_bytes.max(block);
         let block = self.config.block_bytes;
+        if let Some(directory) = &self.directory {
+            survival::check_block(directory, block)?;
+        }
+        let place = place(&self.directory);
         if let (Some(max), Some(text)) = (self.config.max_size_bytes, &self.max_size_text) {
-            room_for_a_block(text, max, block)?;
+            room_for_a_block(text, max, block, place)?;
         }
         match &self.readahead_text {
-            Some(text) => block_in_readahead(text, self.config.readahead_bytes, block),
+            Some(text) => block_in_readahead(text, self.config.readahead_bytes, block, place),
             None => Ok(()),
         }
+    }
+
+    /// What a user should hear of a cache that was there, whose blocks have `block_bytes`.
+    pub fn warning_of_block(&self, block_bytes: u64) -> Option<String> {
+        let text = self.readahead_text.as_ref()?;
+        (self.config.readahead_bytes < block_bytes).then(|| {
+            format!(
+                "cache-readahead={}: nothing is fetched ahead: a block of this cache is {block_bytes} bytes",
+                text.to_string_lossy()
+            )
+        })
     }
 
     /// Sets a maximum of `bytes` where none was given, but no less than there may be. Called once the
     /// block is known.
     pub fn limit_to(&mut self, bytes: u64) {
-        let least = self.config.block_bytes.max(MIN_MAX_SIZE_BYTES);
+        let least = match self.directory {
+            Some(_) => survival::MIN_MAX_SIZE_BYTES,
+            None => MIN_MAX_SIZE_BYTES,
+        };
+        let least = self.config.block_bytes.max(least);
         self.config.max_size_bytes.get_or_insert(bytes.max(least));
     }
 }
@@ -270,36 +312,6 @@ fn misspelt(key: &str, value: &OsStr) -> ParameterError {
     ParameterError::new(key, value, advice)
 }
 
-fn mode(text: &str) -> Option<Mode> {
-    match text {
-        "writeback" => Some(Mode::Writeback),
-        "writethrough" => Some(Mode::Writethrough),
-        "unsafe" => Some(Mode::Unsafe),
-        _ => None,
-    }
-}
-
-fn block_bytes(text: &str, parser: &dyn Parser) -> Option<u64> {
-    let bytes = parser.size(text)?;
-    let fits = (MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&bytes);
-    (fits && bytes.is_power_of_two()).then_some(bytes)
-}
-
-fn max_size_bytes(text: &str, parser: &dyn Parser) -> Option<u64> {
-    let bytes = parser.size(text)?;
-    (bytes >= MIN_MAX_SIZE_BYTES).then_some(bytes)
-}
-
-fn percent(name: &str, value: &OsStr, parser: &dyn Parser) -> Result<u32, ParameterError> {
-    value
-        .to_str()
-        .and_then(|text| parser.unsigned(name, text))
-        .filter(|percent| *percent > 0)
-        .ok_or_else(|| {
-            ParameterError::new(name, value, "must be a whole number of percent, 1 to 100")
-        })
-}
-
 fn at_most_100(which: &str, typed: &Typed<u32>, warnings: &mut Vec<String>) -> u32 {
     if typed.value > 100 {
         let text = typed.text.to_string_lossy();
@@ -310,41 +322,32 @@ fn at_most_100(which: &str, typed: &Typed<u32>, warnings: &mut Vec<String>) -> u
     typed.value.min(100)
 }
 
-fn cache_on_read(value: &OsStr, text: &str, parser: &dyn Parser) -> Option<CacheOnRead> {
-    if value.as_bytes().starts_with(b"/") {
-        return Some(CacheOnRead::WhileExists(PathBuf::from(value)));
+/// What says where the cache is, and so on which file system.
+fn place(directory: &Option<PathBuf>) -> &'static str {
+    match directory {
+        Some(_) => "cache-dir",
+        None => "TMPDIR",
     }
-    Some(match parser.boolean(text)? {
-        true => CacheOnRead::Always,
-        false => CacheOnRead::Never,
-    })
 }
 
-/// The outer None is a refusal, the inner one is `off`.
-fn dirty_age(name: &str, text: &str, parser: &dyn Parser) -> Option<Option<Duration>> {
-    if text == "off" {
-        return Some(None);
-    }
-    let seconds = parser.unsigned(name, text).filter(|seconds| *seconds > 0)?;
-    Some(Some(Duration::from_secs(seconds.into())))
+fn a_block(bytes: u64, place: &str) -> String {
+    format!(
+        "a block is {bytes} bytes \
+         (the larger of cache-min-block-size and the block size of {place}'s file system)"
+    )
 }
 
-/// 0 is `off`.
-fn readahead_bytes(text: &str, parser: &dyn Parser) -> Option<u64> {
-    if text == "off" {
-        return Some(0);
-    }
-    let bytes = parser.size(text)?;
-    (MIN_BLOCK_BYTES..=MAX_READAHEAD_BYTES)
-        .contains(&bytes)
-        .then_some(bytes)
-}
-
-fn block_in_readahead(text: &OsStr, bytes: u64, block: u64) -> Result<(), ParameterError> {
+fn block_in_readahead(
+    text: &OsStr,
+    bytes: u64,
+    block: u64,
+    place: &str,
+) -> Result<(), ParameterError> {
     if bytes >= block {
         return Ok(());
     }
-    let advice = format!("must be off or at least one block, and {}", a_block(block));
+    let a_block = a_block(block, place);
+    let advice = format!("must be off or at least one block, and {a_block}");
     Err(ParameterError::new("cache-readahead", text, advice))
 }
 
@@ -360,19 +363,18 @@ fn idle_readahead(text: &OsStr, config: &Config) -> Option<String> {
     Some(format!("cache-readahead={}: {why}", text.to_string_lossy()))
 }
 
-fn room_for_a_block(max_text: &OsStr, max: u64, block: u64) -> Result<(), ParameterError> {
+fn room_for_a_block(
+    max_text: &OsStr,
+    max: u64,
+    block: u64,
+    place: &str,
+) -> Result<(), ParameterError> {
     if max >= block {
         return Ok(());
     }
-    let advice = format!("must be at least one block, and {}", a_block(block));
+    let a_block = a_block(block, place);
+    let advice = format!("must be at least one block, and {a_block}");
     Err(ParameterError::new("cache-max-size", max_text, advice))
-}
-
-fn a_block(bytes: u64) -> String {
-    format!(
-        "a block is {bytes} bytes \
-         (the larger of cache-min-block-size and the block size of TMPDIR's file system)"
-    )
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io;
 
-use larder::{Leftover, Mode, StatsSnapshot};
+use larder::{Found, Leftover, Mode, StatsSnapshot};
 
 /// Ranges that one message names; a log line has its limits.
 const RANGES_PER_MESSAGE: usize = 32;
@@ -24,6 +24,19 @@ pub fn reason(error: &io::Error) -> String {
         Some(end) => text[..end].to_owned(),
         None => text,
     }
+}
+
+/// An error in one line, without the numbers that Rust adds to what the system says.
+pub fn plain(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut plain = String::new();
+    let mut rest = &text[..];
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        plain.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    plain.push_str(rest);
+    one_line(&plain)
 }
 
 /// All figures in one line of `key=value`.
@@ -47,6 +60,7 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
         fetch_waits,
         readahead_bytes,
         readahead_used_bytes,
+        bad_clean_sectors,
         slots_used,
     } = stats;
     format!(
@@ -56,7 +70,8 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
          dirty_bytes={dirty_bytes} oldest_dirty_ms={oldest_dirty_ms} reclaimed={reclaimed} \
          reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
          room_waits={room_waits} fetch_waits={fetch_waits} readahead_bytes={readahead_bytes} \
-         readahead_used_bytes={readahead_used_bytes} slots_used={slots_used}"
+         readahead_used_bytes={readahead_used_bytes} bad_clean_sectors={bad_clean_sectors} \
+         slots_used={slots_used}"
     )
 }
 
@@ -84,6 +99,23 @@ pub fn lost(mode: Mode, leftovers: &[Leftover], origin: &str) -> Vec<String> {
     let what = format!("lost, never written to {origin}");
     let all = leftovers.iter().flat_map(|left| by_range(&what, left));
     all.collect()
+}
+
+/// What a cache directory held at the start.
+pub fn found(found: Found) -> String {
+    match found {
+        Found::Made => "new".to_owned(),
+        Found::Kept { blocks } => format!("{} found", some_blocks(blocks)),
+        Found::Crashed { blocks: 0 } => "nothing kept after a crash".to_owned(),
+        Found::Crashed { blocks } => format!("{} found after a crash", some_blocks(blocks)),
+    }
+}
+
+fn some_blocks(count: u64) -> String {
+    match count {
+        1 => "1 block".to_owned(),
+        _ => format!("{count} blocks"),
+    }
 }
 
 /// Messages that name every range of a volume; `what` says what is the matter with them.
@@ -124,7 +156,7 @@ mod tests {
         };
         let line = stats_line(&stats);
         let pairs = line.strip_prefix("stats: ").expect("the prefix");
-        assert_eq!(pairs.split(' ').count(), 18);
+        assert_eq!(pairs.split(' ').count(), 19);
         assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
         assert!(pairs.starts_with("hits=7 ") && pairs.ends_with(" slots_used=9"));
     }
@@ -171,6 +203,30 @@ mod tests {
         let error = io::Error::from_raw_os_error(2);
         assert_eq!(reason(&error), "No such file or directory");
         assert_eq!(reason(&io::Error::other("why")), "why");
+    }
+
+    #[test]
+    fn an_error_is_told_without_numbers() {
+        let error = |text: &str| plain(&io::Error::other(text.to_owned()));
+        assert_eq!(
+            error("lock: No such file (os error 2): give one (os error 13)\n"),
+            "lock: No such file: give one\\n"
+        );
+        assert_eq!(error("nothing of it"), "nothing of it");
+        assert_eq!(error("cut (os error "), "cut");
+    }
+
+    #[test]
+    fn what_was_found_is_told_in_words() {
+        for (what, told) in [
+            (Found::Made, "new"),
+            (Found::Kept { blocks: 0 }, "0 blocks found"),
+            (Found::Kept { blocks: 1 }, "1 block found"),
+            (Found::Crashed { blocks: 7 }, "7 blocks found after a crash"),
+            (Found::Crashed { blocks: 0 }, "nothing kept after a crash"),
+        ] {
+            assert_eq!(found(what), told);
+        }
     }
 
     #[test]

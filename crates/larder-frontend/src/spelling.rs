@@ -1,7 +1,7 @@
 //! The names of the parameters, and what a name that is nearly one of them meant.
 
 /// The parameters of the cache.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 11] = [
     "cache",
     "cache-min-block-size",
     "cache-max-size",
@@ -11,13 +11,16 @@ pub const NAMES: [&str; 9] = [
     "cache-exports",
     "cache-dirty-age",
     "cache-readahead",
+    "cache-dir",
+    "cache-id",
 ];
 
 /// What every name but the shortest begins with.
 pub const PREFIX: &str = "cache-";
 
-/// Words that tell what somebody meant when the letters do not.
-const HINTS: [(&str, &str); 11] = [
+/// Words that tell what somebody meant when the letters do not. The first that is there counts.
+const HINTS: [(&str, &str); 17] = [
+    ("dirty", "cache-dirty-age"),
     ("mode", "cache"),
     ("write", "cache"),
     ("unsafe", "cache"),
@@ -29,6 +32,11 @@ const HINTS: [(&str, &str); 11] = [
     ("read", "cache-on-read"),
     ("export", "cache-exports"),
     ("age", "cache-dirty-age"),
+    ("dir", "cache-dir"),
+    ("path", "cache-dir"),
+    ("folder", "cache-dir"),
+    ("ident", "cache-id"),
+    ("uuid", "cache-id"),
 ];
 
 /// Slips that are forgiven in a name that begins like one of ours.
@@ -45,16 +53,14 @@ pub fn normal(key: &str) -> String {
 pub fn meant(key: &str) -> Option<&'static str> {
     let key = normal(key);
     let (short, long) = NAMES.split_at(1);
-    let (nearest, slips) = nearest(&key, long);
     if key.starts_with(PREFIX) {
-        return (slips <= FAR).then_some(nearest).or_else(|| hinted(&key));
+        return nearest(&key, long, FAR).or_else(|| hinted(&key));
     }
-    if slips <= NEAR {
-        return Some(nearest);
+    if let Some(name) = nearest(&key, long, NEAR) {
+        return Some(name);
     }
     // So short a name has many honest neighbours; only a slip that adds nothing counts.
-    let (nearest, slips) = self::nearest(&key, short);
-    (slips <= 1 && key.len() <= nearest.len()).then_some(nearest)
+    nearest(&key, short, 1).filter(|name| key.len() <= name.len())
 }
 
 fn hinted(key: &str) -> Option<&'static str> {
@@ -63,15 +69,19 @@ fn hinted(key: &str) -> Option<&'static str> {
         .find_map(|(word, name)| key.contains(word).then_some(name))
 }
 
-fn nearest(key: &str, names: &[&'static str]) -> (&'static str, usize) {
-    let mut best = ("", usize::MAX);
-    for &name in names {
-        let slips = slips(key.as_bytes(), name.as_bytes());
-        if slips < best.1 {
-            best = (name, slips);
-        }
-    }
-    best
+/// The name that is fewest slips away, at most `forgiven`, and fewer where little but the prefix is in it: of `cache-id`
+/// two slips leave nothing.
+fn nearest(key: &str, names: &[&'static str], forgiven: usize) -> Option<&'static str> {
+    let forgiven_in = |name: &str| match name.strip_prefix(PREFIX) {
+        Some(own) => forgiven.min(own.len().div_ceil(3)),
+        None => forgiven,
+    };
+    names
+        .iter()
+        .map(|&name| (slips(key.as_bytes(), name.as_bytes()), name))
+        .filter(|(slips, name)| *slips <= forgiven_in(name))
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, name)| name)
 }
 
 /// The least number of slips (a letter missing, added or wrong, or two swapped) between two names.
@@ -123,6 +133,15 @@ mod tests {
             ("cache-read-ahead", "cache-readahead"),
             ("cache-readahed", "cache-readahead"),
             ("cache-prefetch-ahead", "cache-readahead"),
+            ("cache-dirty", "cache-dirty-age"),
+            ("cache-directory", "cache-dir"),
+            ("cache-dri", "cache-dir"),
+            ("cache_dir", "cache-dir"),
+            ("cachedir", "cache-dir"),
+            ("cache-path", "cache-dir"),
+            ("cache-ids", "cache-id"),
+            ("cache-identity", "cache-id"),
+            ("cacheid", "cache-id"),
             ("cache_mode", "cache"),
             ("cache-writethrough", "cache"),
             ("cahce", "cache"),
@@ -140,7 +159,11 @@ mod tests {
             "cache_",
             "cache-compression",
             "cache-é",
+            "cached",
+            "caches",
             "file",
+            "dir",
+            "id",
             "",
         ] {
             assert_eq!(meant(typed), None, "{typed}");

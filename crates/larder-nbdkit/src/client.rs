@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread;
 
 use larder::Config;
-use larder_frontend::report::one_line;
 use larder_frontend::{Exports, Offer};
 use nbdkit_filter::{
     BlockSize, Cache, Connection, Error, Extent, ExtentList, Fua, Next, Result, Zero, ZeroOptions,
@@ -18,7 +17,7 @@ use nbdkit_filter::{
 use crate::identity::volume_name;
 use crate::offer;
 use crate::origin::NextOrigin;
-use crate::report;
+use crate::report::{self, failed};
 use crate::running::Running;
 
 /// One client's connection.
@@ -213,10 +212,4 @@ impl Drop for Client {
             log::error(&format!("cache: {error}"));
         }
     }
-}
-
-/// The errno goes to the client and the message to the log.
-fn failed(error: larder::Error) -> Error {
-    let message = one_line(&error.to_string());
-    Error::new(error.errno(), format!("cache: {message}"))
 }

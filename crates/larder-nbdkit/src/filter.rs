@@ -1,7 +1,7 @@
 //! The filter as nbdkit sees it: from the command line to the end.
 //!
-//! The cache file is made in `get_ready`: after every parameter is known, before nbdkit changes its
-//! user, goes into the background or serves anybody.
+//! The cache file is made, or the cache directory opened, in `get_ready`: after every parameter is known, before nbdkit
+//! changes its user, goes into the background or serves anybody.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -88,8 +88,12 @@ cache-dirty-age=SECONDS|off  Write back what is older without a flush
                              (default off).
 cache-readahead=SIZE|off     Fetch at most so much ahead of sequential readers,
                              where reads are kept (default off).
+cache-dir=PATH               Keep the cache in this directory, where the next
+                             start finds it (default: it ends with nbdkit).
+cache-id=TEXT                What the plugin serves, in your own words: without
+                             the same words the next start keeps nothing.
 TMPDIR                       Environment: where the cache file goes
-                             (default /var/tmp).",
+                             (default /var/tmp) without cache-dir.",
     );
 
     type Connection = Client;
@@ -143,7 +147,9 @@ TMPDIR                       Environment: where the cache file goes
 
     fn dump_plugin(&self) {
         println!("larder_version={}", env!("CARGO_PKG_VERSION"));
-        println!("larder_features=cache-exports,cache-dirty-age,cache-readahead");
+        println!(
+            "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id"
+        );
     }
 
     fn open(&self, request: &mut OpenRequest<'_>) -> Result<Client> {

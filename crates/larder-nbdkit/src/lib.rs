@@ -9,7 +9,7 @@
 //! | `spelling` | whose a parameter is |
 //! | `identity` | which clients share one volume |
 //! | `filter` | what happens once: parameters, start, end |
-//! | `running` | the cache file, the cache, what is told at the end |
+//! | `running` | the cache file or directory, the cache, what is told at the end |
 //! | `client` | what happens for one client |
 //! | `offer` | what a client is told that it may do, in nbdkit's words |
 //! | `origin` | the plugin as the engine sees it |

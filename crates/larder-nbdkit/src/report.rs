@@ -7,7 +7,7 @@
 
 use larder::Log;
 use larder_frontend::report::one_line;
-use nbdkit_filter::log;
+use nbdkit_filter::{Error, log};
 
 use crate::debug_verbose;
 
@@ -38,4 +38,10 @@ impl Log for NbdkitLog {
 /// Tells what a user should hear and what stops nothing.
 pub(crate) fn warning(message: &str) {
     log::error(&format!("warning: cache: {}", one_line(message)));
+}
+
+/// An error of the engine's: the errno goes to the client and the message to the log.
+pub(crate) fn failed(error: larder::Error) -> Error {
+    let message = one_line(&error.to_string());
+    Error::new(error.errno(), format!("cache: {message}"))
 }

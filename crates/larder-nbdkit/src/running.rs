@@ -1,16 +1,17 @@
-//! What exists once the parameters are known: the cache, its thread, and the names seen.
+//! What exists once the parameters are known: the cache, its threads, and the names seen.
 
 use std::ffi::CStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use larder::{Cache, SystemClock, Volume};
-use larder_frontend::report::{discarded, lost, stats_line};
-use larder_frontend::{CacheFile, Exports, Maintenance, Settings};
+use larder_frontend::report::{discarded, found, lost, plain, stats_line};
+use larder_frontend::{CacheDirectory, CacheFile, Exports, LockText, Maintenance, Settings};
 use nbdkit_filter::{Error, Result, log};
 
 use crate::debug_verbose;
 use crate::identity::{SeenNames, volume_name};
-use crate::report::{self, NbdkitLog};
+use crate::report::{self, NbdkitLog, failed};
 
 /// What this front end calls the origin.
 const ORIGIN: &str = "the plugin";
@@ -24,37 +25,44 @@ pub(crate) struct Running {
     /// The export names seen so far.
     pub(crate) seen_names: SeenNames,
     maintenance: Maintenance,
+    /// Where the cache survives, if it does.
+    kept: Option<Kept>,
+}
+
+/// A cache directory that is in use.
+struct Kept {
+    place: String,
+    lock_text: LockText,
 }
 
 impl Running {
-    /// Makes the cache file and the cache. With `background`, [`Running::start`] will be called.
+    /// Makes or opens the cache. With `background`, [`Running::start`] will be called.
     pub(crate) fn new(mut settings: Settings, background: bool) -> Result<Self> {
-        let made = CacheFile::create()
-            .map_err(|error| Error::new(error.errno(), format!("cache: {error}")))?;
-        settings
-            .fit_file_system(made.file_system_block_bytes)
-            .map_err(|error| Error::invalid(error.to_string()))?;
-        let mut config = settings.config;
-        config.background = background;
-        log::debug(&format!(
-            "cache: cache file in {}, block size {}, mode {:?}, background {background}",
-            made.directory.display(),
-            config.block_bytes,
-            config.mode
-        ));
-        let clock = Arc::new(SystemClock::default());
-        let cache = Cache::new(config, Box::new(made.file), clock, Arc::new(NbdkitLog))
-            .map_err(|error| Error::new(error.errno(), format!("cache: {error}")))?;
+        settings.config.background = background;
+        let (cache, kept) = match settings.directory.clone() {
+            Some(path) => {
+                let (cache, kept) = open(&path, &mut settings)?;
+                (cache, Some(kept))
+            }
+            None => (make(&mut settings)?, None),
+        };
         Ok(Self {
             cache,
             exports: settings.exports,
             seen_names: SeenNames::default(),
             maintenance: Maintenance::default(),
+            kept,
         })
     }
 
     /// Starts background work, where there is to be any.
     pub(crate) fn start(&self) -> Result<()> {
+        if let Some(kept) = &self.kept
+            && let Err(error) = kept.lock_text.renew()
+        {
+            // It only tells others who has the directory.
+            report::warning(&format!("{}: the lock's text: {error}", kept.place));
+        }
         if !self.cache.config().background {
             return Ok(());
         }
@@ -73,7 +81,7 @@ impl Running {
         }
     }
 
-    /// Ends background work and tells what there is to tell. Every connection is gone.
+    /// Ends background work, closes a directory, and tells what there is to tell. Every connection is gone.
     pub(crate) fn end(&self) {
         self.maintenance.stop(&self.cache, &NbdkitLog);
         if debug_verbose() {
@@ -87,5 +95,56 @@ impl Running {
         for message in lost(mode, &leftovers, ORIGIN) {
             log::error(&format!("cache: {message}"));
         }
+        if let Err(error) = self.cache.close() {
+            log::error(&format!("cache: {}", plain(&error)));
+        }
     }
+}
+
+/// Makes a cache that ends with the process.
+fn make(settings: &mut Settings) -> Result<Arc<Cache>> {
+    let made = CacheFile::create()
+        .map_err(|error| Error::new(error.errno(), format!("cache: {error}")))?;
+    settings
+        .fit_file_system(made.file_system_block_bytes)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    let config = settings.config.clone();
+    log::debug(&format!(
+        "cache: cache file in {}, block size {}, mode {:?}, background {}",
+        made.directory.display(),
+        config.block_bytes,
+        config.mode,
+        config.background
+    ));
+    let clock = Arc::new(SystemClock::default());
+    Cache::new(config, Box::new(made.file), clock, Arc::new(NbdkitLog)).map_err(failed)
+}
+
+/// Opens or makes a cache that survives the process.
+fn open(path: &Path, settings: &mut Settings) -> Result<(Arc<Cache>, Kept)> {
+    let invalid = |error: larder_frontend::ParameterError| Error::invalid(error.to_string());
+    let directory = CacheDirectory::open(path).map_err(invalid)?;
+    settings
+        .fit_file_system(directory.file_system_block_bytes)
+        .map_err(invalid)?;
+    let home = CacheDirectory::home(path, Arc::new(directory.medium), settings).map_err(invalid)?;
+    let (medium, place) = (Arc::clone(&home.medium), home.path.clone());
+    let config = settings.config.clone();
+    let clock = Arc::new(SystemClock::default());
+    let cache = Cache::open(config, home, clock, Arc::new(NbdkitLog))
+        .map_err(|error| Error::new(error.errno(), format!("cache: {}", plain(&error))))?;
+    let config = cache.config();
+    log::debug(&format!(
+        "cache: cache directory {place} ({}), block size {}, mode {:?}, background {}",
+        cache.found().map(found).unwrap_or_default(),
+        config.block_bytes,
+        config.mode,
+        config.background
+    ));
+    if let Some(warning) = settings.warning_of_block(config.block_bytes) {
+        report::warning(&warning);
+    }
+    let lock_text = LockText::of(&*medium)
+        .map_err(|error| Error::invalid(format!("cache: {place}: the lock's text: {error}")))?;
+    Ok((cache, Kept { place, lock_text }))
 }

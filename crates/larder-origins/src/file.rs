@@ -10,6 +10,7 @@
 //! | `owed.rs` | a failure that the next flush of a handle has to tell |
 //! | `zeroing.rs` | zeros and trims: the cheapest way that there is |
 //! | `extents.rs` | where data and holes are |
+//! | `version.rs` | which file it is, and whether its content has changed |
 //!
 //! The size is that of the moment of opening. A file that grows later stays as long as it was for
 //! us; reads past the end of one that was truncated fail.
@@ -21,6 +22,7 @@ mod handle;
 mod lock;
 mod opening;
 mod owed;
+mod version;
 mod zeroing;
 
 use std::fs::File;

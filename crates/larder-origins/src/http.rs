@@ -34,6 +34,7 @@ mod proxy;
 mod roots;
 mod route;
 mod validator;
+mod version;
 
 pub use address::HttpAddress;
 pub(crate) use open::open;

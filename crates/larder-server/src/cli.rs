@@ -30,10 +30,11 @@ pub(crate) enum Command {
     #[command(
         args_override_self = true,
         after_help = "\
-Sizes are typed as 64K, 1M or 10G. TMPDIR says where the cache file goes (default /var/tmp).
+Sizes are typed as 64K, 1M or 10G. TMPDIR says where the cache file goes (default /var/tmp) without --cache-dir.
 
 Examples:
   larder serve memory:1G
+  larder serve --cache-dir /var/cache/larder nbd://storage/disk
   larder serve --listen unix:/run/disk.sock https://example.com/disk.img
   larder serve --run 'qemu-img convert \"$uri\" copy.img' nbd://storage/disk"
     )]

@@ -158,6 +158,17 @@ impl Keeper {
         }
     }
 
+    /// Writes everything back as [`Keeper::write_back`] does, and leaves: a cache directory is closed only once nobody is
+    /// connected. What could not be written is told by range, by the engine.
+    pub(crate) fn leave(&self) -> Result<(), Error> {
+        let written = match self.surroundings.cache.config().mode {
+            // Whoever leaves last writes back.
+            Mode::Writeback => Ok(()),
+            Mode::Writethrough | Mode::Unsafe => self.write_back(),
+        };
+        self.connection.disconnect().and(written)
+    }
+
     /// The last client that could have written has left.
     fn left_alone(&self) {
         if (self.surroundings.is_ending)() {

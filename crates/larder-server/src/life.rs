@@ -1,7 +1,8 @@
 //! The server's life once clients are served, and its end.
 //!
 //! The end: no more clients are accepted and nothing more is read from those there are; what they have
-//! begun is finished; every keeper writes back; what could not be written is told, and is the exit status.
+//! begun is finished; every keeper writes back; a cache directory is closed; what could not be written is told, and is
+//! the exit status.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use larder::{Cache, Log};
-use larder_frontend::report::stats_line;
+use larder_frontend::report::{plain, stats_line};
 use sd_notify::NotifyState;
 
 use crate::captive::{Captive, exit_code};
@@ -39,7 +40,7 @@ pub(crate) enum Event {
 /// A server that serves.
 pub(crate) struct Life {
     pub(crate) console: Arc<Console>,
-    pub(crate) storage: Storage,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) exports: Arc<Exports>,
     pub(crate) stopping: Stopping,
     pub(crate) cleanup: Cleanup,
@@ -106,16 +107,19 @@ impl Life {
         }
         drop(self.live_line);
         write_back(&self.exports, cache, console, self.has_terminal);
-        self.storage.maintenance.stop(cache, &**console);
         if console.verbose() {
             console.debug(&stats_line(&cache.stats()));
         }
         let is_lost = tell_leftovers(cache, console);
+        let closed = self.storage.close(&**console);
+        if let Err(error) = &closed {
+            console.error(&plain(error));
+        }
         if is_lost {
             // Keepers would try once more as they go.
             std::mem::forget(Arc::clone(&self.exports));
         }
-        is_lost
+        is_lost || closed.is_err()
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `export`, `exports`, `read_only` | what is served |
 //! | `keeper` | who writes back when no client is there |
 //! | `storage` | the cache, and how large it may become |
-//! | `mapped_file` | the cache file, read without system calls |
+//! | `mapped_file`, `mapped_medium` | the cache file, read without system calls; the same in a cache directory |
 //! | `captive` | the command that the server runs for |
 //! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
 //! | `memory` | that memory goes back to the system |
@@ -37,6 +37,7 @@ mod life;
 mod listen;
 mod live_line;
 mod mapped_file;
+mod mapped_medium;
 mod memory;
 mod options;
 mod pidfile;

@@ -1,4 +1,4 @@
-//! The cache file, read through a mapping where that is cheaper than a system call.
+//! The file with the cache's slots, read through a mapping where that is cheaper than a system call.
 //!
 //! A hit is a copy of a few KiB, and asking the system for it costs several times what the copy does:
 //! the pages are looked up one by one in the file's tree. A mapping has them in the processor's own tables. What is
@@ -17,9 +17,9 @@ mod mapping;
 mod memory_limit;
 
 use std::io;
+use std::os::fd::AsFd;
 
-use larder::CacheFile;
-use larder::cache_file::TemporaryFile;
+use larder::{CacheFile, MediumFile};
 use mapping::Mapping;
 use rustix::fs::FsWord;
 
@@ -31,16 +31,16 @@ const TMPFS: FsWord = 0x0102_1994;
 /// Btrfs, F2FS.
 const WITH_PAGE_CACHE: [FsWord; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
-/// A cache file and its mapping, if it could be mapped.
-pub(crate) struct MappedFile {
-    file: TemporaryFile,
+/// A file and its mapping, if it could be mapped.
+pub(crate) struct MappedFile<F> {
+    file: F,
     mapping: Option<Mapping>,
     longest_bytes: usize,
 }
 
-impl MappedFile {
+impl<F: CacheFile + AsFd> MappedFile<F> {
     /// Maps what a cache of at most `limit_bytes` is going to use.
-    pub(crate) fn new(file: TemporaryFile, limit_bytes: u64) -> Self {
+    pub(crate) fn new(file: F, limit_bytes: u64) -> Self {
         let kind = rustix::fs::fstatfs(&file).map_or(0, |found| found.f_type);
         let longest_bytes = match kind {
             TMPFS => usize::MAX,
@@ -57,7 +57,7 @@ impl MappedFile {
     }
 }
 
-impl CacheFile for MappedFile {
+impl<F: CacheFile + AsFd> CacheFile for MappedFile<F> {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         if let Some(mapping) = &self.mapping
             && buffer.len() <= self.longest_bytes
@@ -81,11 +81,23 @@ impl CacheFile for MappedFile {
     }
 }
 
+impl<F: MediumFile + AsFd> MediumFile for MappedFile<F> {
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        self.file.set_length(length_bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::fd::AsRawFd;
     use std::path::Path;
+
+    use larder::cache_file::TemporaryFile;
 
     use super::*;
 
@@ -98,7 +110,7 @@ mod tests {
     }
 
     /// The same file by a path, as an operator could reach it.
-    fn reopened(file: &MappedFile) -> File {
+    fn reopened(file: &MappedFile<TemporaryFile>) -> File {
         let descriptor = file.file.as_fd().as_raw_fd();
         File::options()
             .write(true)

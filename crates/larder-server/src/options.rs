@@ -87,7 +87,7 @@ pub(crate) struct Options {
     /// Unit of caching, a power of two from 4K to 2G [default: 64K]
     #[arg(long, value_name = "SIZE", help_heading = CACHE)]
     pub(crate) cache_min_block_size: Option<Text>,
-    /// Limit on the cache's size on disk, at least 1M [default: half of what is free in TMPDIR]
+    /// Limit on the cache's size on disk, at least 1M [default: half of what is free there]
     #[arg(long, value_name = "SIZE", help_heading = CACHE)]
     pub(crate) cache_max_size: Option<Text>,
     /// Blocks are dropped above this share of the limit [default: 95]
@@ -108,6 +108,12 @@ pub(crate) struct Options {
     /// Fetch at most so much ahead of sequential readers, where reads are kept [default: 8M]
     #[arg(long, value_name = "SIZE|off", help_heading = CACHE)]
     pub(crate) cache_readahead: Option<Text>,
+    /// Keep the cache in this directory, where the next start finds it [default: it ends with the server]
+    #[arg(long, value_name = "PATH", help_heading = CACHE)]
+    pub(crate) cache_dir: Option<Text>,
+    /// What the origins hold, in your own words: another text than at the last start drops what was kept
+    #[arg(long, value_name = "TEXT", help_heading = CACHE)]
+    pub(crate) cache_id: Option<Text>,
 
     /// Where to listen: unix:PATH or tcp:HOST:PORT (port 0 is any free one); may be repeated
     /// [default: tcp:localhost:10809]
@@ -204,6 +210,8 @@ impl Options {
             cache_exports: self.cache_exports.or(file.cache_exports),
             cache_dirty_age: self.cache_dirty_age.or(file.cache_dirty_age),
             cache_readahead: self.cache_readahead.or(file.cache_readahead),
+            cache_dir: self.cache_dir.or(file.cache_dir),
+            cache_id: self.cache_id.or(file.cache_id),
             listen: list(self.listen, file.listen),
             socket_mode: self.socket_mode.or(file.socket_mode),
             socket_owner: self.socket_owner.or(file.socket_owner),

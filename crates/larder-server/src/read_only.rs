@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use larder::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
+use larder::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};
 
 /// Another origin without its changes.
 pub(crate) struct ReadOnly(pub(crate) Arc<dyn Origin>);
@@ -50,6 +50,10 @@ impl Origin for ReadOnly {
 
     fn extents(&self, offset: u64, length: u64, one: bool) -> io::Result<Vec<Extent>> {
         self.0.extents(offset, length, one)
+    }
+
+    fn version(&self) -> io::Result<Option<OriginVersion>> {
+        self.0.version()
     }
 }
 

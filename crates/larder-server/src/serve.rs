@@ -1,8 +1,8 @@
 //! `larder serve` from its settings to the moment at which clients are served.
 //!
 //! The order: certificates, origins, cache, keepers, signals, sockets, background work, process number, the
-//! line that tells what is served, readiness. What fails before that line ends the program with one line, and nothing
-//! is left behind.
+//! lines that tell what is served, readiness. What fails before those lines ends the program with one line, and nothing
+//! is left behind; a cache directory is closed as at any other end.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -56,13 +56,28 @@ fn start(
     }
     let tls = tls(settings)?;
     let sources = open_origins(settings, console)?;
-    let storage = Storage::make(&settings.cache, as_log(console))?;
+    let storage = Arc::new(Storage::make(&settings.cache, as_log(console))?);
+    let started = start_over(settings, console, cleanup, (tls, sources, &storage));
+    if started.is_err() {
+        // Everything else has gone by now. That it was not closed is told by whoever opens it next.
+        let _ = storage.close(&**console);
+    }
+    started
+}
+
+/// Starts everything over a cache that is there.
+fn start_over(
+    settings: &Settings,
+    console: &Arc<Console>,
+    cleanup: &Cleanup,
+    (tls, sources, storage): (Option<TlsSettings>, Vec<Box<dyn Source>>, &Arc<Storage>),
+) -> Result<Started, String> {
     let stopping = Stopping::new().map_err(|error| reason(&error))?;
     let (events, inbox) = mpsc::channel();
     let exports = Arc::new(exports(
-        settings, sources, &storage, &stopping, console, &events,
+        settings, sources, storage, &stopping, console, &events,
     )?);
-    watch_signals(&storage, cleanup, console, &events)?;
+    watch_signals(storage, cleanup, console, &events)?;
     let (listeners, private) = listeners(settings, cleanup)?;
     let places = places(&listeners);
     storage
@@ -72,7 +87,8 @@ fn start(
     if let Some(path) = &settings.pidfile {
         pidfile::write(path, cleanup)?;
     }
-    for line in served(settings, &exports, &storage, &places) {
+    let found = storage.found().into_iter();
+    for line in found.chain(served(settings, &exports, storage, &places)) {
         match settings.run {
             // Standard output is the command's.
             Some(_) => console.debug(&line),
@@ -105,7 +121,7 @@ fn start(
         (has_terminal && settings.run.is_none()).then(|| LiveLine::start(console, &storage.cache));
     let life = Life {
         console: Arc::clone(console),
-        storage,
+        storage: Arc::clone(storage),
         exports,
         stopping,
         cleanup: cleanup.clone(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use larder::CacheOnRead;
 use larder_frontend::{Defaults, Exports, ParameterError, Parameters, PlainParser};
+use larder_origins::Address;
 
 use crate::listen::ListenAddress;
 use crate::options::{Options, Text};
@@ -115,8 +116,8 @@ impl Settings {
             .collect::<Result<_, _>>()
             .map_err(told)?;
         Ok(Self {
+            cache: cache(options, &exports).map_err(told)?,
             exports,
-            cache: cache(options).map_err(told)?,
             socket: socket(options, &listen)?,
             listen,
             max_connections: value::count("max-connections", &options.max_connections, 1024)
@@ -146,7 +147,10 @@ impl Settings {
 }
 
 /// The cache's own parameters, by the rules that hold for every front end.
-fn cache(options: &Options) -> Result<larder_frontend::Settings, ParameterError> {
+fn cache(
+    options: &Options,
+    exports: &[ExportSettings],
+) -> Result<larder_frontend::Settings, ParameterError> {
     let mut parameters = Parameters::new(Defaults {
         cache_on_read: CacheOnRead::Always,
         dirty_age: Some(Duration::from_secs(30)),
@@ -163,6 +167,8 @@ fn cache(options: &Options) -> Result<larder_frontend::Settings, ParameterError>
         ("cache-exports", &options.cache_exports),
         ("cache-dirty-age", &options.cache_dirty_age),
         ("cache-readahead", &options.cache_readahead),
+        ("cache-dir", &options.cache_dir),
+        ("cache-id", &options.cache_id),
     ] {
         if let Some(text) = text {
             parameters.set(name, text.as_os_str(), &PlainParser)?;
@@ -177,7 +183,25 @@ fn cache(options: &Options) -> Result<larder_frontend::Settings, ParameterError>
             "must be separate here: each export is an origin of its own",
         ));
     }
+    if let Some(typed) = &options.cache_dir {
+        refuse_memory(typed, exports)?;
+    }
     Ok(settings)
+}
+
+/// Nothing that was kept of an origin in memory could be right.
+fn refuse_memory(typed: &Text, exports: &[ExportSettings]) -> Result<(), ParameterError> {
+    let mut addresses = exports.iter().map(|export| &export.address);
+    match addresses.find(|address| matches!(address, Address::Memory(_))) {
+        Some(address) => Err(ParameterError::new(
+            "cache-dir",
+            typed.as_os_str(),
+            format!(
+                "nothing can be kept of {address}, which begins empty each time: leave one of them out"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn socket(options: &Options, listen: &[ListenAddress]) -> Result<SocketSettings, String> {

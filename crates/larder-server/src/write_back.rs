@@ -1,5 +1,5 @@
 //! The last write back: everything that is dirty, with a bar on a terminal, and what is told when
-//! some of it could not be written.
+//! some of it could not be written. With a cache directory the keepers leave as they write back.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -11,6 +11,7 @@ use larder_frontend::report::{discarded, lost};
 
 use crate::console::Console;
 use crate::exports::Exports;
+use crate::keeper::Keeper;
 
 /// What this front end calls an origin.
 const ORIGIN: &str = "the origin";
@@ -19,6 +20,11 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// Writes back all exports at once. Errors are told.
 pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, has_bar: bool) {
+    // With a directory there is something to be found.
+    let write_back = match cache.found() {
+        Some(_) => Keeper::leave,
+        None => Keeper::write_back,
+    };
     let total = cache.stats().dirty_bytes;
     if total > 0 && cache.config().mode != larder::Mode::Unsafe {
         console.say(&format!("writing back {}", BinaryBytes(total)));
@@ -33,7 +39,7 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
             let work = move || {
                 // Dropped at the end, whatever happens.
                 let _sender = sender;
-                if let Err(error) = export.keeper().write_back() {
+                if let Err(error) = write_back(export.keeper()) {
                     console.error(&format!("export \"{}\": {error}", export.name()));
                 }
             };

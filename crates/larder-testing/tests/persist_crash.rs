@@ -174,6 +174,7 @@ fn shape(seed: u64) -> Shape {
         MediumFault::file("superblock", CallKind::Write, once),
     ];
     Shape {
+        trims: true,
         requests: 150,
         longest: 10,
         faults: match seed % 3 {

@@ -9,8 +9,8 @@
 //! Whatever a file holds, nothing here panics, and what it does not understand it refuses with a sentence (`refusal.rs`,
 //! `open_error.rs`).
 
-mod batch;
-mod bytes;
+pub(crate) mod batch;
+pub(crate) mod bytes;
 mod chain;
 mod checkpoint;
 pub(crate) mod commit;
@@ -32,7 +32,7 @@ mod refusal;
 mod regions;
 mod ring;
 mod runs;
-mod shape;
+pub(crate) mod shape;
 pub(crate) mod sums;
 pub(crate) mod superblock;
 mod superblocks;

@@ -22,6 +22,14 @@ pub enum Bug {
     FoldInOnePhase,
     /// A frame is followed whatever the frame before it was.
     ChainIgnored,
+    /// The origin is asked to change what the directory still lists.
+    RevokeLeftOut,
+    /// What leaves its slot is not noted for the directory.
+    GoneForgotten,
+    /// What was found again is used without being compared with its checksums.
+    VerifyLeftOut,
+    /// What is on its way to the origin is listed.
+    ListedWhileWriting,
 }
 
 #[cfg(feature = "planted-bugs")]

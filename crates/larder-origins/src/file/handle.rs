@@ -9,12 +9,12 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use larder::{Capabilities, Extent, Origin, RequestLimits, ZeroOptions};
+use larder::{Capabilities, Extent, Origin, OriginVersion, RequestLimits, ZeroOptions};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::disk::{self, Disk};
-use super::extents;
+use super::disk::{self, Disk, Kind};
 use super::owed::Owed;
+use super::{extents, version};
 
 /// A handle. Every read and write names its offset, so that threads share it freely.
 #[derive(Debug)]
@@ -132,11 +132,18 @@ impl Origin for Handle {
         }
         Ok(extents)
     }
+
+    fn version(&self) -> io::Result<Option<OriginVersion>> {
+        match self.disk.kind {
+            Kind::File => version::of(&self.file).map(Some),
+            // A device's number tells nothing of what is in it, and memory begins empty each time.
+            Kind::Device { .. } | Kind::Memory => Ok(None),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::disk::Kind;
     use super::*;
 
     fn handle(kind: Kind) -> Handle {

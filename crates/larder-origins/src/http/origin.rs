@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder::{Capabilities, Extent, Log, Origin, RequestLimits, ZeroOptions};
+use larder::{Capabilities, Extent, Log, Origin, OriginVersion, RequestLimits, ZeroOptions};
 use rustix::io::Errno;
 use url::Url;
 
@@ -14,6 +14,7 @@ use super::deadline::Deadline;
 use super::failure::{Failure, Kind};
 use super::pinned::Pinned;
 use super::route::{Route, discard};
+use super::version;
 
 /// A round trip costs more than some further kilobytes.
 const PREFERRED_BYTES: u32 = 64 << 10;
@@ -248,5 +249,10 @@ impl Origin for HttpOrigin {
 
     fn extents(&self, _offset: u64, _length: u64, _one: bool) -> io::Result<Vec<Extent>> {
         Err(Errno::NOTSUP.into())
+    }
+
+    /// What was pinned: every answer is checked against it, and nothing of another version is read.
+    fn version(&self) -> io::Result<Option<OriginVersion>> {
+        Ok(version::of(self.route.original(), &self.pinned.validator))
     }
 }

@@ -44,6 +44,11 @@ impl Route {
         }
     }
 
+    /// The address that the object was opened by.
+    pub(super) fn original(&self) -> &Url {
+        &self.original
+    }
+
     /// Where redirects led the last time.
     pub(super) fn target(&self) -> Option<Arc<Url>> {
         self.target

@@ -123,6 +123,29 @@ fn at_the_end_of_the_server_leaving_writes_nothing() {
 }
 
 #[test]
+fn a_keeper_that_leaves_writes_back_and_is_gone() {
+    for (mode, byte, flushes) in [
+        (Mode::Writeback, 7, 1),
+        (Mode::Writethrough, 7, 1),
+        (Mode::Unsafe, 0, 0),
+    ] {
+        let scene = Scene::with_mode(mode);
+        let client = scene.client();
+        client.write(0, &[7; 512], false).unwrap();
+        scene.is_ending.store(true, Ordering::SeqCst);
+        drop(client);
+        let keeper = scene.exports.find("a").unwrap().keeper();
+        keeper.leave().unwrap();
+        assert_eq!(scene.disk.byte(0), byte);
+        assert_eq!(scene.disk.flushes.load(Ordering::SeqCst), flushes);
+        assert!(
+            keeper.connection().read(0, &mut [0]).is_err(),
+            "it has left"
+        );
+    }
+}
+
+#[test]
 fn unsafe_mode_writes_nothing_back() {
     let scene = Scene::with_mode(Mode::Unsafe);
     let client = scene.client();

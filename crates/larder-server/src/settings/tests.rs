@@ -1,5 +1,7 @@
 //! Each option, right and wrong, and what must hold between them.
 
+use std::path::Path;
+
 use super::*;
 
 fn with(change: impl FnOnce(&mut Options)) -> Result<Settings, String> {
@@ -59,6 +61,30 @@ fn the_caches_parameters_have_the_filters_rules_and_words() {
         assert_eq!(message(change), told);
     }
     assert!(with(|options| options.cache_exports = Some("separate".into())).is_ok());
+}
+
+#[test]
+fn a_cache_directory_is_taken_and_nothing_in_memory_is_kept_in_it() {
+    let settings = with(|options| {
+        options.cache_dir = Some("/c".into());
+        options.cache_id = Some("golden".into());
+    });
+    let cache = settings.unwrap().cache;
+    assert_eq!(cache.directory.as_deref(), Some(Path::new("/c")));
+    assert_eq!(cache.config.cache_id.as_deref(), Some("golden"));
+    let told = message(|options| {
+        options.cache_dir = Some("/c".into());
+        options.origins = vec!["a=/disk".into(), "b=memory:1M".into()];
+    });
+    assert_eq!(
+        told,
+        "cache-dir=/c: nothing can be kept of memory:1048576, which begins empty each time: leave one of them out"
+    );
+    let told = message(|options| options.cache_id = Some("golden".into()));
+    assert_eq!(
+        told,
+        "cache-id=golden: has no effect without cache-dir=PATH"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 
+use super::header::Role;
 use super::refusal::{Finding, Refusal};
 
 /// What stands for the file's name where it is about the directory itself.
@@ -75,6 +76,11 @@ impl OpenError {
             file,
             finding: finding.into(),
         })
+    }
+
+    /// Whether the system has failed at the slots.
+    pub(crate) fn is_of_slots(&self) -> bool {
+        matches!(self, Self::Io { file, .. } if file == Role::Slots.file_name())
     }
 
     /// What kind of error it is.

@@ -1,0 +1,100 @@
+//! What tells the object's content from others, over a restart.
+
+use larder::OriginVersion;
+use url::Url;
+
+use super::address::shown;
+use super::validator::Validator;
+
+/// The longest part that is used, in bytes.
+const LONGEST_BYTES: usize = 4096;
+
+/// The address and the validator. A validator tells versions of one object apart and says nothing of two objects: one server
+/// gives two files of one size and time the same ETag. A query string is a part of the address and may be a secret: only its
+/// sum is used.
+pub(super) fn of(original: &Url, validator: &Validator) -> Option<OriginVersion> {
+    let changing = match validator {
+        Validator::Strong(etag) => [b"ETag ", etag.as_bytes()].concat(),
+        Validator::LastModified(time) => [b"Last-Modified ", time.as_bytes()].concat(),
+        Validator::Weak(_) | Validator::Missing => return None,
+    };
+    let mut stable = shown(original).into_bytes();
+    if let Some(query) = original.query() {
+        stable.extend_from_slice(format!(" {:016x}", sum(query.as_bytes())).as_bytes());
+    }
+    let is_usable = stable.len().max(changing.len()) <= LONGEST_BYTES;
+    is_usable.then_some(OriginVersion { stable, changing })
+}
+
+/// FNV-1a of 64 bits: enough to tell apart what nobody has made alike on purpose.
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(address: &str, validator: &Validator) -> Option<(Vec<u8>, Vec<u8>)> {
+        let found = of(&Url::parse(address).unwrap(), validator)?;
+        Some((found.stable, found.changing))
+    }
+
+    fn strong(etag: &str) -> Validator {
+        Validator::Strong(etag.parse().unwrap())
+    }
+
+    #[test]
+    fn a_strong_etag_or_a_time_is_a_version_and_nothing_else_is() {
+        let address = "http://host/disk";
+        let (stable, changing) = version(address, &strong("\"a\"")).unwrap();
+        assert_eq!(
+            (&*stable, &*changing),
+            (&b"http://host/disk"[..], &b"ETag \"a\""[..])
+        );
+        let time = Validator::LastModified("then".parse().unwrap());
+        let (_, changing) = version(address, &time).unwrap();
+        assert_eq!(changing, b"Last-Modified then");
+        let weak = Validator::Weak("W/\"a\"".parse().unwrap());
+        assert_eq!(version(address, &weak), None);
+        assert_eq!(version(address, &Validator::Missing), None);
+        assert_eq!(version(address, &strong(&"a".repeat(5000))), None);
+    }
+
+    #[test]
+    fn one_validator_of_two_addresses_is_two_versions() {
+        let etag = strong("\"a\"");
+        let addresses = [
+            "http://host/disk",
+            "http://host/disk?1",
+            "http://host/disk?2",
+            "http://host/other",
+            "http://other/disk",
+            "https://host/disk",
+        ];
+        let mut versions: Vec<_> = addresses.map(|address| version(address, &etag)).to_vec();
+        versions.sort();
+        versions.dedup();
+        assert_eq!(versions.len(), addresses.len());
+        assert_eq!(
+            version("http://me:s3cret@host/disk", &etag),
+            version("http://host/disk", &etag)
+        );
+    }
+
+    #[test]
+    fn no_secret_is_in_it() {
+        let (stable, _) = version("https://me:s3cret@host/disk?s3cret", &strong("\"a\"")).unwrap();
+        assert!(!String::from_utf8_lossy(&stable).contains("s3cret"));
+    }
+
+    /// From the description of the function.
+    #[test]
+    fn the_sum_is_the_one_that_others_get() {
+        assert_eq!(sum(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(sum(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(sum(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}
