@@ -9,6 +9,10 @@ use larder_frontend::report::one_line;
 
 use crate::options::Options;
 use crate::replay::ReplayOptions;
+use crate::tools::{InspectOptions, ScrubOptions};
+
+/// The status of a tool that was asked for what cannot be. `serve` and `replay` end with 1 then.
+const USAGE_STATUS: i32 = 2;
 
 /// A caching NBD server.
 ///
@@ -47,6 +51,28 @@ Examples:
   blkparse -i sda | larder replay -"
     )]
     Replay(Box<ReplayOptions>),
+    /// Tell what a cache directory holds, also while it is in use
+    #[command(
+        args_override_self = true,
+        after_help = "\
+Nothing is written, and nobody is kept from the directory. The exit status is 1 if a start would refuse it, and 2 if something was typed wrong.
+
+Examples:
+  larder inspect /var/cache/larder
+  larder inspect --ranges --json /var/cache/larder"
+    )]
+    Inspect(Box<InspectOptions>),
+    /// Read all that a cache directory holds and compare it with its checksums
+    #[command(
+        args_override_self = true,
+        after_help = "\
+Nothing is written, and nobody is kept from the directory. The exit status is 1 if something is damaged that the origin does not have, or
+if a start would refuse the directory, and 2 if something was typed wrong.
+
+Examples:
+  larder scrub /var/cache/larder"
+    )]
+    Scrub(Box<ScrubOptions>),
 }
 
 /// What the command line comes to.
@@ -56,14 +82,43 @@ pub(crate) enum Asked {
     Serve(Box<Options>),
     /// To replay a trace.
     Replay(Box<ReplayOptions>),
+    /// To look at a cache directory.
+    Inspect(Box<InspectOptions>),
+    /// To check one.
+    Scrub(Box<ScrubOptions>),
     /// To be told something, which has been done.
     Told,
 }
 
-/// Reads the command line. An error is one line.
-pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, String> {
+/// Why nothing is done, or not all of it.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    /// One line.
+    pub(crate) message: String,
+    /// That the process ends with.
+    pub(crate) status: i32,
+}
+
+impl Wrong {
+    /// What was asked for is refused.
+    pub(crate) fn refusal(message: String) -> Self {
+        Self { message, status: 1 }
+    }
+
+    /// What was typed cannot be.
+    pub(crate) fn usage(message: String) -> Self {
+        Self {
+            message,
+            status: USAGE_STATUS,
+        }
+    }
+}
+
+/// Reads the command line.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, Wrong> {
     let arguments: Vec<OsString> = arguments.collect();
-    let is_replay = arguments.get(1).is_some_and(|word| word == "replay");
+    let command = arguments.get(1).and_then(|word| word.to_str());
+    let command = command.unwrap_or_default().to_owned();
     match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine {
             command: Command::Serve(options),
@@ -71,13 +126,23 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
         Ok(CommandLine {
             command: Command::Replay(options),
         }) => Ok(Asked::Replay(options)),
+        Ok(CommandLine {
+            command: Command::Inspect(options),
+        }) => Ok(Asked::Inspect(options)),
+        Ok(CommandLine {
+            command: Command::Scrub(options),
+        }) => Ok(Asked::Scrub(options)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let text = error.render();
                 let _ = write!(std::io::stdout(), "{text}");
                 Ok(Asked::Told)
             }
-            _ => Err(wrong(&error, if is_replay { "replay" } else { "serve" })),
+            _ => Err(match &*command {
+                "inspect" | "scrub" => Wrong::usage(wrong(&error, &command)),
+                "replay" => Wrong::refusal(wrong(&error, &command)),
+                _ => Wrong::refusal(wrong(&error, "serve")),
+            }),
         },
     }
 }
@@ -122,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn asked(arguments: &[&str]) -> Result<Asked, String> {
+    fn asked(arguments: &[&str]) -> Result<Asked, Wrong> {
         let arguments = ["larder"].iter().chain(arguments);
         parse(arguments.map(|argument| OsString::from(*argument)))
     }
@@ -201,10 +266,20 @@ mod tests {
                 "--cache-max-sise: there is no such option; did you mean --cache-max-size? \
                  (larder replay --help tells more)",
             ),
+            (
+                &["inspect", "--range", "x"],
+                "--range: there is no such option; did you mean --ranges? (larder inspect --help tells more)",
+            ),
+            (
+                &["scrub", "--ranges", "x"],
+                "--ranges: there is no such option (larder scrub --help tells more)",
+            ),
         ] {
-            let message = asked(arguments).expect_err("refused");
+            let Wrong { message, status } = asked(arguments).expect_err("refused");
             assert!(message.starts_with(told), "{message}");
             assert!(!message.contains('\n'), "{message}");
+            let is_tool = ["inspect", "scrub"].contains(arguments.first().unwrap_or(&""));
+            assert_eq!(status, if is_tool { 2 } else { 1 }, "{message}");
         }
     }
 
@@ -212,7 +287,7 @@ mod tests {
     fn manual_names_every_option() {
         let manual = include_str!("../larder.1").replace("\\-", "-");
         let command = CommandLine::command();
-        for (name, at_least) in [("serve", 20), ("replay", 8)] {
+        for (name, at_least) in [("serve", 20), ("replay", 8), ("inspect", 2), ("scrub", 1)] {
             let subcommand = command.find_subcommand(name).expect("there is one");
             let options: Vec<_> = subcommand
                 .get_arguments()

@@ -17,6 +17,7 @@
 //! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
 //! | `protocol` | NBD |
 //! | `replay` | what caches would have missed of a trace |
+//! | `tools` | what a cache directory holds, and whether it is as it was written |
 
 use std::env;
 use std::process;
@@ -50,6 +51,7 @@ mod signals;
 mod stopping;
 mod storage;
 mod stream;
+mod tools;
 mod unwritten;
 mod uri;
 mod write_back;
@@ -57,7 +59,7 @@ mod write_back;
 #[cfg(test)]
 mod testing;
 
-use cli::Asked;
+use cli::{Asked, Wrong};
 use console::Console;
 use options::Options;
 use settings::Settings;
@@ -71,7 +73,15 @@ fn main() {
             Ok(()) => 0,
             Err(message) => refuse(&message),
         },
-        Err(message) => refuse(&message),
+        Ok(Asked::Inspect(options)) => match tools::inspect(&options) {
+            Ok(()) => 0,
+            Err(wrong) => end_with(&wrong),
+        },
+        Ok(Asked::Scrub(options)) => match tools::scrub(&options) {
+            Ok(is_whole) => i32::from(!is_whole),
+            Err(wrong) => end_with(&wrong),
+        },
+        Err(wrong) => end_with(&wrong),
     };
     // Whoever is left, such as a thread that watches for signals, ends with the process.
     process::exit(code);
@@ -102,6 +112,10 @@ fn settings(options: Options) -> Result<Settings, String> {
 
 /// One line that says why nothing is done.
 fn refuse(message: &str) -> i32 {
-    Console::new(false).say(message);
-    1
+    end_with(&Wrong::refusal(message.to_owned()))
+}
+
+fn end_with(wrong: &Wrong) -> i32 {
+    Console::new(false).say(&wrong.message);
+    wrong.status
 }

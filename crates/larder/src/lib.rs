@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod error;
+pub mod inspect;
 pub mod log;
 pub mod medium;
 pub mod origin;

@@ -33,6 +33,21 @@ pub trait Medium: Send + Sync {
     /// while somebody else has it locked.
     fn lock(&self, name: &str) -> io::Result<Box<dyn MediumFile>>;
 
+    /// Whether somebody has the file locked. False where there is none, and none is made. It is true of one moment only: nobody is kept
+    /// from locking the file right after it. What is here takes the lock for that moment, which is good enough within one process; a medium that
+    /// processes share must not let an asker break somebody's start.
+    fn is_locked(&self, name: &str) -> io::Result<bool> {
+        match self.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => drop(opened?),
+        }
+        match self.lock(name) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives a file another name; a file that had that name is gone. After a crash that no sync of the medium
     /// precedes, it is either.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

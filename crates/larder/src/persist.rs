@@ -4,7 +4,7 @@
 //!   `superblock.rs`), entries, sums, frames and their ops, the walk through the journal (`chain.rs`), the fold, volume tables.
 //! - The files: `home.rs`, an open directory, with `lock.rs`, `making.rs`, `superblocks.rs`, `tables.rs`, `regions.rs`; `journal.rs`, which
 //!   is appended to; `batch.rs` and `commit.rs`, what a commit is and who makes it; `recover.rs` and `checkpoint.rs`, which bring the journal
-//!   into the tables (`ring.rs` reads it). They know nothing of the engine.
+//!   into the tables (`ring.rs` reads it); `look.rs`, for whoever only looks. They know nothing of the engine.
 //!
 //! Whatever a file holds, nothing here panics, and what it does not understand it refuses with a sentence (`refusal.rs`,
 //! `open_error.rs`).
@@ -14,15 +14,16 @@ pub(crate) mod bytes;
 mod chain;
 mod checkpoint;
 pub(crate) mod commit;
-mod contents;
+pub(crate) mod contents;
 pub(crate) mod entry;
 mod files;
 mod fold;
-mod frame;
+pub(crate) mod frame;
 mod header;
 pub(crate) mod home;
 pub(crate) mod journal;
 mod lock;
+pub(crate) mod look;
 mod making;
 pub(crate) mod op;
 pub(crate) mod open_error;
@@ -33,7 +34,7 @@ mod ring;
 mod runs;
 pub(crate) mod shape;
 pub(crate) mod sums;
-mod superblock;
+pub(crate) mod superblock;
 mod superblocks;
 mod tables;
 pub(crate) mod volumes;
@@ -46,7 +47,7 @@ pub mod properties;
 pub mod trial;
 
 #[cfg(test)]
-mod memory_medium;
+pub(crate) mod memory_medium;
 #[cfg(test)]
 mod story;
 #[cfg(test)]

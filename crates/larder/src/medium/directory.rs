@@ -1,11 +1,17 @@
 //! The real medium: a directory of a file system.
 //!
 //! It is held open, so that it stays the same one whatever happens to its path.
+//!
+//! Who only wants to know whether a file is locked takes a shared lock, which the system gives to any number of askers and not beside the
+//! lock of a user, and lets go of it at once. A user that comes in just then is refused by the system, and so tries again for a moment:
+//! askers break no start, and do not see each other.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,10 +20,16 @@ use super::{Medium, MediumFile};
 use crate::cache_file::CacheFile;
 use crate::system_file::SystemFile;
 
+/// How often a lock that is taken is tried again, and how long after each time: it may be somebody who only asks.
+const LOCK_RETRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// A directory.
 #[derive(Debug)]
 pub struct DirectoryMedium {
     directory: OwnedFd,
+    /// Whoever looks at it may not even be allowed to write.
+    is_read_only: bool,
 }
 
 /// A file of it.
@@ -32,7 +44,27 @@ impl DirectoryMedium {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { directory })
+        Ok(Self {
+            directory,
+            is_read_only: false,
+        })
+    }
+
+    /// As [`DirectoryMedium::open`], for whoever only looks: whatever would change something fails as on a file system
+    /// that is read-only.
+    pub fn open_read_only(path: &Path) -> io::Result<Self> {
+        let is_read_only = true;
+        Ok(Self {
+            is_read_only,
+            ..Self::open(path)?
+        })
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.is_read_only {
+            true => Err(Errno::ROFS.into()),
+            false => Ok(()),
+        }
     }
 
     /// As [`Medium::open`], for whoever needs the file itself.
@@ -42,8 +74,12 @@ impl DirectoryMedium {
 
     fn open_with(&self, name: &str, more: OFlags) -> io::Result<DirectoryFile> {
         let name = checked(name)?;
+        let access = match self.is_read_only {
+            true => OFlags::RDONLY,
+            false => OFlags::RDWR,
+        };
         // Without waiting: a named pipe, or a file that another machine has a lease on, would stop us here.
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.directory, name, flags, mode)?;
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
@@ -71,18 +107,45 @@ impl Medium for DirectoryMedium {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn MediumFile>> {
+        self.check_writable()?;
         let file = self.open_with(name, OFlags::CREATE | OFlags::EXCL)?;
         Ok(Box::new(file))
     }
 
     /// The lock is flock's: it belongs to the open file, so that a process which has forked still has it.
     fn lock(&self, name: &str) -> io::Result<Box<dyn MediumFile>> {
+        self.check_writable()?;
         let file = self.open_with(name, OFlags::CREATE)?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        let mut retries = LOCK_RETRIES;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if retries > 0 => retries -= 1,
+                locked => {
+                    locked?;
+                    return Ok(Box::new(file));
+                }
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+    }
+
+    fn is_locked(&self, name: &str) -> io::Result<bool> {
+        let file = match self.open_with(name, OFlags::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        // Let go of as the file is closed.
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            locked => {
+                locked?;
+                Ok(false)
+            }
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         let (from, to) = (checked(from)?, checked(to)?);
         Ok(rustix::fs::renameat(
             &self.directory,
@@ -93,6 +156,7 @@ impl Medium for DirectoryMedium {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
         let name = checked(name)?;
         Ok(rustix::fs::unlinkat(
             &self.directory,

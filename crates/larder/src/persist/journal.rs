@@ -303,7 +303,7 @@ fn unless_dead(state: &State) -> Result<(), CommitError> {
 }
 
 /// What frames between two places take.
-fn distance(from: Position, to: Position, ring_bytes: u64) -> u64 {
+pub(super) fn distance(from: Position, to: Position, ring_bytes: u64) -> u64 {
     if from.seq == to.seq {
         return 0;
     }

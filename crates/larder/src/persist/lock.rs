@@ -31,7 +31,7 @@ fn write_text(file: &dyn MediumFile, text: &str) -> io::Result<()> {
 }
 
 /// What somebody else has put there: the first line, without what a terminal could take for a command.
-fn read_text(medium: &dyn Medium) -> io::Result<String> {
+pub(super) fn read_text(medium: &dyn Medium) -> io::Result<String> {
     let file = medium.open(LOCK_FILE_NAME)?;
     let mut bytes = vec![0; file.length()?.min(READ_BYTES) as usize];
     file.read(0, &mut bytes)?;

@@ -43,7 +43,7 @@ pub(super) fn make(medium: &dyn Medium, plan: Plan) -> Result<(), OpenError> {
 }
 
 /// Whether what is there was never a cache.
-fn check_unfinished(medium: &dyn Medium) -> Result<(), OpenError> {
+pub(super) fn check_unfinished(medium: &dyn Medium) -> Result<(), OpenError> {
     for role in Role::ALL {
         let Some(file) = found(medium, role.file_name())? else {
             continue;

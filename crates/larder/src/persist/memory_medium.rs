@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::cache_file::CacheFile;
 use crate::medium::{Medium, MediumFile};
 
-pub(super) type Image = BTreeMap<String, Vec<u8>>;
+pub(crate) type Image = BTreeMap<String, Vec<u8>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,7 +27,7 @@ struct State {
 
 /// A directory in memory. A clone is the same directory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct MemoryMedium {
+pub(crate) struct MemoryMedium {
     state: Arc<Mutex<State>>,
 }
 
@@ -40,7 +40,7 @@ struct MemoryFile {
 
 impl MemoryMedium {
     /// With these files.
-    pub(super) fn of(image: &Image) -> Self {
+    pub(crate) fn of(image: &Image) -> Self {
         let medium = Self::default();
         {
             let mut state = medium.state.lock().unwrap();
@@ -54,7 +54,7 @@ impl MemoryMedium {
     }
 
     /// All files as they are now.
-    pub(super) fn image(&self) -> Image {
+    pub(crate) fn image(&self) -> Image {
         let state = self.state.lock().unwrap();
         let files = state.names.iter();
         files
@@ -63,18 +63,18 @@ impl MemoryMedium {
     }
 
     /// How many calls have changed something, or tried to.
-    pub(super) fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.state.lock().unwrap().changes
     }
 
     /// The files that were changed or synced since this was last asked, `.` for the directory.
-    pub(super) fn take_changed(&self) -> Vec<String> {
+    pub(crate) fn take_changed(&self) -> Vec<String> {
         let changed = std::mem::take(&mut self.state.lock().unwrap().changed);
         changed.into_iter().collect()
     }
 
     /// The change after so many fails, and all after it if they are `many`.
-    pub(super) fn fail_after(&self, changes: u64, errno: Errno, many: bool) {
+    pub(crate) fn fail_after(&self, changes: u64, errno: Errno, many: bool) {
         let mut state = self.state.lock().unwrap();
         state.changes = 0;
         state.fails = Some((changes, errno, many));

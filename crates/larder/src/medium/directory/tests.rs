@@ -123,6 +123,53 @@ fn one_at_a_time_has_the_lock() {
 }
 
 #[test]
+fn who_asks_whether_a_file_is_locked_neither_makes_nor_takes_it() {
+    let scratch = Scratch::new();
+    let user = scratch.medium();
+    let asker = DirectoryMedium::open_read_only(&scratch.0).unwrap();
+    assert!(!asker.is_locked("lock").unwrap());
+    assert_eq!(user.names().unwrap(), [""; 0]);
+    let held = user.lock("lock").unwrap();
+    assert!(asker.is_locked("lock").unwrap());
+    drop(held);
+    assert!(!asker.is_locked("lock").unwrap());
+    user.lock("lock").unwrap();
+}
+
+#[test]
+fn askers_break_no_start() {
+    let scratch = Scratch::new();
+    let (user, asker) = (scratch.medium(), scratch.medium());
+    drop(user.lock("lock").unwrap());
+    // Held for longer than any asker holds it.
+    let asked = asker.open_file("lock").unwrap();
+    rustix::fs::flock(&asked, FlockOperation::NonBlockingLockShared).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(LOCK_PAUSE * 2);
+            drop(asked);
+        });
+        user.lock("lock").unwrap();
+    });
+}
+
+#[test]
+fn who_only_looks_changes_nothing() {
+    let scratch = Scratch::new();
+    scratch.medium().create("a").unwrap();
+    let medium = DirectoryMedium::open_read_only(&scratch.0).unwrap();
+    let refused = Some(io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(kind(medium.create("b")), refused);
+    assert_eq!(kind(medium.lock("lock")), refused);
+    assert_eq!(kind(medium.rename("a", "b")), refused);
+    assert_eq!(kind(medium.remove("a")), refused);
+    let file = medium.open("a").unwrap();
+    assert!(file.write(0, b"x").is_err() && file.set_length(1).is_err());
+    assert_eq!(file.length().unwrap(), 0);
+    assert_eq!(medium.names().unwrap(), ["a"]);
+}
+
+#[test]
 fn the_directory_stays_the_same_when_its_path_is_given_to_another() {
     let scratch = Scratch::new();
     let path = scratch.0.join("cache");

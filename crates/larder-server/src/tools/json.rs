@@ -1,0 +1,198 @@
+//! What `larder inspect --json` and `larder scrub --json` print. The manual page has the keys; programs rely on them.
+
+use larder::inspect::{DirectoryState, InspectedVersion, InspectedVolume, Inspection, Scrub};
+use serde::Serialize;
+
+/// What a directory holds.
+#[derive(Debug, Serialize)]
+pub(super) struct InspectionJson<'i> {
+    directory: &'i str,
+    format: String,
+    uuid: &'i str,
+    state: &'static str,
+    user: Option<&'i str>,
+    changed_while_read: bool,
+    generation: u64,
+    session: u64,
+    superblock_copies: u32,
+    block_bytes: u64,
+    slots_numbered: u32,
+    slots_used: u32,
+    journal: JournalJson,
+    files: Vec<FileJson>,
+    volumes: Vec<VolumeJson<'i>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JournalJson {
+    size_bytes: u64,
+    used_bytes: u64,
+    frames: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FileJson {
+    name: &'static str,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct VolumeJson<'i> {
+    number: u32,
+    name: &'i str,
+    cache_id: &'i str,
+    version: Option<VersionJson<'i>>,
+    changed_since_version: bool,
+    size_bytes: u64,
+    sector_bytes: u64,
+    blocks: u64,
+    cached_bytes: u64,
+    dirty_bytes: u64,
+    zero_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_ranges: Option<Vec<RangeJson>>,
+}
+
+#[derive(Debug, Serialize)]
+struct VersionJson<'i> {
+    stable: &'i str,
+    changing: &'i str,
+}
+
+#[derive(Debug, Serialize)]
+struct RangeJson {
+    start: u64,
+    length: u64,
+    zero: bool,
+}
+
+/// What a scrub has found.
+#[derive(Debug, Serialize)]
+pub(super) struct ScrubJson<'s> {
+    directory: &'s str,
+    state: &'static str,
+    user: Option<&'s str>,
+    checked_sectors: u64,
+    checked_bytes: u64,
+    bad_clean_sectors: u64,
+    bad_clean_bytes: u64,
+    unreadable_sectors: u64,
+    bad_dirty: Vec<BadJson<'s>>,
+    busy_blocks: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct BadJson<'s> {
+    number: u32,
+    volume: &'s str,
+    start: u64,
+    length: u64,
+}
+
+impl<'i> InspectionJson<'i> {
+    pub(super) fn new(directory: &'i str, found: &'i Inspection) -> Self {
+        let (major, minor) = found.format;
+        let files = found.files.iter();
+        Self {
+            directory,
+            format: format!("{major}.{minor}"),
+            uuid: &found.uuid,
+            state: state(found.state),
+            user: user(found.state, &found.user),
+            changed_while_read: found.has_changed,
+            generation: found.generation,
+            session: found.session,
+            superblock_copies: found.superblock_copies,
+            block_bytes: found.block_bytes,
+            slots_numbered: found.slots_numbered,
+            slots_used: found.slots_used,
+            journal: JournalJson {
+                size_bytes: found.journal.size_bytes,
+                used_bytes: found.journal.used_bytes,
+                frames: found.journal.frames,
+            },
+            files: files
+                .map(|&(name, bytes)| FileJson { name, bytes })
+                .collect(),
+            volumes: found.volumes.iter().map(VolumeJson::new).collect(),
+        }
+    }
+}
+
+impl<'i> VolumeJson<'i> {
+    fn new(volume: &'i InspectedVolume) -> Self {
+        let ranges = volume.dirty_ranges.as_ref().map(|ranges| {
+            let range = ranges.iter().map(|range| RangeJson {
+                start: range.start,
+                length: range.length,
+                zero: range.is_zero,
+            });
+            range.collect()
+        });
+        Self {
+            number: volume.number,
+            name: &volume.name,
+            cache_id: &volume.cache_id,
+            version: volume.version.as_ref().map(VersionJson::new),
+            changed_since_version: volume.changed_since_version,
+            size_bytes: volume.size_bytes,
+            sector_bytes: volume.sector_bytes,
+            blocks: volume.blocks,
+            cached_bytes: volume.cached_bytes,
+            dirty_bytes: volume.dirty_bytes,
+            zero_bytes: volume.zero_bytes,
+            dirty_ranges: ranges,
+        }
+    }
+}
+
+impl<'i> VersionJson<'i> {
+    fn new(version: &'i InspectedVersion) -> Self {
+        Self {
+            stable: &version.stable,
+            changing: &version.changing,
+        }
+    }
+}
+
+impl<'s> ScrubJson<'s> {
+    pub(super) fn new(directory: &'s str, found: &'s Scrub) -> Self {
+        let bad = found.bad_dirty.iter().map(|bad| BadJson {
+            number: bad.number,
+            volume: &bad.volume,
+            start: bad.start,
+            length: bad.length,
+        });
+        Self {
+            directory,
+            state: state(found.state),
+            user: user(found.state, &found.user),
+            checked_sectors: found.checked_sectors,
+            checked_bytes: found.checked_bytes,
+            bad_clean_sectors: found.bad_clean_sectors,
+            bad_clean_bytes: found.bad_clean_bytes,
+            unreadable_sectors: found.unreadable_sectors,
+            bad_dirty: bad.collect(),
+            busy_blocks: found.busy_blocks,
+        }
+    }
+}
+
+fn state(state: DirectoryState) -> &'static str {
+    match state {
+        DirectoryState::Clean => "clean",
+        DirectoryState::InUse => "in-use",
+        DirectoryState::AfterCrash => "after-crash",
+    }
+}
+
+/// Who has it open. Who had it is nobody's business.
+fn user(state: DirectoryState, user: &str) -> Option<&str> {
+    (state == DirectoryState::InUse && !user.is_empty()).then_some(user)
+}
+
+/// The text that is printed.
+pub(super) fn to_text(json: &impl Serialize) -> Result<String, String> {
+    let text = serde_json::to_string_pretty(json).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
+}
