@@ -30,6 +30,7 @@ pub mod pages;
 pub mod random;
 pub mod rig;
 pub mod subject;
+pub mod surviving;
 pub mod violation;
 
 pub use cache_file::CacheFileDouble;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
+use larder::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};
 
 use crate::calls::{Call, Calls};
 use crate::contract::{Contract, Terms};
@@ -81,9 +81,14 @@ struct Shared {
     connections: AtomicU64,
     /// How often the way to the disk was lost. Held while it is, and while a flush asks.
     losses: Mutex<u64>,
+    version: Mutex<Option<OriginVersion>>,
 }
 
 impl Shared {
+    fn version(&self) -> MutexGuard<'_, Option<OriginVersion>> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn losses(&self) -> MutexGuard<'_, u64> {
         self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,6 +114,7 @@ impl OriginDouble {
             random: Mutex::new(random.fork(2)),
             connections: AtomicU64::new(0),
             losses: Mutex::new(0),
+            version: Mutex::new(None),
             settings,
         };
         Self {
@@ -143,6 +149,15 @@ impl OriginDouble {
             inside: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// What it says of its content from now on.
+    pub fn set_version(&self, stable: &str, changing: &str) {
+        let version = OriginVersion {
+            stable: stable.as_bytes().to_vec(),
+            changing: changing.as_bytes().to_vec(),
+        };
+        *self.shared.version() = Some(version);
     }
 
     /// The disk behind it.
@@ -463,6 +478,10 @@ impl Origin for OriginConnection {
         self.call(call, |happens| {
             ((), self.trim_pieces(offset, share(length, happens)))
         })
+    }
+
+    fn version(&self) -> io::Result<Option<OriginVersion>> {
+        Ok(self.shared.version().clone())
     }
 
     fn extents(&self, offset: u64, length: u64, one: bool) -> io::Result<Vec<Extent>> {

@@ -49,6 +49,7 @@ fn shape(seed: u64) -> Shape {
     Shape {
         requests: 150,
         longest: 6,
+        trims: true,
         faults: if seed % 3 == 1 {
             faults.into()
         } else {

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use crate::stats::StatsSnapshot;
 use crate::store::Store;
+use crate::survival::{CacheHome, Found, Survival};
 use crate::volume::Volume;
 use crate::{CacheFile, Clock, Config, Error, Log};
-use crate::{reclaim, sync, unwritten};
+use crate::{reclaim, survival, sync, unwritten};
 
 /// How long background work rests after a failure, unless its caller asks for less.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// How long the directory rests between two looks, at most.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// From so many volumes on, empty ones are forgotten.
 const MANY_VOLUMES: usize = 64;
@@ -53,6 +57,35 @@ impl Cache {
             store: Arc::new(Store::new(config, file, clock, log)),
             volumes: Mutex::default(),
         }))
+    }
+
+    /// Opens the cache that lives in a directory, or makes one there. What volumes it had are found again as they are asked for; what is
+    /// cached of them is kept if [`Origin::version`] and [`Config::cache_id`] show that it is still what the origin has.
+    ///
+    /// [`Config::block_bytes`] is that of the directory afterwards, unless one was given.
+    ///
+    /// [`Origin::version`]: crate::Origin::version
+    pub fn open(
+        mut config: Config,
+        home: CacheHome,
+        clock: Arc<dyn Clock>,
+        log: Arc<dyn Log>,
+    ) -> Result<Arc<Self>, Error> {
+        let opening = survival::open(&mut config, home)?;
+        let survival = Some(opening.survival);
+        let store = Store::with_slots(config, opening.slots, survival, clock, log);
+        let store = Arc::new(store);
+        let found = survival::load(&store, &opening.loading)?;
+        let named = |volume: Arc<Volume>| (volume.name().to_owned(), volume);
+        Ok(Arc::new(Self {
+            store,
+            volumes: Mutex::new(found.into_iter().map(named).collect()),
+        }))
+    }
+
+    /// What was found in the cache's directory; nothing where it has none.
+    pub fn found(&self) -> Option<Found> {
+        self.store.survival.as_ref().map(Survival::found)
     }
 
     /// What the cache was told.
@@ -96,9 +129,39 @@ impl Cache {
             .rest(timeout.min(PAUSE_AFTER_FAILURE))
     }
 
-    /// Ends [`Cache::maintain`] for good. Connections still work.
+    /// For a front end with threads: looks after the cache's directory, for at most `timeout` and until [`Cache::stop`]. False once
+    /// stopped, and where there is no directory.
+    pub fn maintain_medium(&self, timeout: Duration) -> bool {
+        let Some(survival) = &self.store.survival else {
+            return false;
+        };
+        if !survival.maintenance.rest(timeout.min(LONGEST_REST)) {
+            return false;
+        }
+        let maintained = catch_unwind(AssertUnwindSafe(|| {
+            survival::maintain(&self.store, survival)
+        }));
+        if maintained.unwrap_or(false) {
+            return true;
+        }
+        survival.maintenance.rest(timeout.min(LONGEST_REST))
+    }
+
+    /// Ends [`Cache::maintain`] and [`Cache::maintain_medium`] for good. Connections still work.
     pub fn stop(&self) {
         self.store.maintenance.stop();
+        if let Some(survival) = &self.store.survival {
+            survival.maintenance.stop();
+        }
+    }
+
+    /// Ends the use of the cache's directory, so that the next start finds what is cached. Called when every connection has gone and
+    /// the threads that maintained the cache have ended; does nothing where there is no directory, nor a second time.
+    pub fn close(&self) -> Result<(), Error> {
+        match &self.store.survival {
+            Some(survival) => survival::close(&self.store, survival),
+            None => Ok(()),
+        }
     }
 
     /// The figures an operator needs.

@@ -41,6 +41,9 @@ pub const MIN_MAX_SIZE_BYTES: u64 = 1 << 20;
 /// The most that may be fetched ahead of a reader, in bytes: 64 MiB.
 pub const MAX_READAHEAD_BYTES: u64 = 64 << 20;
 
+/// The longest [`Config::cache_id`], in bytes.
+pub const MAX_CACHE_ID_BYTES: usize = 4096;
+
 /// All that a cache is told when it is made.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -64,6 +67,9 @@ pub struct Config {
     pub readahead_in_background: bool,
     /// Dirty data older than this is written back.
     pub dirty_age: Option<Duration>,
+    /// What the operator calls the origins' content, for a cache in a directory: as long as it is the same, so are they, where they cannot tell
+    /// themselves. At most 4096 bytes.
+    pub cache_id: Option<String>,
     /// The front end calls [`crate::Cache::maintain`] from a thread of its own. Without it,
     /// requests do that work themselves.
     pub background: bool,
@@ -81,6 +87,7 @@ impl Default for Config {
             readahead_bytes: 0,
             readahead_in_background: false,
             dirty_age: None,
+            cache_id: None,
             background: false,
         }
     }
@@ -99,6 +106,14 @@ impl Config {
         if readahead > MAX_READAHEAD_BYTES {
             return Err(bad(format!(
                 "readahead {readahead} must be at most {MAX_READAHEAD_BYTES} (64M)"
+            )));
+        }
+        if let Some(id) = &self.cache_id
+            && !(1..=MAX_CACHE_ID_BYTES).contains(&id.len())
+        {
+            return Err(bad(format!(
+                "cache-id of {} bytes must have from 1 to {MAX_CACHE_ID_BYTES}",
+                id.len()
             )));
         }
         let Some(max) = self.max_size_bytes else {

@@ -14,7 +14,7 @@ use crate::origin::{Extent, ZeroOptions};
 use crate::present::Target;
 use crate::status::{self, CacheExtent};
 use crate::{Error, ErrorKind};
-use crate::{extents, flush, read, readahead, reclaim, trim, unwritten, write, zero};
+use crate::{extents, flush, read, readahead, reclaim, survival, trim, unwritten, write, zero};
 
 /// One client's connection. Requests may come from several threads at once.
 pub struct Connection {
@@ -214,7 +214,20 @@ impl Connection {
             volume, attached, ..
         } = &self.client;
         let is_last = volume.attached.leave(attached) && attached.capabilities.write;
-        if !is_last || self.client.store().config.mode != Mode::Writeback || !volume.is_dirty() {
+        if !is_last {
+            return Ok(());
+        }
+        let ended = self.end_writing();
+        if !volume.is_poisoned() {
+            survival::left(volume, &*attached.origin);
+        }
+        ended
+    }
+
+    /// What the last writable connection in use owes the others.
+    fn end_writing(&self) -> Result<(), Error> {
+        let volume = &self.client.volume;
+        if self.client.store().config.mode != Mode::Writeback || !volume.is_dirty() {
             return Ok(());
         }
         if volume.is_poisoned() {

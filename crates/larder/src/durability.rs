@@ -220,23 +220,29 @@ impl Volume {
         }
     }
 
+    /// A flush of that connection has succeeded which began after that moment of [`Volume::unflushed`].
+    pub(crate) fn note_flushed(&self, attached: &Attached, began: u64) {
+        let covers_all = attached.capabilities.multi_conn;
+        let own = (!covers_all).then_some(attached.number);
+        let flush = Flush {
+            joined: attached.joined,
+            began,
+        };
+        self.unflushed.flushed(flush, own);
+    }
+
     /// Flushes the origin, where there is nothing that could be written again.
     pub(crate) fn flush_origin(&self, attached: &Attached) -> io::Result<()> {
         let mut retries = 0;
         loop {
-            let flush = Flush {
-                joined: attached.joined,
-                began: self.unflushed.moment(),
-            };
+            let began = self.unflushed.moment();
             let before = self.durability.failures(attached);
             let attempt = self
                 .durability
                 .attempt(attached, before, || attached.flush());
             match attempt {
                 Ok(()) => {
-                    let covers_all = attached.capabilities.multi_conn;
-                    let own = (!covers_all).then_some(attached.number);
-                    self.unflushed.flushed(flush, own);
+                    self.note_flushed(attached, began);
                     return Ok(());
                 }
                 // They were told, and this one was not.

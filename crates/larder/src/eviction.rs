@@ -139,6 +139,17 @@ impl<K: Keys> Eviction<K> {
         self.used_ahead
     }
 
+    /// `slot` holds a block that an earlier cache had there, with as much heat as [`Eviction::heat`] said.
+    pub(crate) fn found(&mut self, slot: u32, key: u64, heat: u8) {
+        self.queues.found(slot, fold(key), self.clock, heat);
+    }
+
+    /// How much use was seen of the block in `slot`, from 0 to 7.
+    pub(crate) fn heat(&mut self, slot: u32) -> u8 {
+        self.act_on_hits();
+        self.queues.heat(slot)
+    }
+
     fn arrived(&mut self, slot: u32, key: u64) {
         self.visit(slot);
         let key = fold(key);

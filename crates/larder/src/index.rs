@@ -130,8 +130,14 @@ impl Index {
         }
     }
 
-    /// Lets go of a pin.
-    pub(crate) fn unpin(&self, block: &Block, full: Mask, directory: &Directory) -> Unpinned {
+    /// Lets go of a pin. `leaving` runs before anybody can see that a block has given its slot up.
+    pub(crate) fn unpin(
+        &self,
+        block: &Block,
+        full: Mask,
+        directory: &Directory,
+        leaving: impl FnOnce(SlotNumber),
+    ) -> Unpinned {
         let number = block.number();
         let mut shard = sync::lock(self.shard(number));
         let Some(pinned) = shard.pinned.get_mut(&number) else {
@@ -144,15 +150,59 @@ impl Index {
         shard.pinned.remove(&number);
         // Left as it is: whoever looks at the block without a pin must not find it empty.
         let state = block.look();
+        if state.valid.is_empty()
+            && let Some(slot) = state.slot
+        {
+            leaving(slot);
+        }
         shard.put_back(number, &state, full, directory)
     }
 
-    /// Takes a slot away from a block that is neither pinned nor dirty.
+    /// A block of which these sectors were found in a slot, all of them clean. False if another slot has the block already. `full` are all
+    /// sectors of any block.
+    pub(crate) fn load(
+        &self,
+        number: BlockNumber,
+        slot: SlotNumber,
+        (valid, full): (Mask, Mask),
+        directory: &Directory,
+    ) -> bool {
+        let mut shard = sync::lock(self.shard(number));
+        if shard.find(number, directory).is_some() {
+            return false;
+        }
+        let state = BlockState::in_slot(slot, valid, Mask::EMPTY, Mask::EMPTY);
+        shard.put_back(number, &state, full, directory);
+        true
+    }
+
+    /// Takes their slots away from all blocks that are neither pinned nor dirty, and gives the slots.
+    pub(crate) fn drain_clean(&self, directory: &Directory) -> Vec<SlotNumber> {
+        let mut drained = Vec::new();
+        for shard in &self.shards {
+            let mut shard = sync::lock(shard);
+            let slots: Vec<SlotNumber> = shard.resident.iter().collect();
+            for slot in slots {
+                let number = directory.block(slot);
+                let masks = shard.masks.get(&slot);
+                let is_settled = masks.is_none_or(|masks| (masks.dirty | masks.writing).is_empty());
+                if is_settled && !shard.pinned.contains_key(&number) {
+                    shard.masks.remove(&slot);
+                    shard.remove(number, directory);
+                    drained.push(slot);
+                }
+            }
+        }
+        drained
+    }
+
+    /// Takes a slot away from a block that is neither pinned nor dirty. `leaving` runs before anybody can see that.
     pub(crate) fn evict(
         &self,
         number: BlockNumber,
         slot: SlotNumber,
         directory: &Directory,
+        leaving: impl FnOnce(),
     ) -> Evicted {
         let mut shard = sync::lock(self.shard(number));
         if shard.pinned.contains_key(&number) {
@@ -166,6 +216,7 @@ impl Index {
         {
             return Evicted::Dirty;
         }
+        leaving();
         shard.masks.remove(&slot);
         shard.remove(number, directory);
         Evicted::Yes

@@ -8,7 +8,7 @@ use crate::connection::Connection;
 use crate::readahead::Readahead;
 use crate::sector::Geometry;
 use crate::volume::Volume;
-use crate::{Error, ErrorKind, Origin, resize};
+use crate::{Error, ErrorKind, Origin, resize, survival};
 
 impl Volume {
     /// Joins a client to the volume through its own connection to the origin.
@@ -29,6 +29,10 @@ impl Volume {
                     self.name()
                 ),
             ));
+        }
+        if self.attached.is_empty() {
+            survival::judge(self, &*attached.origin)?;
+            survival::settle(self, &attached);
         }
         let size = attached.origin.size();
         if size != self.size() && self.attached.any_active() {

@@ -17,6 +17,7 @@ pub mod planted;
 pub mod simulation;
 pub mod stats;
 pub mod status;
+pub mod survival;
 pub mod volume;
 
 mod attached;
@@ -52,6 +53,7 @@ mod resize;
 mod room;
 mod scratch;
 mod sector;
+mod slot_bits;
 mod slot_table;
 mod slots;
 mod store;
@@ -75,10 +77,14 @@ pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 pub use log::Log;
 pub use medium::{Medium, MediumFile};
-pub use origin::{Capabilities, Extent, Fua, Origin, RequestLimits, ZeroOptions};
+pub use origin::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};
 #[cfg(feature = "fuzzing")]
 pub use persist::properties as format_properties;
+#[cfg(feature = "trial")]
+#[doc(hidden)]
+pub use persist::trial;
 pub use simulation::{BlocksUsed, PolicySimulation};
 pub use stats::StatsSnapshot;
 pub use status::{CacheExtent, CacheState};
+pub use survival::{CacheHome, Found, HomeSizes};
 pub use volume::Volume;

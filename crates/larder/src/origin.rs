@@ -80,6 +80,15 @@ pub struct Extent {
     pub zero: bool,
 }
 
+/// A version of an origin's content, in bytes that people can read if possible: messages show them. Each part has at most 4096 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginVersion {
+    /// What stays while the origin is written to, and differs from that of another origin.
+    pub stable: Vec<u8>,
+    /// What differs after each change of the content.
+    pub changing: Vec<u8>,
+}
+
 /// One connection to an origin. Errors are OS errors whose `raw_os_error` reaches the client;
 /// one without counts as EIO. One without and of the kind [`io::ErrorKind::TimedOut`] says that no answer came in the time
 /// that is waited for one.
@@ -115,6 +124,12 @@ pub trait Origin: Send + Sync {
 
     /// Tells that the range's content is no longer wanted.
     fn trim(&self, offset: u64, length: u64, fua: bool) -> io::Result<()>;
+
+    /// What tells this content of the origin from others, as it is now; nothing where the origin cannot tell. Only asked for a
+    /// cache that lives in a directory, when a connection begins and when the last one ends.
+    fn version(&self) -> io::Result<Option<OriginVersion>> {
+        Ok(None)
+    }
 
     /// The status of the range from `offset` on: at least one extent, possibly covering less than
     /// `length` and never more. With `one`, the first suffices.

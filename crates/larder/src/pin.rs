@@ -6,6 +6,7 @@ use crate::block::{Block, TicketNumber};
 use crate::index::Unpinned;
 use crate::latch::{Latch, SharedLatch};
 use crate::sector::BlockNumber;
+use crate::survival;
 use crate::volume::Volume;
 
 /// A pin: the block stays, with its slot, until this is dropped.
@@ -16,8 +17,16 @@ pub(crate) struct Pin<'v> {
 
 impl Volume {
     /// Pins a block, whether it has a slot or not.
+    ///
+    /// What was found again in a cache directory is verified by the first pin.
     pub(crate) fn pin(&self, number: BlockNumber) -> Pin<'_> {
-        Pin::new(self, number)
+        let pin = Pin::new(self, number);
+        if let Some(survival) = &self.store().survival
+            && survival.marks.any_unverified()
+        {
+            survival::verify(survival, &pin, self);
+        }
+        pin
     }
 }
 
@@ -72,11 +81,10 @@ impl Drop for Pin<'_> {
     fn drop(&mut self) {
         let store = self.volume.store();
         let full = self.volume.geometry().full();
-        match self
-            .volume
-            .index()
-            .unpin(&self.block, full, &store.directory)
-        {
+        let number = self.number();
+        let leaving = |slot| store.leaving(slot, self.volume, number);
+        let index = self.volume.index();
+        match index.unpin(&self.block, full, &store.directory, leaving) {
             Unpinned::Shared => {}
             Unpinned::Last => store.slots.settle(),
             Unpinned::LastFreed(slot) => {

@@ -14,6 +14,22 @@ pub enum Bug {
     WrittenIsEvicted,
     /// What the origin lost with a connection is not written again.
     LossIsForgotten,
+    /// The journal is not synced.
+    SyncLeftOut,
+    /// The journal's tail moves before the tables that stand for what it had are durable.
+    TailMovedEarly,
+    /// Recovery writes the bytes of frames as it meets them, whoever has the slot in the end.
+    FoldInOnePhase,
+    /// A frame is followed whatever the frame before it was.
+    ChainIgnored,
+    /// The origin is asked to change what the directory still lists.
+    RevokeLeftOut,
+    /// What leaves its slot is not noted for the directory.
+    GoneForgotten,
+    /// What was found again is used without being compared with its checksums.
+    VerifyLeftOut,
+    /// What is on its way to the origin is listed.
+    ListedWhileWriting,
 }
 
 #[cfg(feature = "planted-bugs")]

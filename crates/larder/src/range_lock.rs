@@ -59,6 +59,21 @@ impl RangeLocks {
             ticket,
         }
     }
+
+    /// The same if nobody has to be waited for.
+    pub(crate) fn try_lock(&self, start: u64, end: u64) -> Option<RangeGuard<'_>> {
+        let mut queue = sync::lock(&self.queue);
+        let ticket = queue.next_ticket;
+        if !queue.is_free(ticket, start, end) {
+            return None;
+        }
+        queue.next_ticket += 1;
+        queue.entries.push(Entry { ticket, start, end });
+        Some(RangeGuard {
+            locks: self,
+            ticket,
+        })
+    }
 }
 
 impl Drop for RangeGuard<'_> {
@@ -80,6 +95,8 @@ mod tests {
         let locks = RangeLocks::default();
         let first = locks.lock(0, 100);
         drop(locks.lock(100, 200));
+        assert!(locks.try_lock(99, 200).is_none());
+        assert!(locks.try_lock(100, 200).is_some());
         let (done, finished) = mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {

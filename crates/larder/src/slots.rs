@@ -14,6 +14,7 @@ use crate::change_counts::{ChangeCounts, Unlocked};
 use crate::config::Config;
 use crate::directory::SlotNumber;
 use crate::news::News;
+use crate::survival::SlotMarks;
 use crate::sync;
 
 /// How often, in failed attempts, a full disk is asked again.
@@ -63,6 +64,8 @@ pub(crate) struct Slots {
     reserved: AtomicUsize,
     news: Arc<News>,
     counts: ChangeCounts,
+    /// Where the cache survives.
+    marks: Option<Arc<SlotMarks>>,
 }
 
 /// The slots that fit under a limit on allocated bytes, the file system's own metadata for the
@@ -109,7 +112,28 @@ impl Slots {
             reserved: AtomicUsize::new(0),
             news: Arc::default(),
             counts: ChangeCounts::new(),
+            marks: None,
         }
+    }
+
+    /// The same, with marks that are to be kept true.
+    pub(crate) fn marked(self, marks: Arc<SlotMarks>) -> Self {
+        Self {
+            marks: Some(marks),
+            ..self
+        }
+    }
+
+    /// Goes on where an earlier cache in the same file ended: so many slots have their space, and these of them hold nothing.
+    pub(crate) fn resume(&self, numbered: u32, free: BTreeSet<SlotNumber>) {
+        let mut space = sync::lock(&self.space);
+        space.next = numbered;
+        space.free = free;
+    }
+
+    /// How many slots were ever used, in this cache or before.
+    pub(crate) fn numbered(&self) -> u32 {
+        sync::lock(&self.space).next
     }
 
     /// The most slots there may be.
@@ -302,12 +326,28 @@ impl Slots {
 
     /// Writes into a slot, `start` bytes in. For [`crate::latch`].
     pub(crate) fn write(&self, slot: SlotNumber, start: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(marks) = &self.marks {
+            marks.written(slot);
+        }
         let offset = self.offset(slot) + start;
         self.counts.write(slot, || self.file.write(offset, data))
     }
 
-    /// Begins a read that holds no lock, while whoever calls still knows what the slot holds.
+    /// Makes durable what was written to slots before the call.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Begins a read that holds no lock, while whoever calls still knows what the slot holds. None if that must be verified
+    /// first.
     pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<Unlocked> {
+        if self
+            .marks
+            .as_ref()
+            .is_some_and(|marks| marks.is_unverified(slot))
+        {
+            return None;
+        }
         self.counts.begin_read(slot)
     }
 

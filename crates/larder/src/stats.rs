@@ -39,6 +39,8 @@ pub struct StatsSnapshot {
     pub readahead_bytes: u64,
     /// Bytes of those whose blocks have been used since; about, where many requests run at once.
     pub readahead_used_bytes: u64,
+    /// Sectors that were not in the cache directory as they had been written there, and that the origin has too: they were read again.
+    pub bad_clean_sectors: u64,
     /// Slots in use now.
     pub slots_used: u64,
 }
@@ -81,6 +83,7 @@ pub(crate) struct Stats {
     pub room_waits: Counter,
     pub fetch_waits: Counter,
     pub readahead_bytes: Counter,
+    pub bad_clean_sectors: Counter,
 }
 
 impl Stats {
@@ -101,6 +104,7 @@ impl Stats {
             room_waits: self.room_waits.get(),
             fetch_waits: self.fetch_waits.get(),
             readahead_bytes: self.readahead_bytes.get(),
+            bad_clean_sectors: self.bad_clean_sectors.get(),
             ..StatsSnapshot::default()
         }
     }

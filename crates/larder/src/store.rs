@@ -12,6 +12,7 @@ use crate::log::Log;
 use crate::sector::BlockNumber;
 use crate::slots::{Slots, Taken};
 use crate::stats::Stats;
+use crate::survival::Survival;
 use crate::sync;
 use crate::volume::Volume;
 use crate::{CacheFile, Clock};
@@ -31,6 +32,8 @@ pub(crate) struct Store {
     damaged: AtomicBool,
     pub maintenance: Maintenance,
     pub inline: Inline,
+    /// Where the cache lives in a directory.
+    pub survival: Option<Survival>,
 }
 
 /// Numbers are used again, so that they stay small.
@@ -133,6 +136,17 @@ impl Store {
         log: Arc<dyn Log>,
     ) -> Self {
         let slots = Slots::new(&config, file);
+        Self::with_slots(config, slots, None, clock, log)
+    }
+
+    /// The same over slots that may survive.
+    pub(crate) fn with_slots(
+        config: Config,
+        slots: Slots,
+        survival: Option<Survival>,
+        clock: Arc<dyn Clock>,
+        log: Arc<dyn Log>,
+    ) -> Self {
         let directory = Arc::new(Directory::new());
         let capacity = config.max_size_bytes.map(|_| u64::from(slots.limit()));
         Self {
@@ -147,6 +161,7 @@ impl Store {
             damaged: AtomicBool::new(false),
             maintenance: Maintenance::default(),
             inline: Inline::default(),
+            survival,
             config,
         }
     }
@@ -164,6 +179,18 @@ impl Store {
     /// finds, under the lock of the index, that the next volume of that number does not have it.
     pub(crate) fn free_volume_number(&self, number: VolumeNumber) {
         sync::lock(&self.volume_numbers).free.insert(number);
+    }
+
+    /// Takes a number that a volume had before. Done before any other is asked for.
+    pub(crate) fn reserve_volume_number(&self, number: VolumeNumber) {
+        let numbers = &mut *sync::lock(&self.volume_numbers);
+        if number.0 >= numbers.next {
+            numbers
+                .free
+                .extend((numbers.next..number.0).map(VolumeNumber));
+            numbers.next = number.0 + 1;
+        }
+        numbers.free.remove(&number);
     }
 
     pub(crate) fn register(&self, volume: &Arc<Volume>) {
@@ -193,6 +220,7 @@ impl Store {
             number,
         };
         self.directory.set(slot, owner);
+        self.mark_assigned(slot);
         sync::lock(&self.eviction).inserted(slot.0, owner.key());
         self.slots.settle();
     }
@@ -204,8 +232,33 @@ impl Store {
             number,
         };
         self.directory.set(slot, owner);
+        self.mark_assigned(slot);
         sync::lock(&self.eviction).inserted_ahead(slot.0);
         self.slots.settle();
+    }
+
+    fn mark_assigned(&self, slot: SlotNumber) {
+        if let Some(survival) = &self.survival {
+            survival.marks.assigned(slot);
+        }
+    }
+
+    /// A block is about to give its slot up. Called with its shard's lock held.
+    pub(crate) fn leaving(&self, slot: SlotNumber, volume: &Volume, number: BlockNumber) {
+        if let Some(survival) = &self.survival {
+            let owner = Owner {
+                volume: volume.number(),
+                number,
+            };
+            survival.leaving(slot, owner);
+        }
+    }
+
+    /// The volume that had the slot is forgotten, and all that the directory says of it.
+    pub(crate) fn forgotten(&self, slot: SlotNumber) {
+        if let Some(survival) = &self.survival {
+            survival.marks.unlisted(slot);
+        }
     }
 
     /// A block gave its slot up.

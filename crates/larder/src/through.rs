@@ -8,7 +8,6 @@
 
 use std::borrow::Cow;
 
-use crate::attached::Attached;
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
@@ -17,7 +16,7 @@ use crate::pin::Pin;
 use crate::room;
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
-use crate::{Error, ErrorKind, present};
+use crate::{Error, ErrorKind, present, survival};
 
 /// An edge sector that was widened to the whole of it.
 struct Widened<'v> {
@@ -58,6 +57,7 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
     client
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
+    survival::revoke(volume, &[(lock_start, lock_end)])?;
     let send = || client.attached.write(request.start, &request.data, durable);
     let failures_before = volume.durability.all_failures();
     let written = if durable {
@@ -277,10 +277,7 @@ pub(crate) fn following<R>(
     follow: impl FnOnce() -> R,
 ) -> R {
     let volume = &*client.volume;
-    let may_be_lost = !durable
-        && client.store().config.mode == Mode::Writethrough
-        && client.attached.capabilities.flush;
-    if !may_be_lost {
+    if durable || !tracks_unflushed(client) {
         return follow();
     }
     volume.unflushed.note(client.attached.number, start, end);
@@ -292,17 +289,25 @@ pub(crate) fn following<R>(
     result
 }
 
+/// Whether it matters what the origin may lose: to writethrough, where the cache holds it as clean, and to a cache directory, which must not
+/// list what was read again after a trim.
+fn tracks_unflushed(client: &Client) -> bool {
+    let store = client.store();
+    let does_mode = match store.config.mode {
+        Mode::Writethrough => true,
+        Mode::Writeback => store.survival.is_some(),
+        Mode::Unsafe => false,
+    };
+    does_mode && client.attached.capabilities.flush
+}
+
 /// The origin holds what it may lose of these bytes. False if that cannot be, or is no concern of the cache's.
 fn note_unflushed(client: &Client, start: u64, end: u64) -> bool {
-    let Attached {
-        number,
-        capabilities,
-        ..
-    } = &*client.attached;
-    if client.store().config.mode != Mode::Writethrough || !capabilities.flush {
+    if !tracks_unflushed(client) {
         return false;
     }
-    client.volume.unflushed.note(*number, start, end);
+    let number = client.attached.number;
+    client.volume.unflushed.note(number, start, end);
     true
 }
 

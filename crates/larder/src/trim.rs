@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::origin::MAX_RANGE_BYTES;
 use crate::volume::MAX_ZERO_RANGES;
-use crate::{Error, ErrorKind, Fua, through, zero};
+use crate::{Error, ErrorKind, Fua, survival, through, zero};
 
 /// Does what a client's trim means in the cache's mode.
 pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Result<(), Error> {
@@ -35,6 +35,7 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    survival::revoke(volume, &[(start, end)])?;
     let failures_before = volume.durability.all_failures();
     match trim_origin(client, start, end, fua) {
         Ok(()) => {

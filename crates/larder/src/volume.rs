@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
 use crate::attached::{Attached, AttachedList};
-use crate::directory::VolumeNumber;
+use crate::directory::{SlotNumber, VolumeNumber};
 use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
-use crate::index::Index;
+use crate::index::{Evicted, Index};
 use crate::pass_token::PassToken;
+use crate::persist::op::VolumeRecord;
 use crate::range_lock::RangeLocks;
 use crate::sector::{BlockNumber, Geometry, Mask, Piece};
 use crate::store::Store;
+use crate::survival::Kept;
 use crate::sync;
 use crate::unflushed::Unflushed;
 use crate::writeback::Pace;
@@ -46,6 +48,7 @@ pub struct Volume {
     poisoned: AtomicBool,
     /// Nobody else finds it, and it ends with its last connection.
     is_private: bool,
+    pub(crate) kept: Kept,
 }
 
 impl std::fmt::Debug for Volume {
@@ -58,8 +61,32 @@ impl std::fmt::Debug for Volume {
 
 impl Volume {
     pub(crate) fn new(store: Arc<Store>, name: &str, is_private: bool) -> Arc<Self> {
+        let number = store.number_volume();
+        Self::make(store, number, name, is_private, Kept::default())
+    }
+
+    /// One that the cache directory knows, with nothing in its index yet.
+    pub(crate) fn found(store: Arc<Store>, record: &VolumeRecord) -> Arc<Self> {
+        let number = record.id.volume;
+        store.reserve_volume_number(number);
+        let block_bytes = store.config.block_bytes;
+        let sectors = block_bytes >> record.sector_shift;
+        let kept = Kept::of_record(record, Mask::span(0, sectors as u32));
+        let volume = Self::make(store, number, &record.name, false, kept);
+        let blocks = record.size_bytes.div_ceil(block_bytes);
+        volume.index.expect(blocks, &volume.store.directory);
+        volume
+    }
+
+    fn make(
+        store: Arc<Store>,
+        number: VolumeNumber,
+        name: &str,
+        is_private: bool,
+        kept: Kept,
+    ) -> Arc<Self> {
         let volume = Arc::new(Self {
-            number: store.number_volume(),
+            number,
             name: name.to_owned(),
             index: Index::new(store.slots.capacity()),
             geometry: OnceLock::new(),
@@ -77,6 +104,7 @@ impl Volume {
             unflushed: Unflushed::default(),
             poisoned: AtomicBool::new(false),
             is_private,
+            kept,
             store,
         });
         volume.store.register(&volume);
@@ -137,6 +165,26 @@ impl Volume {
 
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::SeqCst)
+    }
+
+    /// Nobody else finds it, and it ends with its last connection.
+    pub(crate) fn is_private(&self) -> bool {
+        self.is_private
+    }
+
+    /// Takes a slot away from a block, if that can be.
+    pub(crate) fn evict(&self, number: BlockNumber, slot: SlotNumber) -> Evicted {
+        let leaving = || self.store.leaving(slot, self, number);
+        let directory = &self.store.directory;
+        self.index.evict(number, slot, directory, leaving)
+    }
+
+    /// Forgets all that is cached and that the origin has too. Called while nobody is served.
+    pub(crate) fn forget_clean(&self) {
+        for slot in self.index.drain_clean(&self.store.directory) {
+            self.store.forgotten(slot);
+            self.store.release(slot);
+        }
     }
 
     /// Called while nobody is served, once the geometry is decided.
@@ -349,7 +397,11 @@ impl Drop for Volume {
             ));
         }
         for slot in self.index.drain() {
+            self.store.forgotten(slot);
             self.store.release(slot);
+        }
+        if let Some(survival) = &self.store.survival {
+            survival.forget(self);
         }
         self.store.free_volume_number(self.number);
     }

@@ -26,7 +26,7 @@ use crate::planted::{Bug, is_planted};
 use crate::sector::BlockNumber;
 use crate::sync;
 use crate::volume::Volume;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, survival};
 use attempts::Attempts;
 use copies::Copies;
 use plan::{Item, Plan};
@@ -125,6 +125,11 @@ fn run_batch(
     outcome: &mut Outcome,
 ) -> u64 {
     let clock = &volume.store().clock;
+    let ranges: Vec<_> = batch.iter().map(|item| (item.start, item.end)).collect();
+    if let Err(error) = survival::revoke(volume, &ranges) {
+        outcome.error.get_or_insert(error);
+        return 0;
+    }
     loop {
         let failures_before = volume.durability.failures(writer);
         let begun = clock.now();
@@ -135,8 +140,11 @@ fn run_batch(
         // One that answers nothing is not asked once more.
         let flushed = if flushing && !sent.is_silent {
             let flush = || writer.flush();
-            let begun = clock.now();
+            let (begun, moment) = (clock.now(), volume.unflushed.moment());
             let flushed = volume.durability.attempt(writer, failures_before, flush);
+            if flushed.is_ok() {
+                volume.note_flushed(writer, moment);
+            }
             volume.pace.note_flush(clock.since(begun));
             flushed
         } else {

@@ -8,7 +8,7 @@ use crate::origin::ZeroOptions;
 use crate::sector::Piece;
 use crate::volume::{MAX_ZERO_RANGES, Volume};
 use crate::zero_map::{Phase, ZeroRange};
-use crate::{Error, ErrorKind, Fua, through, write, writeback};
+use crate::{Error, ErrorKind, Fua, survival, through, write, writeback};
 
 /// The whole sectors of a range; the parts before and after are its edges.
 struct Split {
@@ -183,6 +183,7 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
     let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    survival::revoke(volume, &[(start, end)])?;
     let failures_before = volume.durability.all_failures();
     match zero_durably(client, start, end, options) {
         Ok(()) => {

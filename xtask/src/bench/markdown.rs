@@ -19,7 +19,7 @@ with the least and the most beside it; a ratio is the median of the rounds' rati
 changes over time. Client and server share the processors, so that the client is often what limits: the processor \
 time that the server took is beside every figure.
 
-To measure again: `cargo xtask bench --traces DIR` (all rows, about 40 minutes, writes this page; DIR has the two traces of row 15), `cargo xtask bench 'warm \
+To measure again: `cargo xtask bench --traces DIR` (all rows, about 50 minutes, writes this page; DIR has the two traces of row 15), `cargo xtask bench 'warm \
 randread' --rounds 5` (rows with that in their names), `cargo xtask bench --quick` (a look at most of it, with less data \
 and shorter times). The numbers of each round are in [results.json](results.json).
 

@@ -216,8 +216,10 @@ impl State {
     fn left_by_failure(&mut self, effect: Effect, errno: i32) -> Effect {
         match effect {
             Effect::Write(file, offset, data) if errno != libc::EROFS => {
+                // Up to where a device's piece ends.
                 let piece = PIECE_BYTES as u64;
-                let half = data.len() as u64 / piece / 2 * piece;
+                let middle = (offset + data.len() as u64 / 2) / piece * piece;
+                let half = middle.saturating_sub(offset);
                 let length = self.random.pick(&[0, half, data.len() as u64]);
                 Effect::Write(file, offset, data[..length as usize].into())
             }

@@ -18,6 +18,7 @@
 pub mod bytes;
 pub mod check;
 pub mod damage;
+pub mod engine;
 pub mod faults;
 pub mod file;
 pub mod history;
@@ -35,6 +36,7 @@ pub mod walk;
 pub mod world;
 
 pub use check::{Rule, Violation};
+pub use engine::Engine;
 pub use faults::{CallKind, MediumFault, Target};
 pub use history::History;
 pub use image::Image;

@@ -21,6 +21,9 @@ pub struct Shape {
     pub longest: u64,
     /// What may fail, one at a time.
     pub faults: Vec<MediumFault>,
+    /// Some are trims. What an origin loses of one when it fails a flush nobody has any more, so then older bytes may come back than a trim may
+    /// leave.
+    pub trims: bool,
 }
 
 /// A run.
@@ -80,7 +83,10 @@ impl Requests<'_> {
             .below(MIX.iter().map(|(_, weight)| weight).sum());
         for (next, weight) in MIX {
             if left < weight {
-                return next;
+                return match next {
+                    Next::Change(Change::Trim, _) if !self.shape.trims => Next::Flush,
+                    next => next,
+                };
             }
             left -= weight;
         }

@@ -170,6 +170,7 @@ impl Sweep<'_> {
                 requests: random.between(1, 12),
                 longest: 4,
                 faults: Vec::new(),
+                trims: true,
             };
             let random = random.fork(0);
             let mut requests = Requests {

@@ -138,6 +138,32 @@ impl Queues {
         self.push(slot, place);
     }
 
+    /// A slot that is not tracked holds a block that has been there before, as hot as [`Queues::heat`] said.
+    pub(super) fn found(&mut self, slot: u32, key: u32, now: VisitClock, heat: u8) {
+        let (is_main, uses) = (heat > MAX_USES, heat.min(2 * MAX_USES + 1) % (MAX_USES + 1));
+        let place = match self.policy {
+            Policy::Probation { .. } if !is_main => Place::Probation,
+            _ => Place::Main,
+        };
+        self.cover(slot);
+        let mut tag = Tag::new(now.tick(), duel::rarity(key));
+        tag.set_uses(uses);
+        self.tags[slot] = tag;
+        self.push(slot, place);
+    }
+
+    /// How much use was seen of a slot's block: what it has since it came to probation or to main, in which there is more.
+    pub(super) fn heat(&self, slot: u32) -> u8 {
+        if !self.is_tracked(slot) {
+            return 0;
+        }
+        let tag = self.tags[slot];
+        match tag.place() {
+            Place::Main => MAX_USES + 1 + tag.uses(),
+            Place::Probation | Place::Parked => tag.uses(),
+        }
+    }
+
     /// A slot that is not tracked holds a new block that nobody has asked for.
     pub(super) fn insert_unused(&mut self, slot: u32, now: VisitClock) {
         let place = match self.policy {

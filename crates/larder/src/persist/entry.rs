@@ -60,6 +60,12 @@ impl Content {
 }
 
 impl Entry {
+    /// Of a slot of which nothing was ever said.
+    pub(super) const EMPTY: Self = Self {
+        seq: 0,
+        content: None,
+    };
+
     pub(crate) fn encode(&self, cache: Seed, slot: SlotNumber) -> EntryBytes {
         let mut body = Vec::with_capacity(ENTRY_BYTES as usize);
         match &self.content {

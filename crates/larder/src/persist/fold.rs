@@ -170,6 +170,11 @@ impl Fold {
         self.slots.iter().map(|(slot, folded)| (*slot, folded))
     }
 
+    /// What frames said of that slot.
+    pub(crate) fn get(&self, slot: SlotNumber) -> Option<&FoldedSlot> {
+        self.slots.get(&slot)
+    }
+
     /// The volumes as they are after the last frame.
     pub(crate) fn volumes(&self) -> &VolumeTable {
         &self.volumes

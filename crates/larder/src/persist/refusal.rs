@@ -49,6 +49,8 @@ impl fmt::Display for Version {
 /// What was found in a file instead of what belongs there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
+    /// There is no such file, and there was one.
+    Missing,
     /// Nothing that this program writes.
     NotOurs,
     /// It was ours, and its checksum says that it is not as it was written.
@@ -97,6 +99,9 @@ impl From<Malformed> for Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Missing => {
+                f.write_str("is missing: put it back, the cache is of no use without it")
+            }
             Self::NotOurs => f.write_str("is no file of a Larder cache"),
             Self::Damaged => f.write_str("is damaged: its checksum does not fit"),
             Self::Malformed(what) => write!(f, "cannot be understood: {what}"),

@@ -20,6 +20,10 @@ pub(crate) const SLOTS_START: u64 = 1 << 20;
 /// into the smallest journal.
 const BLOCK_SHIFTS: std::ops::RangeInclusive<u8> = 12..=23;
 
+/// The same in bytes.
+pub(crate) const SMALLEST_BLOCK_BYTES: u64 = 1 << 12;
+pub(crate) const LARGEST_BLOCK_BYTES: u64 = 1 << 23;
+
 /// The smallest journal, in bytes, that a cache directory is made with.
 const MIN_JOURNAL_BYTES: u64 = 4 << 20;
 

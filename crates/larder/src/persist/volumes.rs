@@ -19,6 +19,8 @@ const SUMMED_HEAD_BYTES: usize = 56;
 /// The largest table: far more than the zeros of thousands of volumes take.
 const MAX_TABLE_BYTES: u64 = 1 << 30;
 
+const NO_SUCH_VOLUME: Malformed = Malformed("there is no such volume");
+
 /// Where in its file a table lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Region {
@@ -91,11 +93,7 @@ impl VolumeTable {
     pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<(), Malformed> {
         match op {
             Op::Volume(record) => self.set(record)?,
-            Op::VolumeGone(id) => {
-                if self.get(*id).is_some() {
-                    self.volumes.remove(&id.volume);
-                }
-            }
+            Op::VolumeGone(id) => self.remove(*id),
             Op::Zero(op) => {
                 if let Some(volume) = self.get_mut(op.id) {
                     volume.set_zeros(op)?;
@@ -120,6 +118,58 @@ impl VolumeTable {
             Op::Empty(_) | Op::Vouch => {}
         }
         Ok(())
+    }
+
+    /// The lowest number that no volume has.
+    pub(crate) fn free_number(&self) -> VolumeNumber {
+        let taken = self.volumes.keys().map(|number| number.0);
+        let free = (0..).zip(taken).find(|(free, taken)| free != taken);
+        VolumeNumber(free.map_or(self.volumes.len() as u32, |(free, _)| free))
+    }
+
+    /// Adds a volume, in place of any other of its number, with an incarnation that none had. `record` is given what it is called by then.
+    pub(crate) fn add(
+        &mut self,
+        volume: VolumeNumber,
+        record: impl FnOnce(VolumeId) -> VolumeRecord,
+    ) -> Result<VolumeId, Malformed> {
+        let id = VolumeId {
+            volume,
+            incarnation: self.next_incarnation(),
+        };
+        self.set(&VolumeRecord { id, ..record(id) })?;
+        Ok(id)
+    }
+
+    /// Changes what is known of a volume that there is; of zeros beyond a smaller end nothing is left.
+    pub(crate) fn set_record(&mut self, record: &VolumeRecord) -> Result<(), Malformed> {
+        match self.get(record.id) {
+            Some(_) => self.set(record),
+            None => Err(NO_SUCH_VOLUME),
+        }
+    }
+
+    /// Forgets a volume, if it is there.
+    pub(crate) fn remove(&mut self, id: VolumeId) {
+        if self.get(id).is_some() {
+            self.volumes.remove(&id.volume);
+        }
+    }
+
+    /// Says which ranges of a volume are zero by state: these, which are in order and apart, and no others.
+    pub(crate) fn set_zeros(
+        &mut self,
+        id: VolumeId,
+        zeros: Vec<RecordedZeros>,
+    ) -> Result<(), Malformed> {
+        let volume = self.get_mut(id).ok_or(NO_SUCH_VOLUME)?;
+        let end = volume.record.size_bytes;
+        volume.set_zeros(&ZeroOp {
+            id,
+            start: 0,
+            end,
+            zeros,
+        })
     }
 
     fn get_mut(&mut self, id: VolumeId) -> Option<&mut TableVolume> {

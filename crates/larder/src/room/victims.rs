@@ -137,9 +137,9 @@ impl<'s> DirtyVictims<'s> {
         let store = self.store;
         let owner = store.directory.owner(slot);
         let volume = store.volume(owner.volume);
-        let evicted = volume.as_ref().map_or(Evicted::Gone, |volume| {
-            volume.index().evict(owner.number, slot, &store.directory)
-        });
+        let evicted = volume
+            .as_ref()
+            .map_or(Evicted::Gone, |volume| volume.evict(owner.number, slot));
         match evicted {
             Evicted::Yes => {
                 if let Some(volume) = volume {
@@ -235,8 +235,8 @@ impl<'s> DirtyVictims<'s> {
         let (mut freed, mut left) = (Vec::new(), Vec::new());
         for victim in self.victims.drain(..) {
             let (slot, owner) = victim;
-            let evicted = owner.volume == volume.number()
-                && volume.index().evict(owner.number, slot, &store.directory) == Evicted::Yes;
+            let evicted =
+                owner.volume == volume.number() && volume.evict(owner.number, slot) == Evicted::Yes;
             if evicted {
                 freed.push(slot);
             } else {

@@ -238,3 +238,33 @@ fn a_table_that_contradicts_itself_is_refused() {
     assert!(refused(&[Op::Vouch], 6), "no op of a table");
     assert!(refused(&[volume(0, u32::MAX)], u32::MAX));
 }
+
+#[test]
+fn a_writer_adds_changes_and_removes_volumes() {
+    let mut table = VolumeTable::default();
+    let add = |table: &mut VolumeTable| {
+        let number = table.free_number();
+        let made = table.add(number, |id| record(id, 1 << 20));
+        made.unwrap()
+    };
+    let [first, second, third] = [0; 3].map(|_| add(&mut table));
+    assert_eq!([first, second, third], [id(0, 0), id(1, 1), id(2, 2)]);
+    table.remove(second);
+    table.remove(id(0, 9));
+    assert_eq!(add(&mut table), id(1, 3), "never the same incarnation");
+    let said = |start, end| RecordedZeros {
+        start,
+        end,
+        may_trim: true,
+    };
+    table
+        .set_zeros(third, vec![said(0, 512), said(4096, 8192)])
+        .unwrap();
+    table.set_zeros(third, vec![said(4096, 8192)]).unwrap();
+    assert_eq!(of_volume(&table, third), [(4096, 8192)]);
+    table.set_record(&record(third, 5120)).unwrap();
+    assert_eq!(of_volume(&table, third), [(4096, 5120)]);
+    assert!(table.set_record(&record(second, 1)).is_err());
+    assert!(table.set_zeros(second, Vec::new()).is_err());
+    assert!(table.set_zeros(third, vec![said(4096, 8192)]).is_err());
+}

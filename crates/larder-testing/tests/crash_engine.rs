@@ -1,0 +1,63 @@
+//! The crash simulator over the engine with a cache directory: whatever a crash leaves, flushed data is there, and nothing comes back
+//! that was overwritten.
+//!
+//! `LARDER_SEED=n cargo test -p larder-testing --test crash_engine replay` runs one seed again.
+
+// Helpers of tests: clippy takes only functions marked as tests for tests.
+#![allow(clippy::unwrap_used)]
+
+mod engine_crash;
+
+use engine_crash::{engine, run, sweep};
+use larder_testing::crash::Tally;
+
+/// What it must pass.
+const CRASHES: u64 = 100_000;
+/// Each takes every so-manieth seed.
+const THREADS: u64 = 2;
+
+#[test]
+fn the_engine_passes() {
+    let run = |first: u64| {
+        let mut tally = Tally::default();
+        for seed in (first..).step_by(THREADS as usize) {
+            match sweep(seed, 1) {
+                Ok(more) => tally = tally.and(more),
+                Err((_, violation)) => panic!("seed {seed}: {violation}"),
+            }
+            if tally.crashes >= CRASHES / THREADS {
+                break;
+            }
+        }
+        tally
+    };
+    let tally = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|first| scope.spawn(move || run(first)))
+            .collect();
+        let tallies = threads.into_iter().map(|thread| thread.join().unwrap());
+        tallies.fold(Tally::default(), Tally::and)
+    });
+    println!("{tally:?}");
+    assert!(tally.started > CRASHES / 40 && tally.second > tally.started);
+}
+
+/// What the engine asks of its medium and its origins follows from the requests and the answers alone.
+#[test]
+fn a_seed_makes_the_same_run_each_time() {
+    let hash = |seed: u64| run(&engine(seed), seed).unwrap().0.hash;
+    for seed in 0..10 {
+        assert_eq!(hash(seed), hash(seed), "seed {seed}");
+    }
+    assert_ne!(hash(0), hash(3));
+}
+
+#[test]
+fn replay() {
+    if let Ok(seed) = std::env::var("LARDER_SEED") {
+        let seed = seed.parse().unwrap();
+        if let Err((_, violation)) = sweep(seed, 1) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}

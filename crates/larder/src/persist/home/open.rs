@@ -1,0 +1,184 @@
+//! Opening: what is there is judged first, and only then changed.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Found, Home, Opened, Wanted};
+use crate::directory::SlotNumber;
+use crate::medium::{Medium, MediumFile};
+use crate::persist::contents::Contents;
+use crate::persist::files::{self, Files, Identity};
+use crate::persist::header::Role;
+use crate::persist::journal::{Begin, Journal};
+use crate::persist::lock;
+use crate::persist::making::{self, Plan};
+use crate::persist::open_error::{OpenError, THE_DIRECTORY};
+use crate::persist::recover::Recovery;
+use crate::persist::shape::{LARGEST_BLOCK_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes};
+use crate::persist::sums::Uuid;
+use crate::persist::superblock::{FILE_NAME, State, Superblock};
+use crate::persist::superblocks::{self, Superblocks};
+use crate::persist::tables::Tables;
+
+/// The smallest limit on a directory, in bytes.
+const SMALLEST_LIMIT_BYTES: u64 = 32 << 20;
+
+impl Home {
+    /// Locks the directory, makes it or checks it, and recovers what a crash has left. When this returns, it is durable that it is in use.
+    ///
+    /// # Errors
+    /// It is refused: then nothing was written but the lock's text. Or the system failed: then the next start finds what this one has found.
+    pub(crate) fn open(medium: Arc<dyn Medium>, wanted: &Wanted) -> Result<Opened, OpenError> {
+        let limit = wanted.max_size_bytes.unwrap_or(u64::MAX);
+        Self::open_with(medium, wanted, journal_bytes(limit, wanted.is_ordered))
+    }
+
+    /// The same; a directory that is made gets a journal of that length.
+    pub(crate) fn open_with(
+        medium: Arc<dyn Medium>,
+        wanted: &Wanted,
+        journal_bytes: u64,
+    ) -> Result<Opened, OpenError> {
+        let shape = wanted.check()?;
+        // Somebody else's directory does not even get a lock file.
+        contents(&*medium)?;
+        let lock = lock::take(&*medium, &wanted.lock_text)?;
+        let is_made = contents(&*medium)? != Contents::Cache;
+        if is_made {
+            let uuid = Uuid::from_random(wanted.uuid_bits);
+            let identity = Identity { uuid, shape };
+            making::make(
+                &*medium,
+                Plan {
+                    identity,
+                    journal_bytes,
+                },
+            )?;
+        }
+        let tables = load(&*medium, wanted)?;
+        let found = begin(&tables)?;
+        let found = if is_made { Found::Made } else { found };
+        Self::opened(medium, lock, tables, found)
+    }
+
+    fn opened(
+        medium: Arc<dyn Medium>,
+        lock: Box<dyn MediumFile>,
+        tables: Tables,
+        found: Found,
+    ) -> Result<Opened, OpenError> {
+        let volumes = tables.read_volumes()?;
+        let superblock = tables.superblocks().current().clone();
+        let begin = Begin {
+            cache: tables.seed,
+            ring_bytes: superblock.journal_bytes,
+            session: superblock.session,
+            tail: superblock.tail,
+        };
+        let journal = Journal::new(files::open(&*medium, Role::Journal)?, begin);
+        let slots = Some(files::open(&*medium, Role::Slots)?);
+        Ok(Opened {
+            home: Self {
+                tables,
+                journal,
+                checkpoint: Mutex::default(),
+                slots,
+                _medium: medium,
+                _lock: lock,
+            },
+            found,
+            volumes,
+            slots_numbered: superblock.slots_numbered,
+        })
+    }
+}
+
+impl Wanted {
+    /// What can be judged without the directory. Tells the shape of one that is made.
+    fn check(&self) -> Result<Shape, OpenError> {
+        self.check_limit(SMALLEST_LIMIT_BYTES)?;
+        let wanted = self.block_bytes.unwrap_or(self.default_block_bytes);
+        Shape::new(wanted).ok_or(OpenError::ImpossibleBlock {
+            wanted,
+            smallest: SMALLEST_BLOCK_BYTES,
+            largest: LARGEST_BLOCK_BYTES,
+        })
+    }
+
+    fn check_limit(&self, needed: u64) -> Result<(), OpenError> {
+        match self.max_size_bytes {
+            Some(wanted) if wanted < needed => Err(OpenError::TooSmall { wanted, needed }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the cache that was found is what is asked for.
+    fn check_found(&self, superblock: &Superblock) -> Result<(), OpenError> {
+        let found = superblock.shape.block_bytes();
+        if let Some(wanted) = self.block_bytes
+            && wanted != found
+        {
+            return Err(OpenError::BlockSize { found, wanted });
+        }
+        // Its journal stays as long as it is, and must leave room for something else.
+        self.check_limit(superblock.journal_bytes.saturating_mul(2))
+    }
+}
+
+/// What the directory is, if it is not somebody else's.
+fn contents(medium: &dyn Medium) -> Result<Contents, OpenError> {
+    let unread = OpenError::io(THE_DIRECTORY, "read");
+    let names = medium.names().map_err(unread)?;
+    match Contents::of(names.iter().map(String::as_bytes)) {
+        Contents::Foreign(name) => Err(OpenError::Foreign {
+            name: String::from_utf8_lossy(&name).into_owned(),
+        }),
+        contents => Ok(contents),
+    }
+}
+
+/// Opens the files of a cache. Writes nothing.
+fn load(medium: &dyn Medium, wanted: &Wanted) -> Result<Tables, OpenError> {
+    let file = files::open_named(medium, FILE_NAME)?;
+    let chosen = superblocks::read(&*file)?;
+    wanted.check_found(&chosen.superblock)?;
+    let files = Files::open(medium, &chosen.superblock)?;
+    Ok(Tables::new(files, Superblocks::new(file, chosen)))
+}
+
+/// Begins a session, after whatever the last one has left.
+fn begin(tables: &Tables) -> Result<Found, OpenError> {
+    let state = tables.superblocks().current().state;
+    match state {
+        State::Clean => begin_clean(tables),
+        State::InUse => begin_after_crash(tables),
+    }
+}
+
+fn begin_clean(tables: &Tables) -> Result<Found, OpenError> {
+    tables.read_volumes()?;
+    let nothing_else = |_: SlotNumber| false;
+    tables.check_entries(&nothing_else)?;
+    let mut superblocks = tables.superblocks();
+    // Who was killed may have written a copy and not synced it.
+    superblocks.sync()?;
+    let current = superblocks.current().clone();
+    superblocks.write_first(Superblock {
+        state: State::InUse,
+        session: current.session + 1,
+        ..current
+    })?;
+    superblocks.settle()?;
+    Ok(Found::Clean)
+}
+
+fn begin_after_crash(tables: &Tables) -> Result<Found, OpenError> {
+    let recovery = Recovery::read(tables)?;
+    let frames = recovery.frames();
+    {
+        let mut superblocks = tables.superblocks();
+        superblocks.sync()?;
+        superblocks.settle()?;
+    }
+    recovery.write(tables)?;
+    Ok(Found::Crashed { frames })
+}

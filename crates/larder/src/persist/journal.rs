@@ -1,0 +1,314 @@
+//! The journal, written to: frames are appended at its end, become durable with a sync, and leave at its beginning when a checkpoint has
+//! brought them into the tables.
+//!
+//! - Frames do not wrap: where one does not fit before the end of the ring, a filler takes the rest.
+//! - One thread at a time appends and syncs: who has the commit token. Others may ask, and free space.
+//! - A write or sync that fails is final: from then on the journal is dead, and whoever wants to append is told so. What had been durable stays.
+//! - `tail <= applied <= synced <= end`, in frames. A checkpoint takes what lies before `applied`: frames whose bytes have all
+//!   reached their slots.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::frame::{FrameBuilder, Head, MAX_FRAME_BYTES, Position};
+use super::header::Role;
+use super::op::Op;
+use super::open_error::OpenError;
+use super::shape::PAGE_BYTES;
+use super::sums::Seed;
+use crate::medium::MediumFile;
+use crate::planted::{Bug, is_planted};
+use crate::sync;
+
+/// Why something was not committed.
+#[derive(Clone, Debug)]
+pub(crate) enum CommitError {
+    /// The journal has failed, now or before: nothing is committed any more until the next start.
+    Dead(Arc<str>),
+    /// There is no room, and no checkpoint that makes any.
+    NoRoom,
+    /// What was to be said could not be found out. Nothing of it was said.
+    Making(Arc<io::Error>),
+}
+
+impl From<io::Error> for CommitError {
+    fn from(error: io::Error) -> Self {
+        Self::Making(Arc::new(error))
+    }
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dead(why) => write!(
+                f,
+                "the cache directory takes nothing more until it is opened anew: {why}"
+            ),
+            Self::NoRoom => f.write_str("the journal of the cache directory is full"),
+            Self::Making(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What is at the end of the journal.
+#[derive(Debug)]
+struct State {
+    tail: Position,
+    applied: Position,
+    synced: Position,
+    end: Position,
+    /// The last frame that is neither a filler nor a VOUCH.
+    last_said: u64,
+    /// All frames up to this one are known to have been durable by one that is durable.
+    vouched: u64,
+    /// Why it is dead.
+    failure: Option<Arc<str>>,
+}
+
+/// The journal of an open cache directory.
+pub(crate) struct Journal {
+    file: Box<dyn MediumFile>,
+    cache: Seed,
+    ring_bytes: u64,
+    session: u64,
+    state: Mutex<State>,
+    /// Space was freed, or there will be none.
+    freed: Condvar,
+}
+
+/// What a journal is made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin {
+    pub cache: Seed,
+    pub ring_bytes: u64,
+    pub session: u64,
+    pub tail: Position,
+}
+
+impl Journal {
+    /// A journal without frames.
+    pub(super) fn new(file: Box<dyn MediumFile>, begin: Begin) -> Self {
+        let tail = begin.tail;
+        Self {
+            file,
+            cache: begin.cache,
+            ring_bytes: begin.ring_bytes,
+            session: begin.session,
+            state: Mutex::new(State {
+                tail,
+                applied: tail,
+                synced: tail,
+                end: tail,
+                last_said: tail.seq - 1,
+                vouched: tail.seq - 1,
+                failure: None,
+            }),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        sync::lock(&self.state)
+    }
+
+    /// The longest frame that it takes, in bytes: an empty journal has room for it wherever it begins.
+    pub(crate) fn longest_frame_bytes(&self) -> u64 {
+        MAX_FRAME_BYTES.min(self.ring_bytes / 2 / PAGE_BYTES * PAGE_BYTES)
+    }
+
+    /// The length of the ring.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        self.ring_bytes
+    }
+
+    /// How much of the ring frames take.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let state = self.lock();
+        distance(state.tail, state.end, self.ring_bytes)
+    }
+
+    /// Whether so much of it is used that the checkpoint should begin.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.used_bytes() >= self.ring_bytes / 2
+    }
+
+    /// All frames up to this one are durable.
+    pub(crate) fn synced_seq(&self) -> u64 {
+        self.lock().synced.seq - 1
+    }
+
+    /// Why it is dead.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.lock().failure.clone()
+    }
+
+    /// Whether a frame of so many bytes, padded, can be appended now.
+    pub(crate) fn has_room(&self, frame_bytes: u64) -> bool {
+        let state = self.lock();
+        let used = distance(state.tail, state.end, self.ring_bytes);
+        self.filler_bytes(state.end, frame_bytes) + frame_bytes <= self.ring_bytes - used
+    }
+
+    /// What a filler takes if a frame of so many bytes is not to wrap.
+    fn filler_bytes(&self, at: Position, frame_bytes: u64) -> u64 {
+        match at.offset + frame_bytes > self.ring_bytes {
+            true => self.ring_bytes - at.offset,
+            false => 0,
+        }
+    }
+
+    /// Appends a frame, which is durable with the next sync. There must be room for it. Tells its number.
+    pub(crate) fn append(&self, frame: FrameBuilder) -> Result<u64, CommitError> {
+        let bytes = frame.padded_bytes();
+        unless_dead(&self.lock())?;
+        if !self.has_room(bytes) {
+            return Err(CommitError::NoRoom);
+        }
+        if self.filler_bytes(self.lock().end, bytes) > 0 {
+            self.put(FrameBuilder::new(), true)?;
+        }
+        self.put(frame, false)?;
+        let mut state = self.lock();
+        state.last_said = state.end.seq - 1;
+        Ok(state.last_said)
+    }
+
+    fn put(&self, frame: FrameBuilder, is_filler: bool) -> Result<(), CommitError> {
+        let (at, synced_seq) = {
+            let state = self.lock();
+            unless_dead(&state)?;
+            (state.end, state.synced.seq - 1)
+        };
+        let head = Head {
+            seq: at.seq,
+            chain: at.chain,
+            synced_seq,
+            session: self.session,
+            is_filler,
+        };
+        let (bytes, checksum) = frame.finish(head, self.cache, at.offset);
+        let written = self.file.write(PAGE_BYTES + at.offset, &bytes);
+        self.unless_failed("written", written)?;
+        let taken = match is_filler {
+            true => self.ring_bytes - at.offset,
+            false => bytes.len() as u64,
+        };
+        self.lock().end = at.after(taken, checksum, self.ring_bytes);
+        Ok(())
+    }
+
+    /// Makes durable what was appended. Tells up to which frame all is.
+    pub(crate) fn sync(&self) -> Result<u64, CommitError> {
+        let end = {
+            let state = self.lock();
+            unless_dead(&state)?;
+            if state.synced == state.end {
+                return Ok(state.end.seq - 1);
+            }
+            state.end
+        };
+        if !is_planted(Bug::SyncLeftOut) {
+            let synced = self.file.sync();
+            self.unless_failed("synced", synced)?;
+        }
+        let mut state = self.lock();
+        // The last frame among them was written when all up to here were durable.
+        state.vouched = state.synced.seq - 1;
+        state.synced = end;
+        Ok(end.seq - 1)
+    }
+
+    /// The bytes of all frames that are durable have reached their slots.
+    pub(crate) fn note_applied(&self) {
+        let mut state = self.lock();
+        state.applied = state.synced;
+    }
+
+    /// Makes sure that a flip in the last frame will not look like a frame that a crash tore off. For who has the token, when nothing has
+    /// been committed for a while. False if that was so already, or if there is no room.
+    pub(crate) fn vouch(&self) -> Result<bool, CommitError> {
+        let is_vouched = {
+            let state = self.lock();
+            state.vouched >= state.last_said
+        };
+        if is_vouched || !self.has_room(PAGE_BYTES) {
+            return Ok(false);
+        }
+        self.sync()?;
+        let mut frame = FrameBuilder::new();
+        frame.push(&Op::Vouch);
+        // A page always fits before the end of the ring.
+        self.put(frame, false)?;
+        self.sync()?;
+        Ok(true)
+    }
+
+    /// Where a checkpoint that begins now brings the tail, if it moves at all.
+    pub(super) fn goal(&self) -> Option<Position> {
+        let state = self.lock();
+        let is_worth_it = state.applied != state.tail && state.failure.is_none();
+        is_worth_it.then_some(state.applied)
+    }
+
+    /// Where the next frame would be.
+    pub(super) fn end(&self) -> Position {
+        self.lock().end
+    }
+
+    /// The tables have all frames before that place, durably.
+    pub(super) fn free(&self, tail: Position) {
+        self.lock().tail = tail;
+        self.freed.notify_all();
+    }
+
+    /// Waits until there is room for a frame of so many bytes, or the journal is dead, at most so long.
+    pub(crate) fn await_room(&self, frame_bytes: u64, longest: Duration) {
+        let state = self.lock();
+        let lacks_room = |state: &mut State| {
+            let used = distance(state.tail, state.end, self.ring_bytes);
+            let needed = self.filler_bytes(state.end, frame_bytes) + frame_bytes;
+            state.failure.is_none() && needed > self.ring_bytes - used
+        };
+        drop(sync::wait_while(&self.freed, state, longest, lacks_room));
+    }
+
+    /// Something has failed without which frames cannot be relied on.
+    pub(crate) fn fail(&self, why: &str) -> CommitError {
+        let mut state = self.lock();
+        let why = state.failure.get_or_insert_with(|| why.into()).clone();
+        drop(state);
+        self.freed.notify_all();
+        CommitError::Dead(why)
+    }
+
+    fn unless_failed(
+        &self,
+        doing: &'static str,
+        result: io::Result<()>,
+    ) -> Result<(), CommitError> {
+        result.map_err(|error| {
+            let error = OpenError::io(Role::Journal.file_name(), doing)(error);
+            self.fail(&error.to_string())
+        })
+    }
+}
+
+fn unless_dead(state: &State) -> Result<(), CommitError> {
+    match &state.failure {
+        Some(why) => Err(CommitError::Dead(Arc::clone(why))),
+        None => Ok(()),
+    }
+}
+
+/// What frames between two places take.
+fn distance(from: Position, to: Position, ring_bytes: u64) -> u64 {
+    if from.seq == to.seq {
+        return 0;
+    }
+    match (to.offset + ring_bytes - from.offset) % ring_bytes {
+        0 => ring_bytes,
+        bytes => bytes,
+    }
+}

@@ -1,0 +1,193 @@
+//! What makes a cache survive: the directory that it lives in, and what is known of how true that is.
+//!
+//! A clean block is *summed* while the checksums in the directory are those of what its slot holds; only summed blocks are found again.
+//! One that was found again is *unverified* until it is first pinned: then all of it is compared with its checksums, and what
+//! does not fit is forgotten before anybody has seen it.
+
+mod close;
+mod distrust;
+mod gone;
+mod identity;
+mod lister;
+mod load;
+mod maintain;
+mod marks;
+mod revoke;
+mod slots_file;
+mod sum;
+mod tell;
+mod verify;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::directory::{Owner, SlotNumber, VolumeNumber};
+use crate::medium::Medium;
+use crate::persist::bytes::Malformed;
+use crate::persist::commit::CommitToken;
+use crate::persist::home::Home;
+use crate::persist::op::Op;
+use crate::persist::sums::{BlockSums, Occupant};
+use crate::persist::volumes::VolumeTable;
+use crate::planted::{Bug, is_planted};
+use crate::sector::BlockNumber;
+use crate::store::Maintenance;
+use crate::sync;
+use crate::volume::Volume;
+
+pub(crate) use close::close;
+use gone::Gone;
+pub(crate) use identity::{Kept, judge, left, settle};
+pub(crate) use load::{load, open};
+pub(crate) use maintain::maintain;
+pub(crate) use marks::SlotMarks;
+pub(crate) use revoke::revoke;
+pub(crate) use verify::verify;
+
+/// The directory that a cache is to live in.
+pub struct CacheHome {
+    /// Its files.
+    pub medium: Arc<dyn Medium>,
+    /// What it is called in messages.
+    pub path: String,
+    /// The operator gave the block size, so that another one in the directory is refused. Else the directory's counts.
+    pub block_is_given: bool,
+    /// Random bits, of which a new cache's name is made.
+    pub uuid_bits: u128,
+    /// Who uses it: what others are told while it is locked. One line.
+    pub lock_text: String,
+    /// What is otherwise made of the limit.
+    pub sizes: Option<HomeSizes>,
+}
+
+/// The sizes of a cache directory's parts, for tests of what happens where they end.
+#[derive(Clone, Copy, Debug)]
+pub struct HomeSizes {
+    /// How many blocks there may be.
+    pub slots: u32,
+    /// Of the journal: whole pages of 4 KiB.
+    pub journal_bytes: u64,
+}
+
+impl std::fmt::Debug for CacheHome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheHome")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was found in a cache directory at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: the cache was made.
+    Made,
+    /// A cache that was ended properly.
+    Kept {
+        /// So many blocks, each kept if its origin turns out to be the one that it came from.
+        blocks: u64,
+    },
+    /// A cache that was in use when its process or the machine stopped.
+    Crashed {
+        /// As in [`Found::Kept`].
+        blocks: u64,
+    },
+}
+
+/// What makes a cache survive.
+pub(crate) struct Survival {
+    home: Arc<Home>,
+    path: String,
+    found: Found,
+    found_blocks: AtomicU64,
+    pub marks: Arc<SlotMarks>,
+    /// The volumes as the directory is to have them.
+    volumes: Mutex<VolumeTable>,
+    /// What the journal is still to say of volumes.
+    pending: Mutex<Vec<Op<'static>>>,
+    /// Blocks that have left their slots while they were listed.
+    gone: Gone,
+    /// Who tells the directory something.
+    commits: CommitToken<tell::Scope>,
+    checkpointing: Mutex<()>,
+    complaints: Complaints,
+    /// Slots that were summed and are not listed yet.
+    to_list: Mutex<Vec<SlotNumber>>,
+    /// Wakes the thread that looks after the directory.
+    pub maintenance: Maintenance,
+    is_closed: AtomicBool,
+    cursor: sum::Cursor,
+}
+
+impl Survival {
+    pub(crate) fn found(&self) -> Found {
+        let blocks = self.found_blocks.load(Ordering::SeqCst);
+        match self.found {
+            Found::Made => Found::Made,
+            Found::Kept { .. } => Found::Kept { blocks },
+            Found::Crashed { .. } => Found::Crashed { blocks },
+        }
+    }
+
+    fn note_found(&self, blocks: u64) {
+        self.found_blocks.store(blocks, Ordering::SeqCst);
+    }
+    /// A block is about to give its slot up. Called with its shard's lock held.
+    pub(crate) fn leaving(&self, slot: SlotNumber, owner: Owner) {
+        if self.marks.is_listed(slot) && !is_planted(Bug::GoneForgotten) {
+            self.gone.note(slot, owner);
+            self.marks.unlisted(slot);
+        }
+    }
+
+    /// Sums a block of a volume that the directory knows.
+    fn block_sums(&self, volume: &Volume, number: BlockNumber) -> Option<BlockSums> {
+        let occupant = occupant(volume, number)?;
+        Some(BlockSums::new(self.home.seed(), occupant))
+    }
+
+    /// Says something of a volume, which the journal is to say with the next that it says.
+    fn say(&self, op: Op<'static>) -> Result<(), Malformed> {
+        let mut table = sync::lock(&self.volumes);
+        table.apply(&op)?;
+        sync::lock(&self.pending).push(op);
+        Ok(())
+    }
+
+    /// A volume is forgotten, and all that slots hold of it.
+    pub(crate) fn forget(&self, volume: &Volume) {
+        if let Some(id) = volume.kept.id(volume.number()) {
+            // It cannot be refused: nothing in it can be wrong.
+            let _ = self.say(Op::VolumeGone(id));
+        }
+    }
+}
+
+/// A block as the directory names it, if it knows the volume.
+fn occupant(volume: &Volume, block: BlockNumber) -> Option<Occupant> {
+    let id = volume.kept.id(volume.number())?;
+    Some(Occupant {
+        volume: id.volume,
+        incarnation: id.incarnation,
+        block,
+    })
+}
+
+/// Volumes by number, for those who look many up.
+fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<&Arc<Volume>> {
+    let at = volumes.binary_search_by_key(&number, |volume| volume.number());
+    Some(&volumes[at.ok()?])
+}
+
+/// What an operator was told last, so that it is not told again and again.
+#[derive(Debug, Default)]
+struct Complaints(Mutex<String>);
+
+impl Complaints {
+    fn is_new(&self, message: &str) -> bool {
+        let mut last = sync::lock(&self.0);
+        let is_new = *last != message;
+        message.clone_into(&mut last);
+        is_new
+    }
+}

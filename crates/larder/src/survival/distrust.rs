@@ -1,0 +1,44 @@
+//! After a sync of the slots that failed: the system may have dropped what was written since the sync before, and shows older bytes from now on
+//! or at any time. What has checksums is compared with them before it is used again, what else is clean is forgotten, and a volume with data that only the
+//! slots had answers nothing any more: it cannot be told which of it is still there.
+
+use super::Survival;
+use crate::directory::SlotNumber;
+use crate::store::Store;
+use crate::volume::Volume;
+
+/// Nothing that is in a slot is what it was for sure.
+pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
+    let path = &survival.path;
+    for volume in store.volumes() {
+        if volume.with_dirty(|dirty| !dirty.is_empty()) && !volume.is_poisoned() {
+            store.log.error(&format!(
+                "volume '{}' answers nothing any more: the cache directory '{path}' has failed ({why}), and what the origin does not have cannot be trusted",
+                volume.name()
+            ));
+            volume.poison();
+        }
+    }
+    for slot in (0..store.slots.numbered()).map(SlotNumber) {
+        let owner = store.directory.owner(slot);
+        let volume = store.volume(owner.volume);
+        let Some(volume) = volume.filter(|volume| can_be_pinned(volume)) else {
+            continue;
+        };
+        if volume.index().has_slot(owner.number, &store.directory) {
+            let pin = volume.pin(owner.number);
+            let mut state = pin.latch();
+            if state.slot == Some(slot) && survival.marks.is_summed(slot) {
+                survival.marks.distrusted(slot);
+            } else if state.slot == Some(slot) {
+                let clean = state.valid - state.unsettled();
+                state.drop_sectors(clean);
+            }
+        }
+    }
+}
+
+/// What nobody has joined yet was verified by nobody either.
+fn can_be_pinned(volume: &Volume) -> bool {
+    volume.has_geometry() && !volume.is_poisoned()
+}

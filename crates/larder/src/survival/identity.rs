@@ -1,0 +1,391 @@
+//! A cached volume belongs to its origin: whether it is still the one that was cached.
+//!
+//! Asked when a connection joins a volume that nobody uses. An origin that changes while it is being cached is nobody's to notice.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::Survival;
+use super::load::FoundVolume;
+use crate::attached::Attached;
+use crate::config::Mode;
+use crate::directory::VolumeNumber;
+use crate::origin::{Origin, OriginVersion};
+use crate::persist::op::volume::{MAX_TEXT_BYTES, RecordedVersion};
+use crate::persist::op::{Op, VolumeId, VolumeRecord};
+use crate::persist::sums::Incarnation;
+use crate::sector::Mask;
+use crate::sync;
+use crate::volume::Volume;
+use crate::{Error, ErrorKind};
+
+/// What the cache directory has to do with a volume.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// One more than the incarnation that the directory knows it by; 0 if it does not.
+    incarnation: AtomicU64,
+    /// As the directory knew it at the start.
+    found: OnceLock<FoundVolume>,
+    /// Its origin has been compared with what the directory says.
+    is_judged: AtomicBool,
+    /// The origin was written to since it was last asked for its version.
+    is_changed: AtomicBool,
+    /// What the origin held when this life of the cache began is durable there.
+    is_flushed: AtomicBool,
+}
+
+impl Kept {
+    /// A volume that the directory knew at the start.
+    pub(crate) fn of_record(record: &VolumeRecord, full: Mask) -> Self {
+        let kept = Self::default();
+        kept.set_incarnation(record.id.incarnation);
+        let found = FoundVolume {
+            id: record.id,
+            size_bytes: record.size_bytes,
+            full,
+        };
+        // Nobody else has it yet.
+        let _ = kept.found.set(found);
+        kept
+    }
+
+    /// What the directory calls the volume of that number.
+    pub(crate) fn id(&self, volume: VolumeNumber) -> Option<VolumeId> {
+        let incarnation = self.incarnation.load(Ordering::SeqCst).checked_sub(1)? as u32;
+        Some(VolumeId {
+            volume,
+            incarnation: Incarnation(incarnation),
+        })
+    }
+
+    fn set_incarnation(&self, incarnation: Incarnation) {
+        let number = u64::from(incarnation.0) + 1;
+        self.incarnation.store(number, Ordering::SeqCst);
+    }
+
+    pub(crate) fn found(&self) -> Option<FoundVolume> {
+        self.found.get().copied()
+    }
+
+    pub(crate) fn is_judged(&self) -> bool {
+        self.is_judged.load(Ordering::SeqCst)
+    }
+
+    /// Whether what is read from the origin stays there.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.is_flushed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.is_changed.load(Ordering::SeqCst)
+    }
+
+    /// The directory knows that the origin is written to.
+    pub(crate) fn changes(&self) {
+        if !self.is_changed() {
+            self.is_changed.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What an origin says of itself.
+struct Claimed {
+    size_bytes: u64,
+    sector_shift: u8,
+    cache_id: String,
+    version: Option<RecordedVersion>,
+}
+
+/// What came of comparing.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Same,
+    /// Why nothing that is cached can be used.
+    Other(String),
+}
+
+/// A connection is about to join the volume, which nobody uses: compares its origin with the one that was cached, and forgets what
+/// is cached if it is another one. Called with the lock on joining held, once the geometry is decided.
+pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
+    let Some(survival) = &volume.store().survival else {
+        return Ok(());
+    };
+    if volume.is_private() {
+        return Ok(());
+    }
+    let claimed = claimed(volume, origin)?;
+    let Some(known) = known(survival, volume) else {
+        return record(survival, volume, claimed);
+    };
+    match compare(&known, &claimed, volume.kept.is_changed()) {
+        Verdict::Same => {
+            let accepted = VolumeRecord {
+                version: claimed.version.or(known.version),
+                changed_since_version: false,
+                ..known
+            };
+            set(survival, volume, accepted)
+        }
+        Verdict::Other(_) if volume.index().is_empty() && !volume.is_dirty() => {
+            survival.forget(volume);
+            record(survival, volume, claimed)
+        }
+        Verdict::Other(why) => {
+            volume.store().log.warning(&format!(
+                "volume '{}': what is cached of it is dropped: {why}",
+                volume.name()
+            ));
+            volume.forget_clean();
+            survival.forget(volume);
+            record(survival, volume, claimed)
+        }
+    }
+}
+
+/// What the directory is to say of the volume now.
+fn known(survival: &Survival, volume: &Volume) -> Option<VolumeRecord> {
+    let table = sync::lock(&survival.volumes);
+    let known = table.get(volume.kept.id(volume.number())?)?;
+    Some(known.record.clone())
+}
+
+/// Before anything that is read from the origin is listed: what was written to it before, and not flushed, perhaps by an earlier life of this
+/// cache, must not go away after it was listed. If it cannot be flushed, nothing is listed.
+pub(crate) fn settle(volume: &Volume, attached: &Attached) {
+    let kept = &volume.kept;
+    if volume.store().survival.is_none() || kept.is_flushed() {
+        return;
+    }
+    // One that has no flush has nothing to lose, or nobody can help it.
+    let is_flushed = attached.flush().is_ok();
+    kept.is_flushed.store(is_flushed, Ordering::SeqCst);
+}
+
+fn claimed(volume: &Volume, origin: &dyn Origin) -> Result<Claimed, Error> {
+    let version = origin.version().map_err(|error| {
+        let context = format!(
+            "volume '{}': asking the origin for its version",
+            volume.name()
+        );
+        Error::with_source(ErrorKind::Origin, context, error)
+    })?;
+    Ok(Claimed {
+        size_bytes: origin.size(),
+        sector_shift: volume.geometry().sector_bytes().trailing_zeros() as u8,
+        cache_id: volume.store().config.cache_id.clone().unwrap_or_default(),
+        version: version.and_then(recorded),
+    })
+}
+
+/// One that is too long to be recorded is none.
+fn recorded(version: OriginVersion) -> Option<RecordedVersion> {
+    let OriginVersion { stable, changing } = version;
+    let fits = stable.len() <= MAX_TEXT_BYTES && changing.len() <= MAX_TEXT_BYTES;
+    fits.then_some(RecordedVersion { stable, changing })
+}
+
+fn compare(known: &VolumeRecord, now: &Claimed, is_changed: bool) -> Verdict {
+    let differ = |what: &str, was: &str, is: &str| {
+        Verdict::Other(format!("{what} was {was}, and is {is} now"))
+    };
+    if known.cache_id != now.cache_id {
+        return differ("cache-id", &quoted(&known.cache_id), &quoted(&now.cache_id));
+    }
+    if known.size_bytes != now.size_bytes {
+        let (was, is) = (known.size_bytes, now.size_bytes);
+        return differ("the origin's size", &was.to_string(), &is.to_string());
+    }
+    if known.sector_shift != now.sector_shift {
+        let bytes = |shift: u8| (1_u64 << shift).to_string();
+        let (was, is) = (bytes(known.sector_shift), bytes(now.sector_shift));
+        return differ("the sector size", &was, &is);
+    }
+    let is_ours = known.changed_since_version || is_changed;
+    match (&known.version, &now.version) {
+        (Some(was), Some(is)) if was.stable != is.stable => {
+            differ("the origin", &shown(&was.stable), &shown(&is.stable))
+        }
+        (Some(was), Some(is)) if was.changing != is.changing && !is_ours => differ(
+            "the origin's version",
+            &shown(&was.changing),
+            &shown(&is.changing),
+        ),
+        (Some(_), Some(_)) => Verdict::Same,
+        _ if !now.cache_id.is_empty() => Verdict::Same,
+        (Some(was), None) => differ("the origin's version", &shown(&was.changing), "unknown"),
+        (None, _) => Verdict::Other(
+            "the origin does not say whether it is still what it was, and no cache-id says so"
+                .to_owned(),
+        ),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    match text {
+        "" => "not given".to_owned(),
+        text => format!("'{text}'"),
+    }
+}
+
+fn shown(version: &[u8]) -> String {
+    format!("'{}'", String::from_utf8_lossy(version).escape_debug())
+}
+
+/// The volume is new to the directory.
+fn record(survival: &Survival, volume: &Volume, now: Claimed) -> Result<(), Error> {
+    let incarnation = sync::lock(&survival.volumes).next_incarnation();
+    let record = VolumeRecord {
+        id: VolumeId {
+            volume: volume.number(),
+            incarnation,
+        },
+        size_bytes: now.size_bytes,
+        sector_shift: now.sector_shift,
+        changed_since_version: false,
+        name: volume.name().to_owned(),
+        cache_id: now.cache_id,
+        version: now.version,
+    };
+    set(survival, volume, record)
+}
+
+fn set(survival: &Survival, volume: &Volume, record: VolumeRecord) -> Result<(), Error> {
+    let incarnation = record.id.incarnation;
+    survival.say(Op::Volume(record)).map_err(|what| {
+        let message = format!(
+            "volume '{}' cannot be recorded in the cache directory '{}': {what}",
+            volume.name(),
+            survival.path
+        );
+        Error::new(ErrorKind::Config, message)
+    })?;
+    volume.kept.set_incarnation(incarnation);
+    volume.kept.is_changed.store(false, Ordering::SeqCst);
+    volume.kept.is_judged.store(true, Ordering::SeqCst);
+    Ok(())
+}
+
+/// The last connection that may write has left, and everything is on the origin: what it says of itself now is the version that is
+/// cached, if it was us who changed it.
+pub(crate) fn left(volume: &Volume, origin: &dyn Origin) {
+    let Some(survival) = &volume.store().survival else {
+        return;
+    };
+    let is_whole = !volume.is_dirty() && volume.store().config.mode != Mode::Unsafe;
+    if volume.is_private() || !volume.kept.is_changed() || !is_whole {
+        return;
+    }
+    let Ok(Some(version)) = origin.version() else {
+        return;
+    };
+    let known = known(survival, volume);
+    if let (Some(known), Some(version)) = (known, recorded(version)) {
+        let record = VolumeRecord {
+            version: Some(version),
+            changed_since_version: false,
+            ..known
+        };
+        if survival.say(Op::Volume(record)).is_ok() {
+            volume.kept.is_changed.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(changing: &str) -> Option<RecordedVersion> {
+        Some(RecordedVersion {
+            stable: b"inode 7".to_vec(),
+            changing: changing.as_bytes().to_vec(),
+        })
+    }
+
+    fn known() -> VolumeRecord {
+        VolumeRecord {
+            id: VolumeId {
+                volume: VolumeNumber(0),
+                incarnation: Incarnation(0),
+            },
+            size_bytes: 4096,
+            sector_shift: 9,
+            changed_since_version: false,
+            name: "disk".to_owned(),
+            cache_id: String::new(),
+            version: version("noon"),
+        }
+    }
+
+    fn now() -> Claimed {
+        Claimed {
+            size_bytes: 4096,
+            sector_shift: 9,
+            cache_id: String::new(),
+            version: version("noon"),
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_same_if_everything_is() {
+        assert_eq!(compare(&known(), &now(), false), Verdict::Same);
+        let other = |change: fn(&mut Claimed)| {
+            let mut now = now();
+            change(&mut now);
+            match compare(&known(), &now, false) {
+                Verdict::Other(why) => why,
+                Verdict::Same => panic!("the same"),
+            }
+        };
+        assert_eq!(
+            other(|now| now.version = version("one")),
+            "the origin's version was 'noon', and is 'one' now"
+        );
+        assert_eq!(
+            other(|now| now.size_bytes = 8192),
+            "the origin's size was 4096, and is 8192 now"
+        );
+        assert_eq!(
+            other(|now| now.cache_id = "b".to_owned()),
+            "cache-id was not given, and is 'b' now"
+        );
+        assert!(other(|now| now.sector_shift = 12).contains("sector size was 512"));
+        assert!(other(|now| now.version = None).contains("is unknown now"));
+    }
+
+    #[test]
+    fn what_we_changed_ourselves_is_told_by_what_stays() {
+        let changed = VolumeRecord {
+            changed_since_version: true,
+            ..known()
+        };
+        let mut later = now();
+        later.version = version("one");
+        assert_eq!(compare(&changed, &later, false), Verdict::Same);
+        assert_eq!(compare(&known(), &later, true), Verdict::Same);
+        later.version = Some(RecordedVersion {
+            stable: b"inode 8".to_vec(),
+            changing: b"one".to_vec(),
+        });
+        assert!(matches!(compare(&changed, &later, true), Verdict::Other(_)));
+    }
+
+    #[test]
+    fn without_a_version_only_a_cache_id_tells() {
+        let unversioned = |cache_id: &str| {
+            let known = VolumeRecord {
+                version: None,
+                cache_id: cache_id.to_owned(),
+                ..known()
+            };
+            let now = Claimed {
+                version: None,
+                cache_id: cache_id.to_owned(),
+                ..now()
+            };
+            compare(&known, &now, false)
+        };
+        assert_eq!(unversioned("golden-1"), Verdict::Same);
+        assert!(matches!(unversioned(""), Verdict::Other(_)));
+    }
+}

@@ -1,0 +1,223 @@
+//! Finding a cache again: what its slots hold goes back into the index and the policy.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
+use crate::config::{Config, DEFAULT_BLOCK_BYTES};
+use crate::directory::{Owner, SlotNumber};
+use crate::persist::commit::CommitToken;
+use crate::persist::entry::{Content, Entry};
+use crate::persist::home::{self, Home, Wanted};
+use crate::persist::open_error::OpenError;
+use crate::persist::shape::{SLOTS_START, Shape};
+use crate::sector::Mask;
+use crate::slots::Slots;
+use crate::store::{Maintenance, Store};
+use crate::survival::slots_file::SlotsFile;
+use crate::sync;
+use crate::volume::Volume;
+use crate::{Error, ErrorKind};
+
+/// What files need beside slots and journal, in bytes: headers, superblock, volume tables.
+const FIXED_BYTES: u64 = SLOTS_START + (1 << 20);
+
+/// An opened directory and what the engine needs of it.
+pub(crate) struct Opening {
+    pub survival: Survival,
+    pub slots: Slots,
+    pub loading: Loading,
+}
+
+/// What is still to be loaded.
+pub(crate) struct Loading {
+    slots_numbered: u32,
+    limit: u32,
+}
+
+/// Opens the directory, or makes it. `config` gets the block size that is in use.
+pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Error> {
+    let path = place.path.clone();
+    let failed = |error: OpenError| at_path(&path, &error);
+    let wanted = Wanted {
+        block_bytes: place.block_is_given.then_some(config.block_bytes),
+        default_block_bytes: DEFAULT_BLOCK_BYTES,
+        max_size_bytes: config.max_size_bytes,
+        is_ordered: false,
+        uuid_bits: place.uuid_bits,
+        lock_text: place.lock_text.clone(),
+    };
+    let medium = Arc::clone(&place.medium);
+    let opened = match place.sizes {
+        Some(sizes) => Home::open_with(medium, &wanted, sizes.journal_bytes),
+        None => Home::open(medium, &wanted),
+    };
+    let opened = opened.map_err(failed)?;
+    let mut home = opened.home;
+    config.block_bytes = home.shape().block_bytes();
+    config.check()?;
+    let file = home.take_slots_file().map_err(failed)?;
+    let limit = match place.sizes {
+        Some(sizes) => sizes.slots,
+        None => limit(config, home.shape(), home.journal_bytes()),
+    };
+    let numbered = opened.slots_numbered.min(limit);
+    let home = Arc::new(home);
+    let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
+    if numbered < opened.slots_numbered {
+        let given_back = file.give_back(numbered, opened.slots_numbered);
+        given_back.map_err(|error| io_at_path(&path, "cutting the slots", error))?;
+    }
+    let marks = Arc::new(SlotMarks::default());
+    let slots = Slots::with_limit(config, limit, Box::new(file)).marked(Arc::clone(&marks));
+    let found = match opened.found {
+        home::Found::Made => Found::Made,
+        home::Found::Clean => Found::Kept { blocks: 0 },
+        home::Found::Crashed { .. } => Found::Crashed { blocks: 0 },
+    };
+    Ok(Opening {
+        survival: Survival {
+            home,
+            path,
+            found,
+            found_blocks: AtomicU64::new(0),
+            marks,
+            volumes: Mutex::new(opened.volumes),
+            pending: Mutex::default(),
+            gone: Gone::default(),
+            commits: CommitToken::default(),
+            checkpointing: Mutex::default(),
+            complaints: Complaints::default(),
+            to_list: Mutex::default(),
+            maintenance: Maintenance::default(),
+            is_closed: AtomicBool::new(false),
+            cursor: super::sum::Cursor::default(),
+        },
+        slots,
+        loading: Loading {
+            slots_numbered: numbered,
+            limit,
+        },
+    })
+}
+
+/// So many slots fit beside everything else.
+fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
+    let Some(max) = config.max_size_bytes else {
+        return u32::MAX - 1;
+    };
+    // As for a cache file without a name: what the file system itself needs.
+    let reserve = 8192 + max / 256;
+    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve);
+    (left / shape.bytes_per_slot()).clamp(1, u64::from(u32::MAX - 1)) as u32
+}
+
+pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        format!("cache directory '{path}': {error}"),
+    )
+}
+
+fn io_at_path(path: &str, doing: &str, error: std::io::Error) -> Error {
+    let context = format!("cache directory '{path}': {doing}");
+    Error::with_source(ErrorKind::CacheFile, context, error)
+}
+
+/// Gives the volumes that the directory knows, with their blocks in the index and in the policy.
+pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volume>>, Error> {
+    let Some(survival) = &store.survival else {
+        return Ok(Vec::new());
+    };
+    let mut volumes = Vec::new();
+    {
+        let table = sync::lock(&survival.volumes);
+        for volume in table.volumes() {
+            volumes.push(Volume::found(Arc::clone(store), &volume.record));
+        }
+    }
+    volumes.sort_by_key(|volume| volume.number());
+    let mut loader = Loader {
+        store,
+        survival,
+        volumes: &volumes,
+        limit: loading.limit,
+        free: BTreeSet::new(),
+    };
+    let slots = 0..loading.slots_numbered;
+    let read = survival
+        .home
+        .read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
+    read.map_err(|error| at_path(&survival.path, &error))?;
+    let free = loader.free;
+    let found = u64::from(loading.slots_numbered) - free.len() as u64;
+    store.slots.resume(loading.slots_numbered, free);
+    survival.note_found(found);
+    Ok(volumes)
+}
+
+/// Puts entries where they belong.
+struct Loader<'s> {
+    store: &'s Store,
+    survival: &'s Survival,
+    volumes: &'s [Arc<Volume>],
+    limit: u32,
+    free: BTreeSet<SlotNumber>,
+}
+
+impl Loader<'_> {
+    fn add(&mut self, slot: SlotNumber, entry: Entry) {
+        let content = entry.content.filter(|content| !content.valid.is_empty());
+        if !content.is_some_and(|content| self.put(slot, &content)) && slot.0 < self.limit {
+            self.free.insert(slot);
+        }
+    }
+
+    /// False if nobody wants what the slot holds.
+    fn put(&self, slot: SlotNumber, content: &Content) -> bool {
+        let occupant = content.occupant;
+        let Some(volume) = by_number(self.volumes, occupant.volume) else {
+            return false;
+        };
+        let Some(found) = volume.kept.found() else {
+            return false;
+        };
+        let first_byte = occupant
+            .block
+            .0
+            .saturating_mul(self.store.config.block_bytes);
+        let is_of_volume = found.id == occupant.volume_id()
+            && first_byte < found.size_bytes
+            && (content.valid - found.full).is_empty();
+        if !is_of_volume || slot.0 >= self.limit {
+            return false;
+        }
+        let owner = Owner {
+            volume: occupant.volume,
+            number: occupant.block,
+        };
+        self.store.directory.set(slot, owner);
+        let is_new = volume.index().load(
+            occupant.block,
+            slot,
+            (content.valid, found.full),
+            &self.store.directory,
+        );
+        if is_new {
+            self.survival.marks.found(slot);
+            let mut eviction = sync::lock(&self.store.eviction);
+            eviction.found(slot.0, owner.key(), content.heat);
+        }
+        is_new
+    }
+}
+
+/// What the index needs to know of a volume that nobody has joined yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundVolume {
+    pub id: crate::persist::op::VolumeId,
+    pub size_bytes: u64,
+    /// All sectors of a block.
+    pub full: Mask,
+}

@@ -1,0 +1,107 @@
+//! What is done for the directory in the background: checksums, listing, checkpoints.
+
+use std::time::Duration;
+
+use super::distrust::distrust_slots;
+use super::tell::Scope;
+use super::{Survival, sum};
+use crate::config::Mode;
+use crate::persist::open_error::OpenError;
+use crate::store::Store;
+use crate::sync;
+
+/// How long the disk is left to others after each part of the work.
+const REST: Duration = Duration::from_millis(100);
+
+impl Survival {
+    /// One checkpoint at a time: who comes second finds that it has been done. False if it freed nothing.
+    pub(super) fn checkpoint(&self, store: &Store) -> Result<bool, OpenError> {
+        let _one = sync::lock(&self.checkpointing);
+        self.home.checkpoint().inspect_err(|error| {
+            if error.is_of_slots() {
+                distrust_slots(store, self, &error.to_string());
+            }
+        })
+    }
+}
+
+/// What the thread that looks after the directory does each round. False if something did not work out.
+pub(crate) fn maintain(store: &Store, survival: &Survival) -> bool {
+    let done = sum_quiet(store, survival)
+        .and_then(|()| list(store, survival))
+        .and_then(|()| checkpoint(store, survival));
+    match done {
+        Ok(()) => true,
+        Err(why) => {
+            let path = &survival.path;
+            let message = format!("cache directory '{path}': {why}");
+            if survival.complaints.is_new(&message) {
+                store.log.warning(&message);
+            }
+            false
+        }
+    }
+}
+
+fn sum_quiet(store: &Store, survival: &Survival) -> Result<(), String> {
+    loop {
+        let is_more = sum::sum_some(store, survival);
+        if !is_more.map_err(|error| format!("checksums of what is cached: {error}"))? {
+            return Ok(());
+        }
+        if !survival.maintenance.rest(REST) {
+            return Ok(());
+        }
+    }
+}
+
+/// Lists what was summed, and tells of what has left its slot.
+fn list(store: &Store, survival: &Survival) -> Result<(), String> {
+    let list = match store.config.mode {
+        Mode::Unsafe => Vec::new(),
+        _ => std::mem::take(&mut *sync::lock(&survival.to_list)),
+    };
+    if list.is_empty() && survival.gone.is_empty() && sync::lock(&survival.pending).is_empty() {
+        return Ok(());
+    }
+    if !list.is_empty() {
+        // Data and checksums before what points to them. What is written from here on is not summed any more.
+        let synced = store.slots.sync();
+        synced.map_err(|error| {
+            let why = survival.fail(&format!("slots cannot be synced: {error}"));
+            distrust_slots(store, survival, &why);
+            why
+        })?;
+        let synced = survival.home.sync_sums();
+        synced.map_err(|error| survival.fail(&error.to_string()))?;
+    }
+    let scope = Scope {
+        list: list.clone(),
+        ..Scope::default()
+    };
+    survival
+        .tell(store, scope)
+        .map_err(|error| error.to_string())?;
+    let is_left = |slot: &crate::directory::SlotNumber| {
+        survival.marks.is_summed(*slot) && !survival.marks.is_listed(*slot)
+    };
+    // Somebody was writing back, or the origin had not flushed.
+    let left = list.into_iter().filter(is_left);
+    sync::lock(&survival.to_list).extend(left);
+    Ok(())
+}
+
+fn checkpoint(store: &Store, survival: &Survival) -> Result<(), String> {
+    if !survival.home.journal().is_half_full() {
+        return Ok(());
+    }
+    let done = survival.checkpoint(store);
+    done.map(drop).map_err(|error| error.to_string())
+}
+
+impl Survival {
+    /// A sync that failed once proves nothing later: from here on nothing is listed any more.
+    fn fail(&self, why: &str) -> String {
+        self.home.journal().fail(why).to_string()
+    }
+}

@@ -1,0 +1,140 @@
+//! What is known of each slot's checksums.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::directory::SlotNumber;
+use crate::slot_bits::SlotBits;
+
+/// Marks of slots. Set and removed with the block's latch held, or while nobody else can have the slot.
+#[derive(Debug, Default)]
+pub(crate) struct SlotMarks {
+    /// The checksums in the directory are those of what the slot holds.
+    summed: SlotBits,
+    /// Nothing was written since the slot was last looked at.
+    quiet: SlotBits,
+    /// What the slot holds was not compared with its checksums since the start.
+    unverified: SlotBits,
+    unverified_slots: AtomicU64,
+    /// The directory may say of the slot that it holds its block, or will once what is under way is durable.
+    listed: SlotBits,
+    listed_slots: AtomicU64,
+}
+
+impl SlotMarks {
+    /// The slot was found again.
+    pub(crate) fn found(&self, slot: SlotNumber) {
+        self.summed.insert(slot);
+        self.listed(slot);
+        self.distrusted(slot);
+    }
+
+    /// What the slot holds must be compared with its checksums again.
+    pub(crate) fn distrusted(&self, slot: SlotNumber) {
+        if self.unverified.insert(slot) {
+            self.unverified_slots.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The slot begins to hold another block.
+    pub(crate) fn assigned(&self, slot: SlotNumber) {
+        self.verified(slot);
+        self.written(slot);
+    }
+
+    /// The slot is about to be written.
+    pub(crate) fn written(&self, slot: SlotNumber) {
+        self.summed.remove(slot);
+        self.quiet.remove(slot);
+    }
+
+    /// The slot's checksums are in the directory.
+    pub(crate) fn summed(&self, slot: SlotNumber) {
+        self.summed.insert(slot);
+    }
+
+    pub(crate) fn is_summed(&self, slot: SlotNumber) -> bool {
+        self.summed.contains(slot)
+    }
+
+    /// Whether nothing was written to the slot since this was last asked.
+    pub(crate) fn was_quiet(&self, slot: SlotNumber) -> bool {
+        !self.quiet.insert(slot)
+    }
+
+    /// What the slot holds fits its checksums, as far as it is still valid.
+    pub(crate) fn verified(&self, slot: SlotNumber) {
+        if self.unverified.remove(slot) {
+            self.unverified_slots.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn is_unverified(&self, slot: SlotNumber) -> bool {
+        self.any_unverified() && self.unverified.contains(slot)
+    }
+
+    pub(crate) fn any_unverified(&self) -> bool {
+        self.unverified_slots.load(Ordering::SeqCst) > 0
+    }
+
+    /// The directory is about to say what the slot holds.
+    pub(crate) fn listed(&self, slot: SlotNumber) {
+        if self.listed.insert(slot) {
+            self.listed_slots.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// It does not say so any more, or not of the block that the slot is in use for. True if it did.
+    pub(crate) fn unlisted(&self, slot: SlotNumber) -> bool {
+        let was_listed = self.listed.remove(slot);
+        if was_listed {
+            self.listed_slots.fetch_sub(1, Ordering::SeqCst);
+        }
+        was_listed
+    }
+
+    pub(crate) fn is_listed(&self, slot: SlotNumber) -> bool {
+        self.listed.contains(slot)
+    }
+
+    pub(crate) fn any_listed(&self) -> bool {
+        self.listed_slots() > 0
+    }
+
+    pub(crate) fn listed_slots(&self) -> u64 {
+        self.listed_slots.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_makes_a_slot_unsummed_and_another_block_makes_it_its_own() {
+        let marks = SlotMarks::default();
+        let slot = SlotNumber(7);
+        assert!(!marks.any_unverified());
+        marks.found(slot);
+        marks.found(SlotNumber(8));
+        assert!(marks.is_summed(slot) && marks.is_unverified(slot));
+        marks.verified(slot);
+        marks.verified(slot);
+        assert!(marks.is_summed(slot) && !marks.is_unverified(slot));
+        assert!(marks.is_unverified(SlotNumber(8)));
+        marks.written(slot);
+        assert!(!marks.is_summed(slot));
+        marks.assigned(SlotNumber(8));
+        assert!(!marks.is_summed(SlotNumber(8)) && !marks.any_unverified());
+    }
+
+    #[test]
+    fn quiet_is_what_was_not_written_since_the_last_look() {
+        let marks = SlotMarks::default();
+        let slot = SlotNumber(3);
+        assert!(!marks.was_quiet(slot));
+        assert!(marks.was_quiet(slot));
+        marks.written(slot);
+        assert!(!marks.was_quiet(slot));
+        assert!(marks.was_quiet(slot));
+    }
+}

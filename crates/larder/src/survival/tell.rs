@@ -1,0 +1,200 @@
+//! Telling the directory: what is said of volumes, of blocks that are listed, and of slots that hold something else by now, in
+//! one commit of the journal at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use super::gone::Stamp;
+use super::{Survival, lister};
+use crate::directory::{SlotNumber, VolumeNumber};
+use crate::persist::batch::Batch;
+use crate::persist::commit::{self, CommitWork, Durability, More};
+use crate::persist::journal::CommitError;
+use crate::persist::op::{Op, VolumeRecord};
+use crate::store::Store;
+use crate::sync;
+use crate::volume::Volume;
+
+/// The most slots whose blocks have left that are told of in passing.
+const AT_ONCE: usize = 4096;
+/// So many are listed before the batch is looked at again: some kilobytes.
+const LISTED_AT_ONCE: usize = 64;
+
+/// What is to be told.
+#[derive(Default)]
+pub(crate) struct Scope {
+    /// Slots that the directory must not list any more.
+    pub unlist: BTreeSet<SlotNumber>,
+    /// Volumes whose origins are about to change.
+    pub changed: BTreeMap<VolumeNumber, Arc<Volume>>,
+    /// Slots whose blocks can be listed.
+    pub list: Vec<SlotNumber>,
+}
+
+impl commit::Scope for Scope {
+    fn join(&mut self, mut other: Self) {
+        self.unlist.append(&mut other.unlist);
+        self.changed.append(&mut other.changed);
+        self.list.append(&mut other.list);
+    }
+}
+
+impl Survival {
+    /// Tells the directory, durably. What it is still to hear of volumes, and of some slots whose blocks have left, goes along.
+    pub(super) fn tell(&self, store: &Store, scope: Scope) -> Result<(), CommitError> {
+        self.commits.commit(scope, |scope| {
+            let mut telling = Telling {
+                store,
+                survival: self,
+                scope,
+                told: Told::default(),
+            };
+            commit::run(self.home.journal(), &mut telling, Durability::Now)?;
+            self.note_told(telling.told);
+            Ok(())
+        })
+    }
+
+    /// All of it is durable. Whoever calls has the commit token still.
+    fn note_told(&self, mut told: Told) {
+        told.listed.sort_unstable();
+        for slot in &told.emptied {
+            // Else it was said to be empty first, and to hold something else after that.
+            if told.listed.binary_search(slot).is_err() {
+                self.marks.unlisted(*slot);
+            }
+        }
+        told.emptied.append(&mut told.listed);
+        if let Some(until) = told.until {
+            self.gone.told(&told.emptied, until);
+        }
+        for volume in told.changed {
+            volume.kept.changes();
+        }
+    }
+
+    fn next_pending(&self) -> Option<Op<'static>> {
+        let mut pending = sync::lock(&self.pending);
+        (!pending.is_empty()).then(|| pending.remove(0))
+    }
+
+    /// What the directory is to say of a volume whose origin is about to change.
+    fn changed_record(&self, volume: &Volume) -> Option<VolumeRecord> {
+        let mut table = sync::lock(&self.volumes);
+        let id = volume.kept.id(volume.number())?;
+        let record = VolumeRecord {
+            changed_since_version: true,
+            ..table.get(id)?.record.clone()
+        };
+        // It cannot be refused: it is what it was, but for that.
+        let _ = table.apply(&Op::Volume(record.clone()));
+        Some(record)
+    }
+}
+
+/// What frames of a commit say.
+#[derive(Default)]
+struct Told {
+    emptied: Vec<SlotNumber>,
+    listed: Vec<SlotNumber>,
+    changed: Vec<Arc<Volume>>,
+    /// When it began: what left its slot later is not told of for sure.
+    until: Option<Stamp>,
+}
+
+/// A commit under way.
+struct Telling<'s> {
+    store: &'s Store,
+    survival: &'s Survival,
+    scope: Scope,
+    told: Told,
+}
+
+impl Telling<'_> {
+    fn push(batch: &mut Batch, op: &Op<'_>) -> io::Result<()> {
+        match batch.push(std::slice::from_ref(op)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("what is said of a volume is too long")),
+        }
+    }
+
+    /// Volumes come before slots that are said to hold something of them.
+    fn make_volumes(&mut self, batch: &mut Batch) -> io::Result<()> {
+        for volume in std::mem::take(&mut self.scope.changed).into_values() {
+            if !volume.kept.is_changed()
+                && let Some(record) = self.survival.changed_record(&volume)
+            {
+                sync::lock(&self.survival.pending).push(Op::Volume(record));
+                self.told.changed.push(volume);
+            }
+        }
+        while let Some(op) = self.survival.next_pending() {
+            Self::push(batch, &op)?;
+        }
+        Ok(())
+    }
+
+    fn make_empty(&mut self, batch: &mut Batch) -> io::Result<()> {
+        while !batch.is_full()
+            && let Some(slot) = self.scope.unlist.pop_first()
+        {
+            Self::push(batch, &Op::Empty(slot))?;
+            self.told.emptied.push(slot);
+        }
+        Ok(())
+    }
+
+    /// After all that is to be emptied.
+    fn make_listed(&mut self, batch: &mut Batch) -> io::Result<()> {
+        if batch.is_full() || !self.scope.unlist.is_empty() {
+            return Ok(());
+        }
+        let left = self.scope.list.len().saturating_sub(LISTED_AT_ONCE);
+        let some = self.scope.list.split_off(left);
+        for op in lister::slot_ops(self.store, self.survival, &some) {
+            if let Op::Slot(slot) = &op {
+                self.told.listed.push(slot.slot);
+            }
+            Self::push(batch, &op)?;
+        }
+        Ok(())
+    }
+}
+
+impl CommitWork for Telling<'_> {
+    fn make(&mut self, batch: &mut Batch) -> io::Result<More> {
+        if self.told.until.is_none() {
+            self.told.until = Some(self.survival.gone.moment());
+            let gone = self.survival.gone.some(AT_ONCE);
+            self.scope.unlist.extend(gone);
+        }
+        self.make_volumes(batch)?;
+        self.make_empty(batch)?;
+        self.make_listed(batch)?;
+        match self.scope.unlist.is_empty() && self.scope.list.is_empty() {
+            true => Ok(More::No),
+            false => Ok(More::Yes),
+        }
+    }
+
+    fn sync_slots(&mut self) -> io::Result<()> {
+        self.store.slots.sync()
+    }
+
+    /// What is said counts once all of it is durable.
+    fn appended(&mut self, _frame: usize, _seq: u64) {}
+
+    /// No frame of these carries bytes.
+    fn durable(&mut self, _seq: u64) -> bool {
+        true
+    }
+
+    fn make_room(&mut self, _frame_bytes: u64) -> Result<(), CommitError> {
+        match self.survival.checkpoint(self.store) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CommitError::NoRoom),
+            Err(error) => Err(CommitError::Dead(error.to_string().into())),
+        }
+    }
+}

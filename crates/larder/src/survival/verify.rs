@@ -1,0 +1,70 @@
+//! Comparing what a slot holds with its checksums, before anybody uses what was found again.
+
+use crate::directory::SlotNumber;
+use crate::latch::Latched;
+use crate::persist::sums::Sum;
+use crate::pin::Pin;
+use crate::planted::{Bug, is_planted};
+use crate::scratch::Scratch;
+use crate::sector::Mask;
+use crate::survival::Survival;
+use crate::volume::Volume;
+
+/// Verifies a block that was found again and that nobody has pinned since. What does not fit is forgotten: the origin has it.
+pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
+    let slot = pin.latch_shared().slot;
+    if !slot.is_some_and(|slot| survival.marks.is_unverified(slot)) {
+        return;
+    }
+    let mut state = pin.latch();
+    let Some(slot) = state
+        .slot
+        .filter(|slot| survival.marks.is_unverified(*slot))
+    else {
+        // Somebody else was first.
+        return;
+    };
+    // What was written since has no checksum yet.
+    let damaged = damaged(survival, pin, &state, slot) - state.unsettled();
+    if !damaged.is_empty() {
+        let (number, count) = (pin.number().0, damaged.count());
+        volume.store().stats.bad_clean_sectors.add(u64::from(count));
+        volume.store().log.warning(&format!(
+            "volume '{}': {count} sectors of block {number} are not as they were written into the cache directory '{}': \
+             they are read from the origin again",
+            volume.name(),
+            survival.path
+        ));
+        state.drop_sectors(damaged);
+    }
+    survival.marks.verified(slot);
+}
+
+/// The valid sectors that are not what their checksums say, or cannot be read.
+fn damaged(survival: &Survival, pin: &Pin<'_>, state: &impl Latched, slot: SlotNumber) -> Mask {
+    let volume = state.volume();
+    let Some(sums) = survival.block_sums(volume, pin.number()) else {
+        return state.valid;
+    };
+    let geometry = volume.geometry();
+    let base = geometry.base(pin.number());
+    let mut damaged = Mask::EMPTY;
+    for run in state.valid.runs() {
+        let (start, end) = geometry.bytes_of(pin.number(), run, volume.size());
+        let mut recorded = vec![Sum(0); (run.1 - run.0) as usize];
+        let mut bytes = Scratch::new((end - start) as usize);
+        let read = survival.home.read_sums(slot, run.0, &mut recorded);
+        let read = read.and_then(|()| state.read_slot(start - base, &mut bytes));
+        if read.is_err() {
+            damaged |= Mask::span(run.0, run.1);
+            continue;
+        }
+        let sectors = bytes.chunks(geometry.sector_bytes() as usize);
+        for ((sector, bytes), recorded) in (run.0..).zip(sectors).zip(&recorded) {
+            if sums.of(sector, bytes) != *recorded && !is_planted(Bug::VerifyLeftOut) {
+                damaged |= Mask::span(sector, sector + 1);
+            }
+        }
+    }
+    damaged
+}
