@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use keep::{BOTH, Front, Kept};
+use keep::{Front, Kept};
 use larder_e2e::{
-    Client, Flags, MIB, Random, Request, Scratch, Server, read_at, soak_for_seconds, sparse_file,
-    wait_until,
+    Client, Flags, Larder, MIB, Nbdkit, Random, Request, Scratch, Server, read_at,
+    soak_for_seconds, sparse_file, wait_until,
 };
 
 const ROUNDS: u64 = 20;
@@ -54,6 +54,25 @@ impl Value {
 fn payload(unit: u64, number: u64) -> Vec<u8> {
     let word = [(unit + 1).to_be_bytes(), number.to_be_bytes()].concat();
     word.repeat(UNIT as usize / 16)
+}
+
+/// What happens in one life.
+#[derive(Default)]
+struct Moments {
+    /// Somebody is connected.
+    is_begun: AtomicBool,
+    /// Everybody is to leave.
+    is_over: AtomicBool,
+}
+
+/// How a life ends.
+#[derive(Clone, Copy)]
+enum End {
+    Kill,
+    /// After its clients have left.
+    Stop,
+    /// Under the load of clients that do not leave, for which nbdkit would wait.
+    StopUnderLoad,
 }
 
 /// One client on a region of its own, and what it may find there.
@@ -98,13 +117,13 @@ impl Writer {
         first..first + count
     }
 
-    /// Works until the server is gone.
-    fn work(&mut self, socket: &Path, flushes: &AtomicU64, is_begun: &AtomicBool) {
+    /// Works until the server is gone, or until it is time to leave.
+    fn work(&mut self, socket: &Path, flushes: &AtomicU64, moments: &Moments) {
         let Ok(mut client) = Client::try_connect_to(socket, "") else {
             return;
         };
-        is_begun.store(true, Ordering::SeqCst);
-        loop {
+        moments.is_begun.store(true, Ordering::SeqCst);
+        while !moments.is_over.load(Ordering::SeqCst) {
             for _ in 0..self.random.between(1, 6) {
                 if self.step(&mut client).is_err() {
                     return;
@@ -118,6 +137,7 @@ impl Writer {
             }
             flushes.fetch_add(1, Ordering::SeqCst);
         }
+        client.disconnect_and_wait();
     }
 
     fn step(&mut self, client: &mut Client) -> std::io::Result<()> {
@@ -204,10 +224,12 @@ struct Victim {
     random: Random,
     writers: Vec<Writer>,
     flushes: AtomicU64,
+    /// Between the server and the disk, where nobody can tell whether the disk has changed.
+    origin: Option<Server>,
 }
 
 impl Victim {
-    fn new(front: Front, seed: u64) -> Self {
+    fn new(front: Front, has_origin: bool, seed: u64) -> Self {
         let scratch = Scratch::new();
         let image = scratch.path("image");
         sparse_file(&image, CLIENTS * REGION);
@@ -215,6 +237,7 @@ impl Victim {
         let writers = (0..CLIENTS).map(|number| Writer::new(number, random.next_u64()));
         Self {
             writers: writers.collect(),
+            origin: has_origin.then(|| Nbdkit::bare(&scratch).file(&image).start()),
             kept: Kept {
                 directory: scratch.path("cache"),
                 image,
@@ -227,48 +250,70 @@ impl Victim {
         }
     }
 
+    fn start(&self, parameters: &[&str]) -> Server {
+        match &self.origin {
+            Some(origin) => Larder::serve(&self.kept.scratch)
+                .origin(origin.uri())
+                .parameter(&self.kept.parameter())
+                .parameters(parameters)
+                .start(),
+            None => self.kept.start(self.front, parameters),
+        }
+    }
+
     /// One life: what is there is right; then work until the end, which is a kill more often than not.
     fn live(&mut self, parameters: &[&str]) {
-        let server = self.kept.start(self.front, parameters);
+        let server = self.start(parameters);
         let mut client = Client::connect(server.socket());
         for writer in &mut self.writers {
             writer.check_served(&mut client);
         }
         client.disconnect_and_wait();
-        let is_stopped = self.random.one_in(4);
-        self.work_until_the_end(server, is_stopped);
+        let end = match (self.random.below(6), self.front) {
+            (0 | 1, _) => End::Stop,
+            (2, Front::Server) => End::StopUnderLoad,
+            _ => End::Kill,
+        };
+        self.work_until_the_end(server, end);
         for writer in &self.writers {
             let bytes = read_at(&self.kept.image, writer.start, REGION);
             writer.check("the file", &bytes);
         }
     }
 
-    fn work_until_the_end(&mut self, server: Server, is_stopped: bool) {
+    fn work_until_the_end(&mut self, server: Server, end: End) {
         let goal = self.flushes.load(Ordering::SeqCst) + self.random.below(6);
         // Any moment will do.
         let moment = Duration::from_micros(self.random.below(30_000));
-        let (socket, is_begun) = (server.socket().to_owned(), AtomicBool::new(false));
+        let (socket, moments) = (server.socket().to_owned(), Moments::default());
         let (writers, flushes) = (&mut self.writers, &self.flushes);
         thread::scope(|scope| {
-            for writer in writers {
-                scope.spawn(|| writer.work(&socket, flushes, &is_begun));
-            }
+            let working: Vec<_> = writers
+                .iter_mut()
+                .map(|writer| scope.spawn(|| writer.work(&socket, flushes, &moments)))
+                .collect();
             wait_until("some flushes have been answered", || {
-                is_begun.load(Ordering::SeqCst) && flushes.load(Ordering::SeqCst) >= goal
+                moments.is_begun.load(Ordering::SeqCst) && flushes.load(Ordering::SeqCst) >= goal
             });
             thread::sleep(moment);
-            match (is_stopped, self.front) {
-                // nbdkit waits for its clients, which here go on for ever.
-                (true, Front::Server) => drop(server.stop()),
-                _ => server.kill(),
+            match end {
+                End::Kill => server.kill(),
+                End::StopUnderLoad => drop(server.stop()),
+                End::Stop => {
+                    moments.is_over.store(true, Ordering::SeqCst);
+                    working
+                        .into_iter()
+                        .for_each(|client| client.join().unwrap());
+                    server.stop();
+                }
             }
         });
     }
 }
 
-fn kill_again_and_again(front: Front, seed: u64, rounds: u64) {
+fn kill_again_and_again(front: Front, has_origin: bool, seed: u64, rounds: u64) {
     println!("LARDER_SEED={seed}");
-    let mut victim = Victim::new(front, seed);
+    let mut victim = Victim::new(front, has_origin, seed);
     for _ in 0..rounds {
         let block = ["4K", "64K", "1M"][victim.random.below(3) as usize];
         let mode = ["writeback", "writethrough"][usize::from(victim.random.one_in(4))];
@@ -285,19 +330,28 @@ fn kill_again_and_again(front: Front, seed: u64, rounds: u64) {
 
 #[test]
 fn a_killed_filter_loses_nothing_that_was_flushed_and_keeps_nothing_that_was_not() {
-    kill_again_and_again(Front::Filter, Random::seed_or(1), ROUNDS);
+    kill_again_and_again(Front::Filter, false, Random::seed_or(1), ROUNDS);
 }
 
 #[test]
 fn a_killed_server_loses_nothing_that_was_flushed_and_keeps_nothing_that_was_not() {
-    kill_again_and_again(Front::Server, Random::seed_or(1), ROUNDS);
+    kill_again_and_again(Front::Server, false, Random::seed_or(1), ROUNDS);
+}
+
+#[test]
+fn a_killed_server_over_an_nbd_origin_loses_nothing_and_keeps_nothing_that_is_old() {
+    kill_again_and_again(Front::Server, true, Random::seed_or(1), ROUNDS);
 }
 
 #[test]
 #[ignore = "as long as LARDER_SOAK_SECONDS says: cargo xtask soak"]
 fn soak() {
     soak_for_seconds(|seed, random| {
-        let front = BOTH[random.below(2) as usize];
-        kill_again_and_again(front, seed, ROUNDS);
+        let (front, has_origin) = [
+            (Front::Filter, false),
+            (Front::Server, false),
+            (Front::Server, true),
+        ][random.below(3) as usize];
+        kill_again_and_again(front, has_origin, seed, ROUNDS);
     });
 }
