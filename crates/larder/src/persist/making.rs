@@ -18,6 +18,9 @@ use super::volumes::{Region, VolumeTable};
 use crate::cache_file::write_zeros;
 use crate::medium::{Medium, MediumFile};
 
+/// Room for the tables of some hundred volumes, twice.
+const TABLES_BYTES: u64 = 128 << 10;
+
 /// What is to be made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
@@ -118,7 +121,11 @@ fn fill(file: &dyn MediumFile, role: Role, plan: Plan, header: &[u8]) -> io::Res
     match role {
         // Written, and not only promised, so that a sync of a frame is about the frame alone.
         Role::Journal => write_zeros(file, PAGE_BYTES, plan.journal_bytes),
-        Role::Volumes => file.write(PAGE_BYTES, &first_table(plan).1),
+        Role::Volumes => {
+            // So that a full disk does not stop a clean end.
+            write_zeros(file, PAGE_BYTES, TABLES_BYTES)?;
+            file.write(PAGE_BYTES, &first_table(plan).1)
+        }
         Role::Slots => file.set_length(SLOTS_START),
         Role::Map | Role::MapCopy | Role::Sums => Ok(()),
     }

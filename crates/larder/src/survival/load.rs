@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
-use crate::config::{Config, DEFAULT_BLOCK_BYTES};
+use crate::config::Config;
 use crate::directory::{Owner, SlotNumber};
 use crate::persist::commit::CommitToken;
 use crate::persist::entry::{Content, Entry};
@@ -42,7 +42,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let failed = |error: OpenError| at_path(&path, &error);
     let wanted = Wanted {
         block_bytes: place.block_is_given.then_some(config.block_bytes),
-        default_block_bytes: DEFAULT_BLOCK_BYTES,
+        default_block_bytes: config.block_bytes,
         max_size_bytes: config.max_size_bytes,
         is_ordered: false,
         uuid_bits: place.uuid_bits,
