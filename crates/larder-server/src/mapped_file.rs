@@ -89,6 +89,10 @@ impl<F: MediumFile + AsFd> MediumFile for MappedFile<F> {
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {
         self.file.set_length(length_bytes)
     }
+
+    fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.file.give_back(offset, length)
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ fn config() -> Config {
 }
 
 fn unnamed() -> Config {
-    Config { cache_id: None, ..config() }
+    Config {
+        cache_id: None,
+        ..config()
+    }
 }
 
 struct Held {
@@ -50,8 +53,15 @@ fn held(settings: OriginSettings) -> Held {
         machine,
         violations,
     };
-    survivor.origin.disk().fill(0, &content(1, 0, size as usize));
-    Held { survivor, origin_holds, medium_holds }
+    survivor
+        .origin
+        .disk()
+        .fill(0, &content(1, 0, size as usize));
+    Held {
+        survivor,
+        origin_holds,
+        medium_holds,
+    }
 }
 
 fn survivor() -> Held {
@@ -87,13 +97,20 @@ fn t1_another_origin_and_a_block_that_is_partly_dirty() {
     let client = life.client();
     let bytes = client.get(0, IMAGE as usize).unwrap();
     assert!(bytes[BLOCK..] == newer[BLOCK..], "other blocks");
-    assert!(bytes[512..BLOCK] == newer[512..BLOCK], "clean sectors of the dirty block");
+    assert!(
+        bytes[512..BLOCK] == newer[512..BLOCK],
+        "clean sectors of the dirty block"
+    );
 }
 
 /// A block that the thread which sums has pinned outlives the verdict "another origin".
 #[test]
 fn t2_another_origin_while_a_block_is_summed() {
-    let Held { survivor, medium_holds, .. } = survivor();
+    let Held {
+        survivor,
+        medium_holds,
+        ..
+    } = survivor();
     survivor.origin.set_version("inode 1", "monday");
     let life = Arc::new(survivor.start(&unnamed()));
     let client = life.client();
@@ -127,7 +144,10 @@ fn t2_another_origin_while_a_block_is_summed() {
 fn unsafe_over(comes_back: bool) {
     let size = 64 << 20;
     let Held { survivor, .. } = held(OriginSettings::new(size));
-    let config = Config { mode: Mode::Unsafe, ..config() };
+    let config = Config {
+        mode: Mode::Unsafe,
+        ..config()
+    };
     let life = survivor.start(&config);
     let client = life.client();
     for block in 0..size / BLOCK as u64 {
@@ -167,14 +187,22 @@ fn t3b_unsafe_with_another_client() {
 fn t4_a_lost_trim_is_listed() {
     let mut settings = OriginSettings::new(IMAGE);
     settings.capabilities.fua = larder::Fua::None;
-    let Held { survivor, origin_holds, .. } = held(settings);
+    let Held {
+        survivor,
+        origin_holds,
+        ..
+    } = held(settings);
     let life = survivor.start(&config());
     let client = life.client();
     client.get(0, IMAGE as usize).unwrap();
-    client.serve(|one| one.trim(3 * BLOCK as u64, BLOCK as u64, false)).unwrap();
+    client
+        .serve(|one| one.trim(3 * BLOCK as u64, BLOCK as u64, false))
+        .unwrap();
     assert!(client.get(3 * BLOCK as u64, BLOCK).unwrap() == vec![0; BLOCK]);
     client.put(0, &[7; 4096]).unwrap();
-    let hold = origin_holds.hold(only_first(|stop| stop.is_origin(Kind::Flush, Phase::Before)));
+    let hold = origin_holds.hold(only_first(|stop| {
+        stop.is_origin(Kind::Flush, Phase::Before)
+    }));
     let flush = run({
         let client = Arc::clone(&client);
         move || client.flush()
@@ -201,7 +229,9 @@ fn t4b_a_trim_that_a_refused_flush_lost_is_listed() {
     let life = survivor.start(&config());
     let client = life.client();
     client.get(0, IMAGE as usize).unwrap();
-    client.serve(|one| one.trim(3 * BLOCK as u64, BLOCK as u64, false)).unwrap();
+    client
+        .serve(|one| one.trim(3 * BLOCK as u64, BLOCK as u64, false))
+        .unwrap();
     assert!(client.get(3 * BLOCK as u64, BLOCK).unwrap() == vec![0; BLOCK]);
     client.put(0, &[7; 4096]).unwrap();
     survivor.origin.fault(Fault::new(Kind::Flush, When::Nth(1)));
@@ -227,7 +257,9 @@ fn t5_one_bad_slot_and_the_clean_end() {
     let client = life.client();
     client.get(0, IMAGE as usize).unwrap();
     leave(client);
-    survivor.machine.fail(MediumFault::file("slots", CallKind::Read, When::Nth(1)));
+    survivor
+        .machine
+        .fail(MediumFault::file("slots", CallKind::Read, When::Nth(1)));
     life.cache.stop();
     println!("{:?}", life.cache.close());
     survivor.machine.heal();
@@ -239,7 +271,11 @@ fn t5_one_bad_slot_and_the_clean_end() {
 /// A sync of the slots fails between a failed first judging and a connection.
 #[test]
 fn t6_slots_are_distrusted_before_the_size_is_known() {
-    let Held { survivor, origin_holds, .. } = survivor();
+    let Held {
+        survivor,
+        origin_holds,
+        ..
+    } = survivor();
     let life = survivor.start(&config());
     let other = life.cache.volume("other");
     leave(life.client());
@@ -255,19 +291,25 @@ fn t6_slots_are_distrusted_before_the_size_is_known() {
     client.get(0, IMAGE as usize).unwrap();
     assert!(life.cache.maintain_medium(Duration::ZERO));
     // The first flush of the first connection's origin is slow.
-    let hold = origin_holds.hold(only_first(|stop| stop.is_origin(Kind::Flush, Phase::Before)));
+    let hold = origin_holds.hold(only_first(|stop| {
+        stop.is_origin(Kind::Flush, Phase::Before)
+    }));
     let joining = run({
         let life = Arc::clone(&life);
         move || life.client()
     });
     hold.wait_for(1);
-    survivor.machine.fail(MediumFault::file("slots", CallKind::Sync, When::Nth(1)));
+    survivor
+        .machine
+        .fail(MediumFault::file("slots", CallKind::Sync, When::Nth(1)));
     life.cache.maintain_medium(Duration::ZERO);
     life.cache.maintain_medium(Duration::ZERO);
     survivor.machine.heal();
     hold.release();
     let joined = joining.finish();
-    assert!(joined.get(0, IMAGE as usize).unwrap() == survivor.origin.disk().current(0, IMAGE as usize));
+    assert!(
+        joined.get(0, IMAGE as usize).unwrap() == survivor.origin.disk().current(0, IMAGE as usize)
+    );
     println!("bad {}", life.cache.stats().bad_clean_sectors);
     assert_eq!(life.cache.stats().bad_clean_sectors, 0);
     drop((client, other));
@@ -295,7 +337,10 @@ fn t7_a_block_that_is_listed_twice() {
             block_is_given: true,
             uuid_bits: 7,
             lock_text: "pid 7".to_owned(),
-            sizes: Some(larder::HomeSizes { slots, journal_bytes: 4 << 20 }),
+            sizes: Some(larder::HomeSizes {
+                slots,
+                journal_bytes: 4 << 20,
+            }),
         };
         larder::Cache::open(
             config.clone(),
@@ -307,7 +352,10 @@ fn t7_a_block_that_is_listed_twice() {
     };
     let client_of = |cache: &Arc<larder::Cache>| {
         let origin = survivor.origin.connect();
-        let connection = cache.volume("volume").connect(Arc::clone(&origin) as _).unwrap();
+        let connection = cache
+            .volume("volume")
+            .connect(Arc::clone(&origin) as _)
+            .unwrap();
         Arc::new(Client { connection, origin })
     };
     let cache = start();
@@ -332,7 +380,12 @@ fn t7_a_block_that_is_listed_twice() {
     println!("{:?}", cache.found());
     let client = client_of(&cache);
     for block in &blocks {
-        client.put(block * SMALL as u64, &content(2, block * SMALL as u64, SMALL)).unwrap();
+        client
+            .put(
+                block * SMALL as u64,
+                &content(2, block * SMALL as u64, SMALL),
+            )
+            .unwrap();
     }
     client.flush().unwrap();
     drop((client, cache));
@@ -374,7 +427,10 @@ fn t9_a_smaller_limit_and_a_power_cut() {
     let mut stale = Vec::new();
     for seed in 0..12 {
         let Held { mut survivor, .. } = held(OriginSettings::new(size));
-        let large = Config { max_size_bytes: Some(64 << 20), ..config() };
+        let large = Config {
+            max_size_bytes: Some(64 << 20),
+            ..config()
+        };
         let life = survivor.start(&large);
         let client = life.client();
         client.get(0, size as usize).unwrap();
@@ -400,7 +456,11 @@ fn t9_a_smaller_limit_and_a_power_cut() {
         };
         let client = life.client();
         let bytes = client.get(at, BLOCK).unwrap();
-        let old = bytes.chunks(512).zip(content(1, at, BLOCK).chunks(512)).filter(|(a, b)| a == b).count();
+        let old = bytes
+            .chunks(512)
+            .zip(content(1, at, BLOCK).chunks(512))
+            .filter(|(a, b)| a == b)
+            .count();
         stale.push((old, life.cache.stats().bad_clean_sectors));
     }
     println!("{stale:?}");
@@ -410,7 +470,11 @@ fn t9_a_smaller_limit_and_a_power_cut() {
 /// What an ended connection fetches ahead is stored after the verdict "another origin".
 #[test]
 fn t10_another_origin_while_something_is_fetched_ahead() {
-    let Held { survivor, origin_holds, .. } = survivor();
+    let Held {
+        survivor,
+        origin_holds,
+        ..
+    } = survivor();
     survivor.origin.set_version("inode 1", "monday");
     let config = Config {
         readahead_bytes: 1 << 20,
@@ -466,11 +530,19 @@ fn t11_two_new_volumes_at_once() {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         refused.extend(results.into_iter().filter_map(Result::err));
     }
-    assert!(refused.is_empty(), "{} refused: {}", refused.len(), refused[0]);
+    assert!(
+        refused.is_empty(),
+        "{} refused: {}",
+        refused.len(),
+        refused[0]
+    );
 }
 
 /// A commit fails for want of room, for a reason that passes; what it was to say of volumes is forgotten.
@@ -484,7 +556,10 @@ fn t12_what_a_commit_that_failed_was_to_say() {
             block_is_given: false,
             uuid_bits: 7,
             lock_text: "pid 7".to_owned(),
-            sizes: Some(larder::HomeSizes { slots: 100, journal_bytes: 64 << 10 }),
+            sizes: Some(larder::HomeSizes {
+                slots: 100,
+                journal_bytes: 64 << 10,
+            }),
         };
         larder::Cache::open(
             config(),
@@ -496,11 +571,16 @@ fn t12_what_a_commit_that_failed_was_to_say() {
     let cache = start().unwrap();
     let client_of = |name: &str| {
         let origin = survivor.origin.connect();
-        let connection = cache.volume(name).connect(Arc::clone(&origin) as _).unwrap();
+        let connection = cache
+            .volume(name)
+            .connect(Arc::clone(&origin) as _)
+            .unwrap();
         Arc::new(Client { connection, origin })
     };
     let change = |client: &Client| client.serve(|one| one.write(0, &[3; 512], true));
-    survivor.machine.fail(MediumFault::file("volumes", CallKind::Write, When::Always));
+    survivor
+        .machine
+        .fail(MediumFault::file("volumes", CallKind::Write, When::Always));
     let mut clients = Vec::new();
     let failed = loop {
         let client = client_of(&clients.len().to_string());
@@ -533,7 +613,16 @@ fn t13_a_change_after_the_end() {
     life.cache.stop();
     life.cache.close().unwrap();
     let at = 5 * BLOCK as u64;
-    let late = client.serve(|one| one.zero(at, BLOCK as u64, larder::ZeroOptions { fua: true, ..Default::default() }));
+    let late = client.serve(|one| {
+        one.zero(
+            at,
+            BLOCK as u64,
+            larder::ZeroOptions {
+                fua: true,
+                ..Default::default()
+            },
+        )
+    });
     println!("{late:?}");
     drop((client, life));
     let life = survivor.start(&config());

@@ -190,11 +190,6 @@ impl AttachedList {
         self.lock().iter().any(|attached| attached.is_active())
     }
 
-    /// Whether there is no connection.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     /// A connection begins to leave: nobody borrows it from now on, but it is still being served
     /// until [`AttachedList::gone`]. True if no other writable one is in use.
     pub(crate) fn leave(&self, leaving: &Attached) -> bool {

@@ -219,7 +219,10 @@ impl Connection {
         }
         let ended = self.end_writing();
         if !volume.is_poisoned() {
-            survival::left(volume, &*attached.origin);
+            self.catching("disconnect", || {
+                survival::left(volume, &*attached.origin);
+                Ok(())
+            })?;
         }
         ended
     }

@@ -258,14 +258,20 @@ impl Volume {
     /// Whether doing the work again makes up for it. What was written through is in nobody's hands any
     /// more: the client must be told, and the cache must forget it.
     fn can_make_up_for(&self, failure: &NotDurable) -> bool {
-        if matches!(failure, NotDurable::Refused(_)) {
-            self.unflushed.refused();
-        }
+        self.note_not_durable(failure);
         let is_loss = matches!(failure, NotDurable::Lost(_));
         if is_loss && self.store().config.mode == Mode::Writethrough {
-            through::forget_unflushed(self);
             return false;
         }
         failure.is_passing()
+    }
+
+    /// What was changed on the origin past the cache, and not flushed, may be lost: nobody writes that again.
+    pub(crate) fn note_not_durable(&self, failure: &NotDurable) {
+        match failure {
+            NotDurable::Refused(_) => self.unflushed.refused(),
+            NotDurable::Lost(_) if !self.unflushed.is_empty() => through::forget_unflushed(self),
+            NotDurable::Lost(_) | NotDurable::OthersFailed => {}
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Volume {
                 ),
             ));
         }
-        if self.attached.is_empty() {
+        if !self.attached.any_active() {
             survival::judge(self, &*attached.origin)?;
             survival::settle(self, &attached);
         }

@@ -19,6 +19,12 @@ pub trait MediumFile: CacheFile {
 
     /// Cuts the file, or extends it with zeros.
     fn set_length(&self, length_bytes: u64) -> io::Result<()>;
+
+    /// Gives the disk space of a range back, where that can be done; the file stays as long as it is. What the range held may be lost.
+    fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
+        let _ = (offset, length);
+        Ok(())
+    }
 }
 
 /// Files by name, in one place. A name has no slash in it.

@@ -27,7 +27,7 @@ use crate::persist::bytes::Malformed;
 use crate::persist::commit::CommitToken;
 use crate::persist::home::Home;
 use crate::persist::op::Op;
-use crate::persist::sums::{BlockSums, Occupant};
+use crate::persist::sums::{BlockSums, Incarnation, Occupant};
 use crate::persist::volumes::VolumeTable;
 use crate::planted::{Bug, is_planted};
 use crate::sector::BlockNumber;
@@ -132,6 +132,11 @@ impl Survival {
     fn note_found(&self, blocks: u64) {
         self.found_blocks.store(blocks, Ordering::SeqCst);
     }
+    /// Whether the directory says that it has been closed: nothing may change any more that it lists.
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
     /// A block is about to give its slot up. Called with its shard's lock held.
     pub(crate) fn leaving(&self, slot: SlotNumber, owner: Owner) {
         if self.marks.is_listed(slot) && !is_planted(Bug::GoneForgotten) {
@@ -148,7 +153,13 @@ impl Survival {
 
     /// Says something of a volume, which the journal is to say with the next that it says.
     fn say(&self, op: Op<'static>) -> Result<(), Malformed> {
+        self.say_of_new(|_| op)
+    }
+
+    /// The same of a volume that gets an incarnation of its own.
+    fn say_of_new(&self, op: impl FnOnce(Incarnation) -> Op<'static>) -> Result<(), Malformed> {
         let mut table = sync::lock(&self.volumes);
+        let op = op(table.next_incarnation());
         table.apply(&op)?;
         sync::lock(&self.pending).push(op);
         Ok(())

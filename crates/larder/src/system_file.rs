@@ -44,6 +44,15 @@ impl SystemFile {
         Ok(self.file.metadata()?.len())
     }
 
+    /// Gives the disk space of a range back, if the file system can.
+    pub(crate) fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     /// Cuts the file, or extends it with zeros.
     pub(crate) fn set_length(&self, length_bytes: u64) -> io::Result<()> {
         self.file.set_len(length_bytes)

@@ -53,11 +53,11 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
     let _range = volume.ranges.lock(lock_start, lock_end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
+    survival::revoke(volume, &[(lock_start, lock_end)])?;
     let request = widen(client, offset, data)?;
     client
         .store()
         .trace(|| format!("write {} bytes at {offset}: through", data.len()));
-    survival::revoke(volume, &[(lock_start, lock_end)])?;
     let send = || client.attached.write(request.start, &request.data, durable);
     let failures_before = volume.durability.all_failures();
     let written = if durable {
@@ -301,16 +301,6 @@ fn tracks_unflushed(client: &Client) -> bool {
     does_mode && client.attached.capabilities.flush
 }
 
-/// The origin holds what it may lose of these bytes. False if that cannot be, or is no concern of the cache's.
-fn note_unflushed(client: &Client, start: u64, end: u64) -> bool {
-    if !tracks_unflushed(client) {
-        return false;
-    }
-    let number = client.attached.number;
-    client.volume.unflushed.note(number, start, end);
-    true
-}
-
 /// The origin has lost what was written through since the last flush, or some of it.
 pub(crate) fn forget_unflushed(volume: &Volume) {
     let ranges = volume.unflushed.ranges();
@@ -333,7 +323,10 @@ pub(crate) fn refused(
     cause: std::io::Error,
 ) -> Error {
     // Perhaps the origin has done some of it.
-    note_unflushed(client, start, end);
+    if tracks_unflushed(client) {
+        let number = client.attached.number;
+        client.volume.unflushed.note_uncertain(number, start, end);
+    }
     distrust(&client.volume, start, end);
     Error::with_source(ErrorKind::Origin, context, cause)
 }

@@ -1,4 +1,4 @@
-//! What the origin acknowledged and was not flushed since, in writethrough mode.
+//! What the origin acknowledged and was not flushed since, in writethrough mode, and with a cache directory.
 //!
 //! The cache holds it as clean. If the origin loses it with a connection, the cache must forget it, or it
 //! would give what the origin no longer has. A flush that succeeds clears only what was noted since its connection
@@ -94,6 +94,19 @@ impl Unflushed {
         }
     }
 
+    /// The origin has refused a change of these bytes, or to make it durable: it may hold it for now, and no later flush says that it stays.
+    pub(crate) fn note_uncertain(&self, connection: ConnectionNumber, start: u64, end: u64) {
+        self.note(connection, start, end);
+        let state = &mut *sync::lock(&self.state);
+        let of_range = |entry: &&mut Entry| entry.start < end && start < entry.end;
+        for entry in state.entries.iter_mut().filter(of_range) {
+            entry.noted.last = NEVER;
+        }
+        if let Some(noted) = &mut state.everything {
+            noted.last = NEVER;
+        }
+    }
+
     /// The moment now, for a [`Flush`].
     pub(crate) fn moment(&self) -> u64 {
         let mut state = sync::lock(&self.state);
@@ -125,6 +138,12 @@ impl Unflushed {
         if let Some(noted) = &mut state.everything {
             noted.last = NEVER;
         }
+    }
+
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = sync::lock(&self.state);
+        state.everything.is_none() && state.entries.is_empty()
     }
 
     /// The ranges, as start and end; any byte if there is none.

@@ -179,11 +179,21 @@ impl Volume {
         self.index.evict(number, slot, directory, leaving)
     }
 
-    /// Forgets all that is cached and that the origin has too. Called while nobody is served.
+    /// Forgets all that is cached and that the origin has too, and that is under way from it. Called while nobody is served.
     pub(crate) fn forget_clean(&self) {
         for slot in self.index.drain_clean(&self.store.directory) {
             self.store.forgotten(slot);
             self.store.release(slot);
+        }
+        // What is dirty in part, or in somebody's hands.
+        let all = BlockNumber(0)..BlockNumber(u64::MAX);
+        let directory = &self.store.directory;
+        for number in self.index.known_within(all.start, all.end, directory) {
+            let pin = self.pin(number);
+            let mut state = pin.latch();
+            let clean = state.valid - state.unsettled();
+            state.changed(self.geometry().full());
+            state.drop_sectors(clean);
         }
     }
 

@@ -155,6 +155,7 @@ fn run_batch(
         let settled = settle(volume, &sent, is_durable || is_forgotten);
         volume.store().slots.news().room();
         if let Err(failure) = flushed {
+            volume.note_not_durable(&failure);
             if failure.is_passing() && outcome.retries < MOST_RETRIES {
                 outcome.retries += 1;
                 let why = failure.into_error();

@@ -230,6 +230,10 @@ impl MediumFile for DirectoryFile {
     fn set_length(&self, length_bytes: u64) -> io::Result<()> {
         self.file.set_length(length_bytes)
     }
+
+    fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.file.give_back(offset, length)
+    }
 }
 
 #[cfg(test)]

@@ -40,5 +40,5 @@ pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
 
 /// What nobody has joined yet was verified by nobody either.
 fn can_be_pinned(volume: &Volume) -> bool {
-    volume.has_geometry() && !volume.is_poisoned()
+    volume.kept.is_judged() && volume.size() > 0 && !volume.is_poisoned()
 }

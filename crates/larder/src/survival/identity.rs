@@ -11,6 +11,7 @@ use crate::attached::Attached;
 use crate::config::Mode;
 use crate::directory::VolumeNumber;
 use crate::origin::{Origin, OriginVersion};
+use crate::persist::bytes::Malformed;
 use crate::persist::op::volume::{MAX_TEXT_BYTES, RecordedVersion};
 use crate::persist::op::{Op, VolumeId, VolumeRecord};
 use crate::persist::sums::Incarnation;
@@ -146,6 +147,13 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
             survival.forget(volume);
             record(survival, volume, claimed)
         }
+        Verdict::Other(why) if volume.is_dirty() => Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "volume '{}' has data that could not be written to the origin, and the origin is another one now: {why}",
+                volume.name()
+            ),
+        )),
         Verdict::Other(why) => {
             volume.store().log.warning(&format!(
                 "volume '{}': what is cached of it is dropped: {why}",
@@ -250,27 +258,45 @@ fn shown(version: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(version).escape_debug())
 }
 
-/// The volume is new to the directory.
+/// The volume is new to the directory. One whose name is too long to be recorded is cached as without a directory.
 fn record(survival: &Survival, volume: &Volume, now: Claimed) -> Result<(), Error> {
-    let incarnation = sync::lock(&survival.volumes).next_incarnation();
-    let record = VolumeRecord {
-        id: VolumeId {
-            volume: volume.number(),
-            incarnation,
-        },
-        size_bytes: now.size_bytes,
-        sector_shift: now.sector_shift,
-        changed_since_version: false,
-        name: volume.name().to_owned(),
-        cache_id: now.cache_id,
-        version: now.version,
-    };
-    set(survival, volume, record)
+    if volume.name().len() > MAX_TEXT_BYTES {
+        return Ok(());
+    }
+    volume.kept.is_flushed.store(false, Ordering::SeqCst);
+    let mut given = None;
+    let said = survival.say_of_new(|incarnation| {
+        given = Some(incarnation);
+        Op::Volume(VolumeRecord {
+            id: VolumeId {
+                volume: volume.number(),
+                incarnation,
+            },
+            size_bytes: now.size_bytes,
+            sector_shift: now.sector_shift,
+            changed_since_version: false,
+            name: volume.name().to_owned(),
+            cache_id: now.cache_id,
+            version: now.version,
+        })
+    });
+    recorded_as(survival, volume, said, given)
 }
 
 fn set(survival: &Survival, volume: &Volume, record: VolumeRecord) -> Result<(), Error> {
     let incarnation = record.id.incarnation;
-    survival.say(Op::Volume(record)).map_err(|what| {
+    let said = survival.say(Op::Volume(record));
+    recorded_as(survival, volume, said, Some(incarnation))
+}
+
+/// What became of saying so.
+fn recorded_as(
+    survival: &Survival,
+    volume: &Volume,
+    said: Result<(), Malformed>,
+    incarnation: Option<Incarnation>,
+) -> Result<(), Error> {
+    said.map_err(|what| {
         let message = format!(
             "volume '{}' cannot be recorded in the cache directory '{}': {what}",
             volume.name(),
@@ -278,8 +304,13 @@ fn set(survival: &Survival, volume: &Volume, record: VolumeRecord) -> Result<(),
         );
         Error::new(ErrorKind::Config, message)
     })?;
-    volume.kept.set_incarnation(incarnation);
-    volume.kept.is_changed.store(false, Ordering::SeqCst);
+    if let Some(incarnation) = incarnation {
+        volume.kept.set_incarnation(incarnation);
+    }
+    // In unsafe mode nothing that was sent is on the origin for good.
+    if volume.store().config.mode != Mode::Unsafe {
+        volume.kept.is_changed.store(false, Ordering::SeqCst);
+    }
     volume.kept.is_judged.store(true, Ordering::SeqCst);
     Ok(())
 }

@@ -33,6 +33,8 @@ pub(crate) struct Opening {
 /// What is still to be loaded.
 pub(crate) struct Loading {
     slots_numbered: u32,
+    /// The directory says something of so many, perhaps beyond the limit.
+    slots_recorded: u32,
     limit: u32,
 }
 
@@ -97,6 +99,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         slots,
         loading: Loading {
             slots_numbered: numbered,
+            slots_recorded: opened.slots_numbered,
             limit,
         },
     })
@@ -145,7 +148,7 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
         limit: loading.limit,
         free: BTreeSet::new(),
     };
-    let slots = 0..loading.slots_numbered;
+    let slots = 0..loading.slots_recorded;
     let read = survival
         .home
         .read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
@@ -174,7 +177,8 @@ impl Loader<'_> {
         }
     }
 
-    /// False if nobody wants what the slot holds.
+    /// False if nobody wants what the slot holds. What the directory says of it stays there until it is told otherwise, though, also of slots
+    /// above the limit: whoever changes the block must find it.
     fn put(&self, slot: SlotNumber, content: &Content) -> bool {
         let occupant = content.occupant;
         let Some(volume) = by_number(self.volumes, occupant.volume) else {
@@ -190,13 +194,17 @@ impl Loader<'_> {
         let is_of_volume = found.id == occupant.volume_id()
             && first_byte < found.size_bytes
             && (content.valid - found.full).is_empty();
-        if !is_of_volume || slot.0 >= self.limit {
+        if !is_of_volume {
             return false;
         }
         let owner = Owner {
             volume: occupant.volume,
             number: occupant.block,
         };
+        if slot.0 >= self.limit {
+            self.survival.gone.note(slot, owner);
+            return false;
+        }
         self.store.directory.set(slot, owner);
         let is_new = volume.index().load(
             occupant.block,
@@ -204,7 +212,9 @@ impl Loader<'_> {
             (content.valid, found.full),
             &self.store.directory,
         );
-        if is_new {
+        if !is_new {
+            self.survival.gone.note(slot, owner);
+        } else {
             self.survival.marks.found(slot);
             let mut eviction = sync::lock(&self.store.eviction);
             eviction.found(slot.0, owner.key(), content.heat);

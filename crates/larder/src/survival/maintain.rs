@@ -6,12 +6,18 @@ use super::distrust::distrust_slots;
 use super::tell::Scope;
 use super::{Survival, sum};
 use crate::config::Mode;
+use crate::directory::SlotNumber;
+use crate::persist::journal::CommitError;
 use crate::persist::open_error::OpenError;
 use crate::store::Store;
 use crate::sync;
 
 /// How long the disk is left to others after each part of the work.
 const REST: Duration = Duration::from_millis(100);
+/// So many blocks are listed in one commit, which others may have to wait for.
+const LISTED_AT_ONCE: usize = 4096;
+/// So many commits are made for what has left its slot before other work has its turn.
+const MOST_COMMITS: usize = 256;
 
 impl Survival {
     /// One checkpoint at a time: who comes second finds that it has been done. False if it freed nothing.
@@ -27,9 +33,7 @@ impl Survival {
 
 /// What the thread that looks after the directory does each round. False if something did not work out.
 pub(crate) fn maintain(store: &Store, survival: &Survival) -> bool {
-    let done = sum_quiet(store, survival)
-        .and_then(|()| list(store, survival))
-        .and_then(|()| checkpoint(store, survival));
+    let done = sum_quiet(store, survival).and_then(|()| vouch(survival));
     match done {
         Ok(()) => true,
         Err(why) => {
@@ -43,13 +47,14 @@ pub(crate) fn maintain(store: &Store, survival: &Survival) -> bool {
     }
 }
 
+/// Sums what is quiet, and lists it part by part.
 fn sum_quiet(store: &Store, survival: &Survival) -> Result<(), String> {
     loop {
         let is_more = sum::sum_some(store, survival);
-        if !is_more.map_err(|error| format!("checksums of what is cached: {error}"))? {
-            return Ok(());
-        }
-        if !survival.maintenance.rest(REST) {
+        let is_more = is_more.map_err(|error| format!("checksums of what is cached: {error}"))?;
+        list(store, survival)?;
+        checkpoint(store, survival)?;
+        if !is_more || !survival.maintenance.rest(REST) {
             return Ok(());
         }
     }
@@ -64,6 +69,16 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
     if list.is_empty() && survival.gone.is_empty() && sync::lock(&survival.pending).is_empty() {
         return Ok(());
     }
+    let listed = list_all(store, survival, &list);
+    let is_left =
+        |slot: &SlotNumber| survival.marks.is_summed(*slot) && !survival.marks.is_listed(*slot);
+    // Somebody was writing back, or the origin had not flushed, or it failed.
+    let left = list.into_iter().filter(is_left);
+    sync::lock(&survival.to_list).extend(left);
+    listed
+}
+
+fn list_all(store: &Store, survival: &Survival, list: &[SlotNumber]) -> Result<(), String> {
     if !list.is_empty() {
         // Data and checksums before what points to them. What is written from here on is not summed any more.
         let synced = store.slots.sync();
@@ -75,20 +90,38 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
         let synced = survival.home.sync_sums();
         synced.map_err(|error| survival.fail(&error.to_string()))?;
     }
-    let scope = Scope {
-        list: list.clone(),
-        ..Scope::default()
-    };
-    survival
-        .tell(store, scope)
-        .map_err(|error| error.to_string())?;
-    let is_left = |slot: &crate::directory::SlotNumber| {
-        survival.marks.is_summed(*slot) && !survival.marks.is_listed(*slot)
-    };
-    // Somebody was writing back, or the origin had not flushed.
-    let left = list.into_iter().filter(is_left);
-    sync::lock(&survival.to_list).extend(left);
+    let mut parts = list.chunks(LISTED_AT_ONCE).map(<[SlotNumber]>::to_vec);
+    let first = Some(parts.next().unwrap_or_default());
+    for list in first.into_iter().chain(parts) {
+        let scope = Scope {
+            list,
+            ..Scope::default()
+        };
+        survival
+            .tell(store, scope)
+            .map_err(|error| error.to_string())?;
+    }
+    tell_gone(store, survival).map_err(|error| error.to_string())
+}
+
+/// Has the directory hear of everything that has left its slot, some at a time.
+fn tell_gone(store: &Store, survival: &Survival) -> Result<(), CommitError> {
+    for _ in 0..MOST_COMMITS {
+        if survival.gone.is_empty() {
+            break;
+        }
+        survival.tell(store, Scope::default())?;
+    }
     Ok(())
+}
+
+/// So that damage to the last frame can be told from a frame that a crash tore off. Whoever commits just now does it as well.
+fn vouch(survival: &Survival) -> Result<(), String> {
+    let journal = survival.home.journal();
+    match survival.commits.try_alone(|| journal.vouch()) {
+        Some(Err(error)) => Err(error.to_string()),
+        Some(Ok(_)) | None => Ok(()),
+    }
 }
 
 fn checkpoint(store: &Store, survival: &Survival) -> Result<(), String> {

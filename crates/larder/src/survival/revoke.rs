@@ -32,6 +32,10 @@ pub(crate) fn revoke(volume: &Volume, ranges: &[(u64, u64)]) -> Result<(), Error
             .changed
             .extend(this.map(|volume| (volume.number(), volume)));
     }
+    if survival.is_closed() {
+        let message = format!("cache directory '{}': it is closed", survival.path);
+        return Err(Error::new(ErrorKind::CacheFile, message));
+    }
     if scope.unlist.is_empty() && scope.changed.is_empty() {
         return Ok(());
     }

@@ -72,11 +72,16 @@ impl Survival {
         for volume in told.changed {
             volume.kept.changes();
         }
+        self.note_said(told.said);
+        let is_summed =
+            |slot: &&SlotNumber| self.marks.is_summed(**slot) && !self.marks.is_listed(**slot);
+        let again = told.emptied.iter().filter(is_summed);
+        sync::lock(&self.to_list).extend(again);
     }
 
-    fn next_pending(&self) -> Option<Op<'static>> {
-        let mut pending = sync::lock(&self.pending);
-        (!pending.is_empty()).then(|| pending.remove(0))
+    /// So many of what was to be said of volumes is durable.
+    fn note_said(&self, count: usize) {
+        sync::lock(&self.pending).drain(..count);
     }
 
     /// What the directory is to say of a volume whose origin is about to change.
@@ -99,6 +104,8 @@ struct Told {
     emptied: Vec<SlotNumber>,
     listed: Vec<SlotNumber>,
     changed: Vec<Arc<Volume>>,
+    /// So many of what is to be said of volumes. It waits on until it is durable, so that nothing of it is lost with a commit that fails.
+    said: usize,
     /// When it began: what left its slot later is not told of for sure.
     until: Option<Stamp>,
 }
@@ -129,9 +136,11 @@ impl Telling<'_> {
                 self.told.changed.push(volume);
             }
         }
-        while let Some(op) = self.survival.next_pending() {
-            Self::push(batch, &op)?;
+        let pending = sync::lock(&self.survival.pending).clone();
+        for op in &pending[self.told.said..] {
+            Self::push(batch, op)?;
         }
+        self.told.said = pending.len();
         Ok(())
     }
 
@@ -150,13 +159,15 @@ impl Telling<'_> {
         if batch.is_full() || !self.scope.unlist.is_empty() {
             return Ok(());
         }
-        let left = self.scope.list.len().saturating_sub(LISTED_AT_ONCE);
-        let some = self.scope.list.split_off(left);
-        for op in lister::slot_ops(self.store, self.survival, &some) {
-            if let Op::Slot(slot) = &op {
-                self.told.listed.push(slot.slot);
+        while !batch.is_full() && !self.scope.list.is_empty() {
+            let left = self.scope.list.len().saturating_sub(LISTED_AT_ONCE);
+            let some = self.scope.list.split_off(left);
+            for op in lister::slot_ops(self.store, self.survival, &some) {
+                if let Op::Slot(slot) = &op {
+                    self.told.listed.push(slot.slot);
+                }
+                Self::push(batch, &op)?;
             }
-            Self::push(batch, &op)?;
         }
         Ok(())
     }
@@ -166,7 +177,12 @@ impl CommitWork for Telling<'_> {
     fn make(&mut self, batch: &mut Batch) -> io::Result<More> {
         if self.told.until.is_none() {
             self.told.until = Some(self.survival.gone.moment());
-            let gone = self.survival.gone.some(AT_ONCE);
+            // A block that is listed anew must not be listed in another slot too.
+            let most = match self.scope.list.is_empty() {
+                true => AT_ONCE,
+                false => usize::MAX,
+            };
+            let gone = self.survival.gone.some(most);
             self.scope.unlist.extend(gone);
         }
         self.make_volumes(batch)?;
@@ -194,7 +210,11 @@ impl CommitWork for Telling<'_> {
         match self.survival.checkpoint(self.store) {
             Ok(true) => Ok(()),
             Ok(false) => Err(CommitError::NoRoom),
-            Err(error) => Err(CommitError::Dead(error.to_string().into())),
+            Err(error) => match self.survival.home.journal().failure() {
+                Some(why) => Err(CommitError::Dead(why)),
+                // The tables may be written another time.
+                None => Err(io::Error::other(error.to_string()).into()),
+            },
         }
     }
 }
