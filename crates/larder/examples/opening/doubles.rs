@@ -5,7 +5,7 @@ use std::path::Path;
 
 use larder::medium::DirectoryMedium;
 use larder::{
-    CacheFile, Capabilities, Extent, Log, Medium, MediumFile, Origin, RequestLimits, ZeroOptions,
+    CacheFile, Capabilities, Extent, Fua, Log, Medium, MediumFile, Origin, RequestLimits, ZeroOptions,
 };
 
 /// The file of a cache directory that has the data.
@@ -109,6 +109,9 @@ impl Origin for Zeros {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             parallel: true,
+            write: true,
+            flush: true,
+            fua: Fua::Native,
             ..Capabilities::default()
         }
     }
