@@ -5,7 +5,8 @@ use std::path::Path;
 
 use larder::medium::DirectoryMedium;
 use larder::{
-    CacheFile, Capabilities, Extent, Fua, Log, Medium, MediumFile, Origin, RequestLimits, ZeroOptions,
+    CacheFile, Capabilities, Extent, Fua, Log, Medium, MediumFile, Origin, RequestLimits,
+    ZeroOptions,
 };
 
 /// The file of a cache directory that has the data.
