@@ -8,8 +8,8 @@ use crate::options::Options;
 use crate::run::run as run_command;
 use crate::tools;
 
-/// A quarter of the time for the model in the engine, one for the filter, one for the server, one for both killed over a cache
-/// directory.
+/// An equal share of the time for the model in the engine, the crash simulator over the engine and over the files of a cache directory,
+/// the filter, the server, and both killed over a cache directory.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let seconds: u64 = options.number("seconds", 600)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -18,17 +18,21 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     tools::ensure_for_tests()?;
     build_filter()?;
     build_server()?;
-    for selection in [
-        &["--package", "larder-testing"][..],
-        &["--package", "larder-e2e", "--test", "random"],
-        &["--package", "larder-e2e", "--test", "serve_random"],
-        &["--package", "larder-e2e", "--test", "kills"],
-    ] {
+    let parts = [
+        ("larder-testing", "model"),
+        ("larder-testing", "crash_engine"),
+        ("larder-testing", "persist_crash"),
+        ("larder-e2e", "random"),
+        ("larder-e2e", "serve_random"),
+        ("larder-e2e", "kills"),
+    ];
+    let share_seconds = seconds / parts.len() as u64;
+    for (package, test) in parts {
         run_command(
             cargo(&["test", "--locked", "--release"])
-                .args(selection)
+                .args(["--package", package, "--test", test])
                 .args(["--", "--ignored", "--nocapture", "soak"])
-                .env("LARDER_SOAK_SECONDS", (seconds / 4).to_string())
+                .env("LARDER_SOAK_SECONDS", share_seconds.to_string())
                 .env("LARDER_SEED", seed.to_string()),
         )?;
     }

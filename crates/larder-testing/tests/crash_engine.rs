@@ -2,6 +2,7 @@
 //! that was overwritten.
 //!
 //! `LARDER_SEED=n cargo test -p larder-testing --test crash_engine replay` runs one seed again.
+//! `LARDER_SOAK_SECONDS=n cargo test -p larder-testing --test crash_engine soak -- --ignored --nocapture` runs new ones.
 
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
@@ -9,7 +10,7 @@
 mod engine_crash;
 
 use engine_crash::{engine, run, sweep};
-use larder_testing::crash::Tally;
+use larder_testing::crash::{Tally, soak_for_seconds};
 
 /// What it must pass.
 const CRASHES: u64 = 100_000;
@@ -60,4 +61,10 @@ fn replay() {
             panic!("seed {seed}: {violation}");
         }
     }
+}
+
+#[test]
+#[ignore = "runs as long as LARDER_SOAK_SECONDS says; cargo xtask soak"]
+fn soak() {
+    soak_for_seconds(|seed| sweep(seed, 1));
 }

@@ -2,6 +2,7 @@
 //! recovery and the clean end lose nothing; each mistake that can be planted in them is caught.
 //!
 //! `LARDER_SEED=n LARDER_SEEDS=count cargo test -p larder-testing --test persist_crash replay` runs some seeds again, or others.
+//! `LARDER_SOAK_SECONDS=n cargo test -p larder-testing --test persist_crash soak -- --ignored --nocapture` runs new ones.
 
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
@@ -18,7 +19,7 @@ use larder_testing::crash::judge::{Demand, Judge};
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
     BadSector, CallKind, History, Image, Look, Machine, MediumFault, Recording, Requests, Shape,
-    Store, Subject, Sweep, Tally, Violation,
+    Store, Subject, Sweep, Tally, Violation, soak_for_seconds,
 };
 use larder_testing::random::mix;
 use larder_testing::{Random, When};
@@ -245,6 +246,13 @@ fn replay() {
             }
         }
     }
+}
+
+#[test]
+#[ignore = "runs as long as LARDER_SOAK_SECONDS says; cargo xtask soak"]
+fn soak() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    soak_for_seconds(|seed| sweep(seed, 4));
 }
 
 /// After how many crashes a bug is caught.

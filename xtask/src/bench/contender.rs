@@ -16,6 +16,10 @@ pub(super) enum Contender {
     Stock,
     /// nbdkit with Larder's filter.
     Filter,
+    /// `larder serve` with a cache directory.
+    ServeKept,
+    /// nbdkit with Larder's filter and a cache directory.
+    FilterKept,
     QemuNbd,
     QemuStorageDaemon,
     NbdServer,
@@ -24,6 +28,11 @@ pub(super) enum Contender {
 }
 
 impl Contender {
+    /// Whether its cache is in a directory that survives.
+    pub(super) const fn is_kept(self) -> bool {
+        matches!(self, Self::ServeKept | Self::FilterKept)
+    }
+
     /// How it is started, for a reader who doubts that this is fair.
     pub(super) const fn settings(self) -> &'static str {
         match self {
@@ -39,6 +48,12 @@ impl Contender {
             Self::Idle => "`nbdkit --filter=nofilter file IMAGE`",
             Self::Stock => "bare nbdkit with `--filter=cache cache-on-read=true`",
             Self::Filter => "the same with Larder's filter in the place of `cache`",
+            Self::ServeKept => {
+                "`larder serve` with `--cache-dir=DIRECTORY --cache-id=benchmark`, an empty one on the same file system as the image"
+            }
+            Self::FilterKept => {
+                "Larder's filter with `cache-dir=DIRECTORY cache-id=benchmark`, likewise"
+            }
             Self::QemuNbd => {
                 "`qemu-nbd --shared=16` of `copy-on-read` over a qcow2 overlay, on the same file system as the image; \
                  write-back caching and `aio=threads`, as qemu has them unless told otherwise"
@@ -61,6 +76,8 @@ impl fmt::Display for Contender {
             Self::Idle => "idle filter",
             Self::Stock => "C filter",
             Self::Filter => "Larder's filter",
+            Self::ServeKept => "larder serve, cache-dir",
+            Self::FilterKept => "Larder's filter, cache-dir",
             Self::QemuNbd => "qemu-nbd",
             Self::QemuStorageDaemon => "qemu-storage-daemon",
             Self::NbdServer => "nbd-server",

@@ -111,3 +111,9 @@ pub(super) const HITS: Figure = Figure {
     pointer: "/more_percent",
     unit: Unit::Percent,
 };
+pub(super) const OPENING: Figure = Figure {
+    arguments: &["-p", "larder", "--example", "opening", "--", "--json"],
+    takes_traces: false,
+    pointer: "/open_s",
+    unit: Unit::Seconds,
+};

@@ -1,11 +1,12 @@
 //! The rows, in the order in which they are measured.
 
 use super::contender::Contender::{
-    self, Bare, Ceiling, Engine, Filter, Idle, NbdServer, QemuNbd, QemuStorageDaemon, Serve, Stock,
+    self, Bare, Ceiling, Engine, Filter, FilterKept, Idle, NbdServer, QemuNbd, QemuStorageDaemon,
+    Serve, ServeKept, Stock,
 };
 use super::directory::Place;
 use super::loads::{
-    COLD_WRITES, HITS, LARGE_READS, MEMORY, POLICIES, READS_IN_TURNS, READS_OF_4_IN_TURNS,
+    COLD_WRITES, HITS, LARGE_READS, MEMORY, OPENING, POLICIES, READS_IN_TURNS, READS_OF_4_IN_TURNS,
     SEQUENTIAL_READS, VIRT_V2V, WARM_READS, WARM_READS_OF_4, WRITES, ZIPF, cold, warm,
 };
 use super::row::{Bound, Cache, Row, Work};
@@ -279,6 +280,31 @@ const IN_MEMORY: &[Row] = &[
         work: Work::Conversion { filters: &[] },
         contenders: CACHES,
         bounds: &[Bound::times(Serve, 3.0, Stock)],
+    },
+    Row {
+        number: "17",
+        name: "cache-dir: warm randread 4k, depth 16",
+        what: "As row 1, with a cache directory and without one. What was read before is listed in the directory meanwhile.",
+        place: Place::Memory,
+        work: warm(READS_IN_TURNS),
+        contenders: &[Filter, FilterKept, Serve, ServeKept],
+        bounds: &[
+            Bound::times(FilterKept, 0.9, Filter),
+            Bound::times(ServeKept, 0.9, Serve),
+        ],
+    },
+    Row {
+        number: "17 opening",
+        name: "cache-dir: opening one with 100 GiB of 64 KiB blocks",
+        what: "After a clean end, its index in the system's memory and its file of slots empty. Beside it: joining the volume, ending \
+               again, and opening after a kill.",
+        place: Place::Memory,
+        work: Work::Command(&OPENING),
+        contenders: &[Engine],
+        bounds: &[Bound::AtMost {
+            of: Engine,
+            most: 1.0,
+        }],
     },
 ];
 

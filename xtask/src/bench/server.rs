@@ -85,10 +85,15 @@ impl<'l> Server<'l> {
     ) -> Result<Self, Failure> {
         let directory = lab.directory(setup.place);
         let socket = directory.path().join("socket");
+        let kept = match contender.is_kept() {
+            true => Some(directory.make("kept")?),
+            false => None,
+        };
         let start = Start {
             setup,
             lab,
             directory,
+            kept,
         };
         let mut origin = None;
         let mut uri = uri_of(&socket, "");
@@ -98,7 +103,7 @@ impl<'l> Server<'l> {
                 command.arg(&socket).arg(start.disk_bytes().to_string());
                 command
             }
-            Contender::Serve => {
+            Contender::Serve | Contender::ServeKept => {
                 let (command, its_origin) = start.serve(&socket)?;
                 origin = its_origin;
                 command
@@ -106,7 +111,7 @@ impl<'l> Server<'l> {
             Contender::Bare => start.nbdkit(&socket, None)?,
             Contender::Stock => start.nbdkit(&socket, Some("cache"))?,
             Contender::Idle => start.nbdkit(&socket, Some(IDLE))?,
-            Contender::Filter => {
+            Contender::Filter | Contender::FilterKept => {
                 let filter = lab.programs.filter.display().to_string();
                 start.nbdkit(&socket, Some(&filter))?
             }
@@ -180,9 +185,21 @@ struct Start<'s, 'l> {
     setup: &'s Setup<'s>,
     lab: &'l Lab,
     directory: &'l Directory,
+    /// The cache's directory, if it is to survive.
+    kept: Option<PathBuf>,
 }
 
 impl Start<'_, '_> {
+    /// Of a cache, as nbdkit's own may have them too unless there is a directory.
+    fn parameters(&self) -> Vec<String> {
+        let mut parameters = self.setup.parameters();
+        if let Some(path) = &self.kept {
+            parameters.push(format!("cache-dir={}", path.display()));
+            parameters.push("cache-id=benchmark".to_owned());
+        }
+        parameters
+    }
+
     fn disk_bytes(&self) -> u64 {
         match self.setup.disk {
             Disk::Image | Disk::Counted | Disk::Target | Disk::Web { .. } => {
@@ -206,7 +223,7 @@ impl Start<'_, '_> {
         let mut command = process::command(&self.lab.programs.larder, self.directory.path());
         command.args(["serve", "--listen"]);
         command.arg(format!("unix:{}", socket.display()));
-        let parameters = self.setup.parameters();
+        let parameters = self.parameters();
         command.args(parameters.iter().map(|parameter| format!("--{parameter}")));
         match self.setup.disk {
             Disk::Image | Disk::Target => command.arg(self.image()?),
@@ -246,7 +263,7 @@ impl Start<'_, '_> {
             }
         };
         if let Some(cache) = filter.filter(|name| *name != IDLE) {
-            command.args(self.setup.parameters());
+            command.args(self.parameters());
             if cache != "cache" && self.setup.has_readahead {
                 command.arg(format!("cache-readahead={READAHEAD}"));
             }

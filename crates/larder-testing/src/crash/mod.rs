@@ -10,7 +10,7 @@
 //!   sector may therefore hold after a crash.
 //! - [`requests`]: a seeded run of requests.
 //! - [`store`], [`sweep`], [`check`]: what is under test, at which moments, and the rules; [`damage`] what else may
-//!   happen to files.
+//!   happen to files; [`soak`] seeds for as long as one likes.
 //!
 //! A *position* is a number of events of the log: a crash at position n comes after the first n of them. A *survival* is
 //! one of the many things that a crash at one position may leave.
@@ -29,6 +29,7 @@ pub mod machine;
 pub mod medium;
 pub mod names;
 pub mod requests;
+pub mod soak;
 pub mod store;
 pub mod sweep;
 pub mod value;
@@ -44,5 +45,6 @@ pub use log::Recording;
 pub use machine::Machine;
 pub use medium::{SimMedium, SimOrigin};
 pub use requests::{Requests, Shape};
+pub use soak::soak_for_seconds;
 pub use store::{BadSector, Look, Store, Subject};
 pub use sweep::{Sweep, Tally};
