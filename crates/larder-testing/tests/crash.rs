@@ -12,12 +12,11 @@ use std::process::Command;
 use larder_testing::Random;
 use larder_testing::When;
 use larder_testing::crash::damage::{self, Damage};
-use larder_testing::crash::history::origin_bytes;
 use larder_testing::crash::judge::{Demand, Judge};
+use larder_testing::crash::requests;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
-    CallKind, History, Image, Machine, MediumFault, Recording, Requests, Rule, Shape, Subject,
-    Sweep, Tally, Target, Violation,
+    CallKind, History, MediumFault, Recording, Rule, Shape, Sweep, Tally, Violation,
 };
 use larder_testing::random::mix;
 use toy::{MISTAKES, Mistake, SECTORS, Toy, VOLUMES};
@@ -43,8 +42,8 @@ fn shape(seed: u64) -> Shape {
         MediumFault::file("journal", CallKind::Write, When::Nth(1)),
         MediumFault::file("slots", CallKind::Sync, When::Nth(1)),
         MediumFault::file("slots", CallKind::Write, When::Chance(30)).errno(28),
-        origin_fault(0, CallKind::Sync),
-        origin_fault(1, CallKind::Write),
+        MediumFault::origin(0, CallKind::Sync),
+        MediumFault::origin(1, CallKind::Write),
     ];
     Shape {
         requests: 150,
@@ -58,28 +57,9 @@ fn shape(seed: u64) -> Shape {
     }
 }
 
-fn origin_fault(number: usize, kind: CallKind) -> MediumFault {
-    MediumFault {
-        target: Target::Origin(number),
-        ..MediumFault::file("", kind, When::Nth(1))
-    }
-}
-
 /// A run from an empty medium on.
 fn run(toy: &Toy, seed: u64) -> Result<(Recording, History), Violation> {
-    let origins = (0..VOLUMES).map(|volume| origin_bytes(volume, SECTORS));
-    let image = Image::with_origins(origins.collect()).garbage_in("slots");
-    let machine = Machine::new(image, seed);
-    let mut history = History::new(VOLUMES, SECTORS);
-    let mut store = toy.start(&machine).unwrap();
-    let mut requests = Requests {
-        machine: &machine,
-        history: &mut history,
-        shape: &shape(seed),
-        random: Random::new(mix(seed, 2)),
-    };
-    requests.run(&mut *store)?;
-    Ok((machine.recording(), history))
+    requests::run(toy, (VOLUMES, SECTORS), &shape(seed), seed)
 }
 
 /// A run, and every moment of it as a crash.

@@ -16,10 +16,11 @@ use larder::trial::{Bad, Setup, Trial};
 use larder_testing::crash::damage::{self, Damage};
 use larder_testing::crash::history::origin_bytes;
 use larder_testing::crash::judge::{Demand, Judge};
+use larder_testing::crash::requests;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
-    BadSector, CallKind, History, Image, Look, Machine, MediumFault, Recording, Requests, Shape,
-    Store, Subject, Sweep, Tally, Violation, soak_for_seconds,
+    BadSector, CallKind, History, Image, Look, Machine, MediumFault, Recording, Shape, Store,
+    Subject, Sweep, Tally, Violation, soak_for_seconds,
 };
 use larder_testing::random::mix;
 use larder_testing::{Random, When};
@@ -187,19 +188,7 @@ fn shape(seed: u64) -> Shape {
 
 /// A run from an empty medium on.
 fn run(files: &Files, seed: u64) -> Result<(Recording, History), Violation> {
-    let origins = (0..VOLUMES).map(|volume| origin_bytes(volume, SECTORS));
-    let image = Image::with_origins(origins.collect()).garbage_in("slots");
-    let machine = Machine::new(image, seed);
-    let mut history = History::new(VOLUMES, SECTORS);
-    let mut store = files.start(&machine).unwrap();
-    let mut requests = Requests {
-        machine: &machine,
-        history: &mut history,
-        shape: &shape(seed),
-        random: Random::new(mix(seed, 2)),
-    };
-    requests.run(&mut *store)?;
-    Ok((machine.recording(), history))
+    requests::run(files, (VOLUMES, SECTORS), &shape(seed), seed)
 }
 
 /// A run, and every moment of it as a crash.

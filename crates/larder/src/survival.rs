@@ -132,6 +132,7 @@ impl Survival {
     fn note_found(&self, blocks: u64) {
         self.found_blocks.store(blocks, Ordering::SeqCst);
     }
+
     /// Whether the directory says that it has been closed: nothing may change any more that it lists.
     fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::SeqCst)

@@ -70,6 +70,14 @@ impl MediumFault {
         }
     }
 
+    /// The first call of that kind to an origin, by its number.
+    pub fn origin(number: usize, kind: CallKind) -> Self {
+        Self {
+            target: Target::Origin(number),
+            ..Self::file("", kind, When::Nth(1))
+        }
+    }
+
     /// The same with another errno.
     pub fn errno(mut self, errno: i32) -> Self {
         self.errno = errno;

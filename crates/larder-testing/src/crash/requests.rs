@@ -4,13 +4,14 @@ use std::io;
 
 use super::check::{Rule, Violation};
 use super::faults::MediumFault;
-use super::history::{Asked, Change, History, Request};
+use super::history::{Asked, Change, History, Request, origin_bytes};
+use super::image::Image;
 use super::judge::{Demand, Judge};
-use super::log::hash_of;
+use super::log::{Recording, hash_of};
 use super::machine::Machine;
-use super::store::Store;
+use super::store::{Store, Subject};
 use super::value::{SECTOR_BYTES, fill};
-use crate::random::Random;
+use crate::random::{Random, mix};
 
 /// What a run is like.
 #[derive(Clone, Debug)]
@@ -24,6 +25,30 @@ pub struct Shape {
     /// Some are trims. What an origin loses of one when it fails a flush nobody has any more, so then older bytes may come back than a trim may
     /// leave.
     pub trims: bool,
+}
+
+/// Runs a store from an empty medium on, over origins as [`origin_bytes`] makes them. The seed decides everything.
+pub fn run(
+    subject: &dyn Subject,
+    (volumes, sectors): (u32, u64),
+    shape: &Shape,
+    seed: u64,
+) -> Result<(Recording, History), Violation> {
+    let origins = (0..volumes).map(|volume| origin_bytes(volume, sectors));
+    let image = Image::with_origins(origins.collect()).garbage_in("slots");
+    let machine = Machine::new(image, seed);
+    let mut history = History::new(volumes, sectors);
+    let mut store = subject
+        .start(&machine)
+        .expect("a store starts on an empty medium");
+    let mut requests = Requests {
+        machine: &machine,
+        history: &mut history,
+        shape,
+        random: Random::new(mix(seed, 2)),
+    };
+    requests.run(&mut *store)?;
+    Ok((machine.recording(), history))
 }
 
 /// A run.

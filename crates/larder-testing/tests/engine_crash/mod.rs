@@ -1,13 +1,11 @@
 //! Runs of the engine over a simulated machine, and every moment of them as a crash.
 
 use larder::Mode;
-use larder_testing::crash::history::origin_bytes;
+use larder_testing::When;
+use larder_testing::crash::requests;
 use larder_testing::crash::{
-    CallKind, Engine, History, Image, Machine, MediumFault, Recording, Requests, Shape, Subject,
-    Sweep, Tally, Target, Violation,
+    CallKind, Engine, History, MediumFault, Recording, Shape, Sweep, Tally, Violation,
 };
-use larder_testing::random::mix;
-use larder_testing::{Random, When};
 
 const VOLUMES: u32 = 2;
 /// Eight blocks a volume.
@@ -41,10 +39,10 @@ fn shape(seed: u64) -> Shape {
         MediumFault::file("slots", CallKind::Write, When::Chance(30)).errno(28),
         MediumFault::file("sums", CallKind::Write, When::Nth(1)),
         MediumFault::file("slots", CallKind::Read, When::Nth(2)),
-        origin_fault(1, CallKind::Write),
+        MediumFault::origin(1, CallKind::Write),
     ];
     if flushes_fail {
-        faults.push(origin_fault(0, CallKind::Sync));
+        faults.push(MediumFault::origin(0, CallKind::Sync));
     }
     Shape {
         trims: !has_faults(seed) || !flushes_fail,
@@ -57,29 +55,9 @@ fn shape(seed: u64) -> Shape {
     }
 }
 
-fn origin_fault(number: usize, kind: CallKind) -> MediumFault {
-    MediumFault {
-        target: Target::Origin(number),
-        ..MediumFault::file("", kind, When::Nth(1))
-    }
-}
-
 /// A run from an empty medium on.
 pub(crate) fn run(engine: &Engine, seed: u64) -> Result<(Recording, History), Violation> {
-    let origins = (0..VOLUMES).map(|volume| origin_bytes(volume, SECTORS));
-    let image = Image::with_origins(origins.collect()).garbage_in("slots");
-    let machine = Machine::new(image, seed);
-    let mut history = History::new(VOLUMES, SECTORS);
-    let mut store = engine.start(&machine).unwrap();
-    let mut requests = Requests {
-        machine: &machine,
-        history: &mut history,
-        shape: &shape(seed),
-        random: Random::new(mix(seed, 2)),
-    };
-    requests.run(&mut *store)?;
-    let recording = machine.recording();
-    Ok((recording, history))
+    requests::run(engine, (VOLUMES, SECTORS), &shape(seed), seed)
 }
 
 pub(crate) fn sweep(seed: u64, survivals: u64) -> Result<Tally, (Tally, Violation)> {
