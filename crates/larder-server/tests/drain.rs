@@ -256,7 +256,9 @@ fn the_operators_own_name_tells_an_origin_that_cannot_say_who_it_is() {
     let disk = origin(&scratch, "disk.img");
     let line = refusal(&["drain", &directory, &disk]);
     assert!(
-        line.contains("cache-id was 'rack 7', and is not given now"),
+        line.ends_with(
+            "with the cache-id 'rack 7', and nothing else tells which one it is: if it is this one, say so with --cache-id"
+        ),
         "{line}"
     );
     let line = refusal(&["drain", "--cache-id=rack 8", &directory, &disk]);

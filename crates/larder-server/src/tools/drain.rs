@@ -54,6 +54,7 @@ fn refused(path: &str, error: &DrainError) -> Wrong {
         DrainErrorKind::OtherOrigin => {
             ": give the right one; with --force it is written to this one, whatever is there, and the export is forgotten"
         }
+        DrainErrorKind::UnnamedOrigin => ": if it is this one, say so with --cache-id",
         DrainErrorKind::InUse => "; end it first",
         _ => "",
     };

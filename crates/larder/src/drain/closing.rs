@@ -60,8 +60,13 @@ fn of_plan(plan: &Plan, slot: SlotNumber, content: Content) -> Option<Content> {
     if !plan.is_settled {
         return Some(content);
     }
+    // Beside what is dirty nothing is known for sure.
+    let valid = match content.dirty.is_empty() {
+        true => content.valid,
+        false => content.dirty,
+    };
     let content = Content {
-        valid: plan.counting(block, content.valid),
+        valid: plan.counting(block, valid),
         dirty: known.map(|known| known.dirty).unwrap_or_default(),
         ..content
     };

@@ -21,6 +21,8 @@ pub enum DrainErrorKind {
     Asked,
     /// The origin is not the one that was cached, as far as can be told.
     OtherOrigin,
+    /// The operator gave the cache a name for the origin, and none by which to tell that this is it.
+    UnnamedOrigin,
     /// The origin cannot take what there is for it.
     Origin,
     /// The system failed or refused.

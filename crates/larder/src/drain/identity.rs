@@ -15,6 +15,8 @@ pub(super) enum Verdict {
     Same,
     /// Nothing says otherwise, and nothing could.
     Unknown,
+    /// Only its name could tell, which is this, and was not given.
+    Unnamed(String),
     /// What differs.
     Other(String),
 }
@@ -69,10 +71,7 @@ pub(super) fn compare(
         (Some(_), Some(_)) => Verdict::Same,
         _ if is_named => Verdict::Same,
         (Some(was), None) => differ("the origin's version", &shown(&was.changing), "unknown"),
-        // The operator gave it a name by which to tell it, and no other can be asked for here.
-        (None, _) if !known.cache_id.is_empty() => {
-            differ("cache-id", &quoted(&known.cache_id), "not given")
-        }
+        (None, _) if !known.cache_id.is_empty() => Verdict::Unnamed(quoted(&known.cache_id)),
         (None, _) => Verdict::Unknown,
     }
 }
@@ -86,7 +85,7 @@ pub(super) fn before(known: &VolumeRecord, verdict: &Verdict) -> VolumeRecord {
     VolumeRecord {
         changed_since_version: true,
         version: match verdict {
-            Verdict::Other(_) => Some(forced()),
+            Verdict::Other(_) | Verdict::Unnamed(_) => Some(forced()),
             Verdict::Same | Verdict::Unknown => known.version.clone(),
         },
         ..known.clone()
@@ -193,8 +192,8 @@ mod tests {
         assert!(why(compare(&nothing, 512, None, None)).contains("size"));
         let named = known("rack 7", None);
         assert_eq!(
-            why(compare(&named, 4096, None, None)),
-            "cache-id was 'rack 7', and is not given now"
+            compare(&named, 4096, None, None),
+            Verdict::Unnamed("'rack 7'".to_owned())
         );
         assert_eq!(compare(&named, 4096, None, Some("rack 7")), Verdict::Same);
         let versioned = known("", Some(now));

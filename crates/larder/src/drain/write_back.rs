@@ -77,7 +77,7 @@ impl Drain {
         round.run();
         let Round { plan, mut done, .. } = round;
         reading::join(&mut done.left);
-        done.is_forced = matches!(verdict, Verdict::Other(_));
+        done.is_forced = matches!(verdict, Verdict::Other(_) | Verdict::Unnamed(_));
         self.settle(plan, &verdict, origin, &done)?;
         Ok(done)
     }
@@ -184,6 +184,13 @@ fn judge(
             let name = &known.name;
             let message = format!("volume {name:?} was written for another origin: {why}");
             Err(DrainError::new(DrainErrorKind::OtherOrigin, message))
+        }
+        Verdict::Unnamed(cache_id) if !asked.force => {
+            let name = &known.name;
+            let message = format!(
+                "volume {name:?} was written for the origin with the cache-id {cache_id}, and nothing else tells which one it is"
+            );
+            Err(DrainError::new(DrainErrorKind::UnnamedOrigin, message))
         }
         verdict => Ok(verdict),
     }
