@@ -9,7 +9,7 @@ use crate::stats::StatsSnapshot;
 use crate::store::Store;
 use crate::survival::{CacheHome, Found, Survival};
 use crate::volume::Volume;
-use crate::{CacheFile, Clock, Config, Error, Log};
+use crate::{CacheFile, Clock, Config, Error, ErrorKind, FlushTo, Log};
 use crate::{reclaim, survival, sync, unwritten};
 
 /// How long background work rests after a failure, unless its caller asks for less.
@@ -53,6 +53,10 @@ impl Cache {
         log: Arc<dyn Log>,
     ) -> Result<Arc<Self>, Error> {
         config.check()?;
+        if config.flush_to == FlushTo::Cache {
+            let message = "cache-flush=cache needs a cache directory (cache-dir)";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         Ok(Arc::new(Self {
             store: Arc::new(Store::new(config, file, clock, log)),
             volumes: Mutex::default(),
