@@ -73,6 +73,8 @@ impl Filter for Larder {
     const CONFIG_HELP: Option<&'static CStr> = Some(
         c"cache=MODE                   When writes reach the plugin: writeback (default),
                              writethrough or unsafe.
+cache-flush=WHERE            Where what is flushed is durable: origin (default), or
+                             cache: in cache-dir, and written back later.
 cache-min-block-size=SIZE    Unit of caching, a power of two from 4K to 2G
                              (default 64K).
 cache-max-size=SIZE          Limit on the cache's size on disk, at least 1M
@@ -85,7 +87,9 @@ cache-on-read=BOOL|/PATH     Keep what is read, always or while /PATH exists
 cache-exports=WHICH          Volumes: separate by export name (default), shared
                              by all names, or one for each connection.
 cache-dirty-age=SECONDS|off  Write back what is older without a flush
-                             (default off).
+                             (default off; 30 with cache-flush=cache).
+cache-dirty-share=PCT        Write back the oldest when more of cache-max-size is
+                             dirty (default none; 50 with cache-flush=cache).
 cache-readahead=SIZE|off     Fetch at most so much ahead of sequential readers,
                              where reads are kept (default off).
 cache-dir=PATH               Keep the cache in this directory, where the next
@@ -148,7 +152,8 @@ TMPDIR                       Environment: where the cache file goes
     fn dump_plugin(&self) {
         println!("larder_version={}", env!("CARGO_PKG_VERSION"));
         println!(
-            "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id"
+            "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id,cache-flush,\
+             cache-dirty-share"
         );
     }
 
