@@ -18,7 +18,7 @@ fn where_flushes_end_is_told_at_the_start_and_with_the_figures() {
     let kept = Kept::new();
     for front in BOTH {
         let life = |parameters: &[&str]| kept.live(front, parameters, &kept.content).output;
-        for (said, flush_to) in [(life(&[]), "origin"), (life(&[IN_CACHE]), "cache")] {
+        for (said, flush_to) in [(life(&[]), "origin"), (life(&[IN_CACHE, ID]), "cache")] {
             let figure = format!(" flush_to={flush_to}");
             let stats = said.lines().find(|line| line.contains("stats: "));
             assert!(stats.unwrap().ends_with(&figure), "{said}");

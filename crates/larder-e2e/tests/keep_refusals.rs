@@ -252,6 +252,10 @@ fn parameters_that_do_not_go_with_a_directory_are_refused() {
             &["cache-flush=cache", "cache-dir=PATH"],
         ),
         (
+            &["cache-dir=/c", "cache-flush=cache"],
+            &["cache-flush=cache", "cache-id=TEXT"],
+        ),
+        (
             &["cache-dir=/c", "cache-flush=cache", "cache=writethrough"],
             &["cache-flush=cache", "cache=writeback", "writethrough"],
         ),

@@ -57,6 +57,8 @@ pub struct Defaults {
     pub readahead_bytes: u64,
     /// There is a maximum size even where none is given: see [`Settings::limit_to`].
     pub is_limited: bool,
+    /// No origin can tell whether it is what it was: only `cache-id` does.
+    pub is_blind: bool,
 }
 
 /// A value together with the way it was typed, for messages.
@@ -85,6 +87,7 @@ pub struct Parameters {
     readahead_bytes: u64,
     readahead_text: Option<OsString>,
     is_limited: bool,
+    is_blind: bool,
     directory: Option<Typed<PathBuf>>,
     id: Option<Typed<String>>,
 }
@@ -97,6 +100,7 @@ impl Parameters {
             default_dirty_age: defaults.dirty_age,
             readahead_bytes: defaults.readahead_bytes,
             is_limited: defaults.is_limited,
+            is_blind: defaults.is_blind,
             ..Self::default()
         }
     }

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use larder_frontend::{Parameters, Parser, PlainParser, Settings};
+use larder_frontend::{Defaults, Parameters, Parser, PlainParser, Settings};
 use nbdkit_filter::{Config, Error, Filter, OpenRequest, Result, ThreadModel, Value};
 
 use crate::client::Client;
@@ -15,7 +15,6 @@ use crate::running::Running;
 use crate::spelling;
 
 /// The filter.
-#[derive(Default)]
 pub(crate) struct Larder {
     parameters: Parameters,
     /// None until `config_complete`.
@@ -103,7 +102,16 @@ TMPDIR                       Environment: where the cache file goes
     type Connection = Client;
 
     fn load() -> Result<Self> {
-        Ok(Self::default())
+        let defaults = Defaults {
+            // A name and a size are all that a filter sees of what a plugin serves.
+            is_blind: true,
+            ..Defaults::default()
+        };
+        Ok(Self {
+            parameters: Parameters::new(defaults),
+            settings: None,
+            running: None,
+        })
     }
 
     fn config(&mut self, key: &str, value: Value<'_>) -> Result<Config> {

@@ -156,6 +156,7 @@ fn cache(
         dirty_age: Some(Duration::from_secs(30)),
         readahead_bytes: 8 << 20,
         is_limited: true,
+        is_blind: false,
     });
     for (name, text) in [
         ("cache", &options.cache),

@@ -26,6 +26,9 @@ pub(super) fn check(parameters: &Parameters) -> Result<(), ParameterError> {
         Mode::Writeback if parameters.directory.is_none() => {
             refused("needs cache-dir=PATH, where flushed data is durable")
         }
+        Mode::Writeback if parameters.is_blind && parameters.id.is_none() => refused(
+            "needs cache-id=TEXT: what was flushed must find its own disk again, and nothing else can tell which one it is",
+        ),
         Mode::Writeback => Ok(()),
         Mode::Writethrough => refused("needs cache=writeback, not cache=writethrough"),
         Mode::Unsafe => refused("needs cache=writeback, not cache=unsafe"),

@@ -50,6 +50,7 @@ fn a_front_end_chooses_its_defaults() {
         dirty_age: Some(age),
         readahead_bytes: 5 << 20,
         is_limited: false,
+        is_blind: true,
     });
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.cache_on_read, CacheOnRead::Always);

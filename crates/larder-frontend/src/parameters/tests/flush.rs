@@ -31,6 +31,29 @@ fn a_flush_ends_in_the_cache_where_there_is_a_directory_for_it() {
 }
 
 #[test]
+fn a_front_end_that_cannot_tell_origins_apart_needs_a_cache_id_for_that() {
+    let blind = |given: &[(&str, &str)]| {
+        let mut parameters = Parameters::new(Defaults {
+            is_blind: true,
+            ..Defaults::default()
+        });
+        for (name, value) in given {
+            parameters
+                .set(name, OsStr::new(value), &PlainParser)
+                .unwrap();
+        }
+        parameters.finish().map_err(|error| error.to_string())
+    };
+    let told = blind(&[DIRECTORY, IN_CACHE]).unwrap_err();
+    assert!(
+        told.starts_with("cache-flush=cache: needs cache-id=TEXT"),
+        "{told}"
+    );
+    assert!(blind(&[DIRECTORY, IN_CACHE, ("cache-id", "a")]).is_ok());
+    assert!(blind(&[DIRECTORY]).is_ok());
+}
+
+#[test]
 fn a_flush_ends_in_the_cache_in_writeback_mode_only() {
     for mode in ["writethrough", "unsafe"] {
         let mode = ("cache", mode);
