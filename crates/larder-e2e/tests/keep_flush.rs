@@ -7,7 +7,7 @@ use std::fs;
 
 use keep::{BOTH, Front, Kept, LIMIT};
 use larder_e2e::{
-    Client, EvalDisk, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, read_file,
+    Client, EvalDisk, Exit, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, read_file,
 };
 
 const IN_CACHE: &str = "cache-flush=cache";
@@ -54,17 +54,24 @@ fn start_over_a_failing_origin(kept: &Kept, front: Front) -> (Server, Option<Ser
     }
 }
 
+/// Writes what the origin does not take, and ends. What the disk has then.
+fn live_over_a_failing_origin(kept: &Kept, front: Front) -> (Exit, Vec<u8>) {
+    fs::write(kept.scratch.path("fault"), "").unwrap();
+    let (server, _origin) = start_over_a_failing_origin(kept, front);
+    let mut client = Client::connect(server.socket());
+    client.write(MIB, &[7; 8192]).unwrap();
+    client.disconnect_and_wait();
+    server.terminate();
+    let mut expected = kept.content.clone();
+    expected[MIB as usize..][..8192].fill(7);
+    (server.wait_for_exit(), expected)
+}
+
 #[test]
 fn what_an_origin_does_not_take_at_the_end_is_told_as_kept() {
     for front in BOTH {
         let kept = Kept::new();
-        fs::write(kept.scratch.path("fault"), "").unwrap();
-        let (server, _origin) = start_over_a_failing_origin(&kept, front);
-        let mut client = Client::connect(server.socket());
-        client.write(MIB, &[7; 8192]).unwrap();
-        client.disconnect_and_wait();
-        server.terminate();
-        let exit = server.wait_for_exit();
+        let (exit, _) = live_over_a_failing_origin(&kept, front);
         let said = &exit.output;
         let told = |line: &str| {
             line.contains("kept in the cache directory")
@@ -75,6 +82,89 @@ fn what_an_origin_does_not_take_at_the_end_is_told_as_kept() {
         assert_eq!(exit.code, i32::from(front == Front::Server), "{said}");
         assert_same_bytes("the origin", &read_file(&kept.image), &kept.content);
     }
+}
+
+#[test]
+fn the_next_start_goes_on_with_what_an_origin_did_not_take() {
+    for front in BOTH {
+        let kept = Kept::new();
+        let (_, expected) = live_over_a_failing_origin(&kept, front);
+        let (server, origin) = start_over_a_failing_origin(&kept, front);
+        kept.check(&server, &expected);
+        fs::remove_file(kept.scratch.path("fault")).unwrap();
+        // Somebody who may write has to come, for the filter to have somebody to write through.
+        Client::connect(server.socket()).disconnect_and_wait();
+        server.stop();
+        drop(origin);
+        assert_same_bytes("the origin", &read_file(&kept.image), &expected);
+    }
+}
+
+#[test]
+fn a_directory_with_what_the_origin_does_not_have_is_refused_without_flushes_in_the_cache() {
+    for front in BOTH {
+        let kept = Kept::new();
+        let (_, expected) = live_over_a_failing_origin(&kept, front);
+        fs::remove_file(kept.scratch.path("fault")).unwrap();
+        for parameters in [
+            &[ID][..],
+            &[ID, "cache=writethrough"],
+            &[ID, "cache=unsafe"],
+        ] {
+            let told = kept.refusal(front, parameters);
+            let path = kept.directory.display().to_string();
+            for word in [&*path, IN_CACHE, "larder drain"] {
+                assert!(told.contains(word), "{word}: {told}");
+            }
+        }
+        let (server, _origin) = start_over_a_failing_origin(&kept, front);
+        kept.check(&server, &expected);
+    }
+}
+
+#[test]
+fn what_was_flushed_is_not_given_to_another_disk() {
+    let other = "cache-id=another";
+    let kept = Kept::new();
+    live_over_a_failing_origin(&kept, Front::Server);
+    let told = kept.refusal(Front::Server, &[IN_CACHE, other]);
+    assert!(told.contains("larder drain"), "{told}");
+    let kept = Kept::new();
+    let (_, expected) = live_over_a_failing_origin(&kept, Front::Filter);
+    fs::remove_file(kept.scratch.path("fault")).unwrap();
+    let server = kept.start(Front::Filter, &[IN_CACHE, other]);
+    assert!(Client::try_connect_to(server.socket(), "").is_err());
+    let exit = server.stop();
+    assert!(exit.output.contains("larder drain"), "{}", exit.output);
+    assert_same_bytes("the origin", &read_file(&kept.image), &kept.content);
+    kept.live(Front::Filter, &[IN_CACHE, ID], &expected);
+}
+
+#[test]
+fn an_origin_that_cannot_tell_what_it_is_needs_a_cache_id() {
+    let kept = Kept::new();
+    let origin = Nbdkit::bare(&kept.scratch).file(&kept.image).start();
+    let told = Larder::serve(&kept.scratch)
+        .origin(origin.uri())
+        .parameters([LIMIT, IN_CACHE, &kept.parameter()])
+        .refusal();
+    assert!(told.contains("cache-flush=cache needs cache-id"), "{told}");
+}
+
+#[test]
+fn the_last_client_that_leaves_a_server_leaves_what_a_kill_does_not_lose() {
+    let kept = Kept::new();
+    let server = kept.start(Front::Server, &[IN_CACHE]);
+    let mut client = Client::connect(server.socket());
+    client.write(MIB, &[7; 8192]).unwrap();
+    client.disconnect_and_wait();
+    server.kill();
+    let server = kept.start(Front::Server, &[IN_CACHE]);
+    let mut expected = kept.content.clone();
+    expected[MIB as usize..][..8192].fill(7);
+    kept.check(&server, &expected);
+    server.stop();
+    assert_same_bytes("the origin", &read_file(&kept.image), &expected);
 }
 
 #[test]
