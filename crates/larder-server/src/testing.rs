@@ -161,6 +161,7 @@ pub(crate) fn durable_cache(directory: &Path, log: Arc<dyn Log>) -> Arc<Cache> {
         ("cache-dir", directory.as_os_str()),
         ("cache-flush", "cache".as_ref()),
         ("cache-max-size", "64M".as_ref()),
+        ("cache-id", "disk".as_ref()),
     ] {
         parameters.set(name, value, &PlainParser).unwrap();
     }

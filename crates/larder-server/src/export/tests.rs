@@ -236,6 +236,26 @@ fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
 }
 
 #[test]
+fn where_flushes_end_in_the_cache_the_last_client_leaves_the_origin_alone_until_the_end() {
+    use crate::console::Console;
+    use crate::write_back::write_back;
+    let scratch = Scratch::new();
+    let log = Arc::new(Told::default());
+    let cache = durable_cache(&scratch.path("cache"), Arc::<Told>::clone(&log));
+    let disk = Disk::new(1 << 20);
+    let scene = Scene::over(Arc::clone(&cache), log, false, disk, &["a"]);
+    let client = scene.client();
+    client.write(4096, &[7; 1024], false).unwrap();
+    drop(client);
+    assert_eq!(scene.disk.byte(4096), 0);
+    assert_eq!(cache.leftovers()[0].ranges, [(4096, 1024)]);
+    write_back(&scene.exports, &cache, &Console::new(false), false);
+    cache.close().unwrap();
+    assert_eq!(scene.disk.byte(4096), 7);
+    assert!(cache.leftovers().is_empty() && scene.log.messages().is_empty());
+}
+
+#[test]
 fn what_is_not_written_at_the_end_is_kept_where_flushes_end_in_the_cache() {
     use crate::console::Console;
     use crate::write_back::{tell_leftovers, write_back};
