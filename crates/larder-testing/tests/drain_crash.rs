@@ -154,7 +154,9 @@ fn sweep(seed: u64) -> Result<u64, String> {
     let image = start(seed);
     let expected = contents(&image, seed)?;
     let machine = Machine::new(image, seed);
-    fault(seed).into_iter().for_each(|fault| machine.fail(fault));
+    fault(seed)
+        .into_iter()
+        .for_each(|fault| machine.fail(fault));
     let is_done = drain(&machine).is_ok_and(|is_done| is_done);
     let recording = machine.recording();
     if is_done {
