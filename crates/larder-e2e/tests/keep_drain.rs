@@ -54,7 +54,9 @@ fn what_was_flushed_before_a_kill_is_drained_into_the_file() {
         assert!(told.contains(" of written data is on "), "{told}");
         assert_same_bytes("the origin", &read_file(&kept.image), &expected);
         // The directory has nothing any more that keeps it from another use, and what it has is right.
-        kept.live(front, &[ID], &expected);
+        let exit = kept.live(front, &[ID], &expected);
+        let asked = exit.stats().value("origin_read_bytes");
+        assert!(asked < SIZE, "nothing was kept: {}", exit.output);
         let told = drained(&kept, &["--cache-id=golden", &image]);
         assert_eq!(told, "\"\": its origin has everything that was written\n");
     }

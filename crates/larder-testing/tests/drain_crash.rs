@@ -162,7 +162,7 @@ fn sweep(seed: u64) -> Result<u64, String> {
     if is_done {
         let end = crash(&recording, usize::MAX, &mut Random::new(seed));
         check_drained(&end, &expected).map_err(|what| format!("drained: {what}"))?;
-    } else if seed % 2 == 0 {
+    } else if seed.is_multiple_of(2) {
         return Err("not everything was drained".to_owned());
     }
     check_all(&recording, &expected, seed)
