@@ -129,6 +129,11 @@ impl Machine {
         self.lock().recording.clone()
     }
 
+    /// What a crash without any luck would leave.
+    pub fn durable(&self) -> Image {
+        self.lock().world.durable()
+    }
+
     /// What of an origin no crash can take away.
     pub fn durable_origin_bytes(&self, number: usize) -> Bytes {
         self.lock().world.file(number).durable().clone()
