@@ -139,7 +139,7 @@ impl Cache {
         let Some(survival) = &self.store.survival else {
             return false;
         };
-        if !survival.maintenance.rest(timeout.min(LONGEST_REST)) {
+        if !survival.maintenance.wait(timeout.min(LONGEST_REST)) {
             return false;
         }
         let maintained = catch_unwind(AssertUnwindSafe(|| {

@@ -307,7 +307,8 @@ fn commit(
     let bytes =
         |from: u64, to: u64| &data[(base + from - start) as usize..(base + to - start) as usize];
     let mut state = claim.pin.latch();
-    let mut good = claim.wanted & here;
+    // What the directory calls dirty stays as it is until the directory has been told.
+    let mut good = (claim.wanted & here) - state.sealed.sectors;
     if !is_planted(Bug::FetchCommitsBlindly) {
         good = good - state.valid - state.stale(claim.ticket) - volume.zero_mask(number);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, FlushTo};
 use crate::directory::{Directory, Owner, SlotNumber, VolumeNumber};
 use crate::eviction::Eviction;
 use crate::log::Log;
@@ -323,6 +323,11 @@ impl Store {
 
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether a flush is durable in the cache's directory.
+    pub(crate) fn flushes_to_cache(&self) -> bool {
+        self.config.flush_to == FlushTo::Cache && self.survival.is_some()
     }
 
     /// Tells what happens to a block, if anybody listens.

@@ -153,6 +153,11 @@ fn run_batch(
         let is_forgotten = is_planted(Bug::LossIsForgotten);
         let is_durable = flushed.is_ok() && !(flushing && sent.is_silent);
         let settled = settle(volume, &sent, is_durable || is_forgotten);
+        if flushed.is_ok()
+            && let Err(error) = unrecord(volume, &sent)
+        {
+            outcome.error.get_or_insert(error);
+        }
         volume.store().slots.news().room();
         if let Err(failure) = flushed {
             volume.note_not_durable(&failure);
@@ -176,6 +181,15 @@ fn run_batch(
         }
         return settled;
     }
+}
+
+/// The origin has it for good: the directory need not call it dirty any more.
+fn unrecord(volume: &Volume, sent: &Sent) -> Result<(), Error> {
+    if !volume.flushes_to_cache() || !volume.kept.is_sealed() {
+        return Ok(());
+    }
+    let numbers = sent.blocks.iter().map(|(number, _)| *number);
+    survival::unrecord_blocks(volume, numbers.collect())
 }
 
 fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
