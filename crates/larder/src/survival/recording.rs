@@ -31,6 +31,23 @@ pub(crate) struct Asked {
     pub seal: bool,
     /// These sectors are to be overwritten in the slot: their bytes go into the journal.
     pub release: Mask,
+    /// These sectors are on the origin for good, unless they are dirty.
+    pub settled: Mask,
+}
+
+impl Asked {
+    /// What is so is to be said.
+    pub(super) const SEAL: Self = Self {
+        seal: true,
+        release: Mask::EMPTY,
+        settled: Mask::EMPTY,
+    };
+
+    pub(super) fn join(&mut self, other: Self) {
+        self.seal |= other.seal;
+        self.release |= other.release;
+        self.settled |= other.settled;
+    }
 }
 
 /// Of what kind an op is.
@@ -39,13 +56,6 @@ enum Kind {
     Asked(Asked),
     /// What the journal has is to be in the slot alone.
     Freeze,
-}
-
-impl Asked {
-    pub(super) fn join(&mut self, other: Self) {
-        self.seal |= other.seal;
-        self.release |= other.release;
-    }
 }
 
 /// What an op says of a block.
@@ -70,7 +80,8 @@ impl View {
             Kind::Freeze => view.fresh = sealed.changed,
             Kind::Asked(asked) => {
                 if asked.seal {
-                    view.said = dirty(state) | may_not_leave(state, volume, number);
+                    let stay = may_not_leave(state, volume, number) - asked.settled;
+                    view.said = dirty(state) | stay;
                     view.fresh = (view.said - sealed.sectors) | (view.said & sealed.changed);
                 }
                 view.released = asked.release & sealed.barred() & view.said;
