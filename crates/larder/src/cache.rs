@@ -185,6 +185,11 @@ impl Cache {
         }
     }
 
+    /// Whether what [`Cache::leftovers`] tells is in the cache's directory, where the next start goes on with it.
+    pub fn keeps_leftovers(&self) -> bool {
+        self.store.config.flush_to == FlushTo::Cache
+    }
+
     /// What is dirty now, by volume. After every connection has gone, this is what was not saved.
     pub fn leftovers(&self) -> Vec<Leftover> {
         let volumes = self.store.volumes().into_iter();

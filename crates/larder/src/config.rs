@@ -38,6 +38,16 @@ pub enum FlushTo {
     Cache,
 }
 
+impl FlushTo {
+    /// As parameters spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Cache => "cache",
+        }
+    }
+}
+
 /// Whether what was read is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CacheOnRead {
