@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use crate::block::{Block, BlockState};
 use crate::directory::{Directory, SlotNumber};
+use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
 use crate::sector::{BlockNumber, Mask};
 use crate::slot_table::SlotTable;
@@ -224,7 +225,10 @@ impl Index {
             return Evicted::Dirty;
         }
         if shard.sealed.contains_key(&slot) {
-            return Evicted::Sealed;
+            if !is_planted(Bug::SlotFreedSealed) {
+                return Evicted::Sealed;
+            }
+            shard.sealed.remove(&slot);
         }
         leaving();
         shard.masks.remove(&slot);
