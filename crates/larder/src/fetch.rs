@@ -240,7 +240,9 @@ fn fetch_group(
     while at < end {
         let stop = end.min(at + longest);
         store.stats.origin_read_bytes.add(stop - at);
+        let reading = client.volume.foreground.begin();
         let (first, data) = client.attached.read_span(at, stop)?;
+        drop(reading);
         let data = &data[(at - first) as usize..(stop - first) as usize];
         for claim in &mut *group {
             give(&client.volume, claim, at, data, target);

@@ -314,6 +314,16 @@ impl Store {
         used.saturating_sub(others) < used / 64
     }
 
+    /// Whether more is dirty than the share of the limit that may be.
+    pub(crate) fn has_much_dirty(&self) -> bool {
+        let (Some(share), Some(_)) = (self.config.dirty_share_percent, self.config.max_size_bytes)
+        else {
+            return false;
+        };
+        let most = u64::from(self.slots.limit()) * u64::from(share) / 100;
+        self.stats.dirty_blocks.get() > most
+    }
+
     /// After a panic: whether state that volumes share was being changed.
     pub(crate) fn check_damage(&self) {
         if self.eviction.is_poisoned() || self.volumes.is_poisoned() || self.slots.is_poisoned() {

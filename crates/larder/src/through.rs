@@ -93,6 +93,15 @@ pub(crate) fn followed_durably(
     if !durable || !volume.kept.is_sealed() || is_planted(Bug::ThroughKeepsRecord) {
         return Ok(());
     }
+    // Of what is only touched the rest may be what the origin can still lose.
+    let geometry = volume.geometry();
+    let is_whole =
+        geometry.align_down(start) == start && geometry.align_up(end, volume.size()) == end;
+    if !is_whole && !volume.unflushed.is_empty() {
+        volume
+            .flush_origin(&client.attached)
+            .map_err(|cause| Error::with_source(ErrorKind::Origin, "flush of the origin", cause))?;
+    }
     survival::unrecord(volume, start, end)
 }
 

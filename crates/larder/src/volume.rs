@@ -8,6 +8,7 @@ use crate::attached::{Attached, AttachedList};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
+use crate::foreground::Foreground;
 use crate::index::{Evicted, Index};
 use crate::pass_token::PassToken;
 use crate::persist::op::VolumeRecord;
@@ -40,6 +41,7 @@ pub struct Volume {
     /// One of those who want room looks for victims at a time, where nearly all are dirty. Never held over I/O.
     pub(crate) search: Mutex<()>,
     pub(crate) pace: Pace,
+    pub(crate) foreground: Foreground,
     pub(crate) attached: AttachedList,
     /// One connection joins or serves its first request at a time: joining may change the volume's
     /// size, and only while nobody is served.
@@ -100,6 +102,7 @@ impl Volume {
             ranges: RangeLocks::default(),
             search: Mutex::default(),
             pace: Pace::default(),
+            foreground: Foreground::default(),
             token: PassToken::new(Arc::clone(store.slots.news())),
             attached: AttachedList::default(),
             joining: Mutex::default(),

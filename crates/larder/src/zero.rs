@@ -69,6 +69,11 @@ pub(crate) fn zero(
     let volume = &*client.volume;
     let mode = client.store().config.mode;
     let split = split(volume, offset, length);
+    let options = ZeroOptions {
+        // Another connection's flush would not cover it.
+        fua: options.fua || (volume.flushes_to_cache() && !client.attached.capabilities.multi_conn),
+        ..options
+    };
     if options.fast && split.has_edges() {
         return Err(not_fast("a part of a sector must be written"));
     }

@@ -154,7 +154,11 @@ impl Running {
         }
         let slots = self.engine.slots;
         let fewest = slots.div_ceil(2);
-        let slots = random.pick(&[slots, slots, fewest, slots + 3]);
+        let slots = match self.engine.flush_to {
+            // With fewer than hold what was promised it is refused.
+            FlushTo::Cache => slots,
+            FlushTo::Origin => random.pick(&[slots, slots, fewest, slots + 3]),
+        };
         self.slots = slots;
         // Where nothing fails it cannot but work, and what does not is seen by the next request.
         let _ = self.start();

@@ -22,27 +22,49 @@ pub(crate) fn flush(volume: &Volume) -> Result<(), Error> {
 
 /// The same of these bytes only.
 pub(crate) fn record(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
-    record_where(volume, known(volume, start, end), |_| true)
+    let blocks = known(volume, start, end).into_iter();
+    record_blocks(volume, blocks.map(|number| (number, Asked::SEAL)).collect())
 }
 
-/// The origin has these bytes, durably: what the directory says of them must not come back.
+/// The origin has these bytes, durably: what the directory says of the whole sectors among them must not come back. Called with their range lock.
 pub(crate) fn unrecord(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
-    unrecord_blocks(volume, known(volume, start, end))
+    let geometry = volume.geometry();
+    let blocks = known(volume, start, end).into_iter();
+    let sealed = blocks.filter(|number| is_sealed(volume, *number));
+    let asked = sealed.map(|number| {
+        let piece = geometry.piece_within(number, start, end);
+        let asked = Asked {
+            settled: geometry.whole(&piece, volume.size()),
+            ..Asked::SEAL
+        };
+        (number, asked)
+    });
+    record_blocks(volume, asked.collect())
 }
 
-/// The same of these blocks.
+/// All that was written to these blocks until now is on the origin, durably.
 pub(crate) fn unrecord_blocks(volume: &Volume, blocks: Vec<BlockNumber>) -> Result<(), Error> {
-    let directory = &volume.store().directory;
-    let is_sealed = |number: &BlockNumber| {
-        let state = volume.index().peek(*number, Mask::EMPTY, directory);
-        !state.sealed.is_empty()
-    };
-    record_where(volume, blocks, is_sealed)
+    let blocks = blocks.into_iter();
+    let sealed = blocks.filter(|number| is_sealed(volume, *number));
+    record_blocks(volume, sealed.map(|number| (number, Asked::SEAL)).collect())
 }
 
-/// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten.
+fn is_sealed(volume: &Volume, number: BlockNumber) -> bool {
+    let directory = &volume.store().directory;
+    let state = volume.index().peek(number, Mask::EMPTY, directory);
+    !state.sealed.is_empty()
+}
+
+/// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten: what comes first of it, if
+/// it is much.
 pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
     let mut scope = Scope::default();
+    let most = volume
+        .store()
+        .survival
+        .as_ref()
+        .map(Survival::released_bytes);
+    let end = end.min(start + most.unwrap_or(0).max(volume.geometry().sector_bytes()));
     let geometry = volume.geometry();
     for number in known(volume, start, end) {
         let touched = geometry.touched(&geometry.piece_within(number, start, end));
@@ -51,8 +73,8 @@ pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error
         let release = state.sealed.barred() & touched;
         if !release.is_empty() {
             let asked = Asked {
-                seal: false,
                 release,
+                ..Asked::default()
             };
             scope.ask((volume.number(), number), asked);
         }
@@ -68,23 +90,15 @@ fn known(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
     index.known_within(first, after, &volume.store().directory)
 }
 
-fn record_where(
-    volume: &Volume,
-    blocks: Vec<BlockNumber>,
-    is_meant: impl Fn(&BlockNumber) -> bool,
-) -> Result<(), Error> {
-    let mut scope = Scope::default();
-    let meant: Vec<BlockNumber> = blocks.into_iter().filter(is_meant).collect();
-    if meant.is_empty() {
+fn record_blocks(volume: &Volume, blocks: Vec<(BlockNumber, Asked)>) -> Result<(), Error> {
+    if blocks.is_empty() {
         return Ok(());
     }
-    for number in &meant {
-        let asked = Asked {
-            seal: true,
-            ..Asked::default()
-        };
-        scope.ask((volume.number(), *number), asked);
+    let mut scope = Scope::default();
+    for (number, asked) in &blocks {
+        scope.ask((volume.number(), *number), *asked);
     }
+    let meant: Vec<BlockNumber> = blocks.into_iter().map(|(number, _)| number).collect();
     tell(volume, scope, "a durable request")?;
     let survival = volume.store().survival.as_ref();
     let why =

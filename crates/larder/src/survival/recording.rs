@@ -11,7 +11,7 @@ use crate::directory::{SlotNumber, VolumeNumber};
 use crate::latch::{Latch, Latched};
 use crate::persist::batch::Batch;
 use crate::persist::entry::Content;
-use crate::persist::op::slot::sums_as_bytes;
+use crate::persist::op::slot::{each, sums_as_bytes};
 use crate::persist::op::{Op, SlotOp};
 use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
@@ -31,6 +31,23 @@ pub(crate) struct Asked {
     pub seal: bool,
     /// These sectors are to be overwritten in the slot: their bytes go into the journal.
     pub release: Mask,
+    /// These sectors are on the origin for good, unless they are dirty.
+    pub settled: Mask,
+}
+
+impl Asked {
+    /// What is so is to be said.
+    pub(super) const SEAL: Self = Self {
+        seal: true,
+        release: Mask::EMPTY,
+        settled: Mask::EMPTY,
+    };
+
+    pub(super) fn join(&mut self, other: Self) {
+        self.seal |= other.seal;
+        self.release |= other.release;
+        self.settled |= other.settled;
+    }
 }
 
 /// Of what kind an op is.
@@ -39,13 +56,6 @@ enum Kind {
     Asked(Asked),
     /// What the journal has is to be in the slot alone.
     Freeze,
-}
-
-impl Asked {
-    pub(super) fn join(&mut self, other: Self) {
-        self.seal |= other.seal;
-        self.release |= other.release;
-    }
 }
 
 /// What an op says of a block.
@@ -70,10 +80,12 @@ impl View {
             Kind::Freeze => view.fresh = sealed.changed,
             Kind::Asked(asked) => {
                 if asked.seal {
-                    view.said = dirty(state) | may_not_leave(state, volume, number);
+                    let stay = may_not_leave(state, volume, number) - asked.settled;
+                    view.said = dirty(state) | stay;
                     view.fresh = (view.said - sealed.sectors) | (view.said & sealed.changed);
                 }
-                view.released = asked.release & sealed.barred() & view.said;
+                let released = asked.release & sealed.barred() & view.said;
+                view.released = lowest(released, most_released(volume));
             }
         }
         if is_planted(Bug::ChangedForgotten) {
@@ -81,6 +93,28 @@ impl View {
         }
         view
     }
+}
+
+/// So many sectors at least can be released at once.
+fn most_released(volume: &Volume) -> u32 {
+    let bytes = volume
+        .store()
+        .survival
+        .as_ref()
+        .map(Survival::released_bytes);
+    let sectors = bytes.unwrap_or(0) / volume.geometry().sector_bytes();
+    u32::try_from(sectors).unwrap_or(u32::MAX).max(1)
+}
+
+/// The lowest `most` sectors of a set.
+fn lowest(mask: Mask, most: u32) -> Mask {
+    if mask.count() <= most {
+        return mask;
+    }
+    let sectors = each(mask).take(most as usize);
+    sectors.fold(Mask::EMPTY, |all, sector| {
+        all | Mask::span(sector, sector + 1)
+    })
 }
 
 fn dirty(state: &Latch<'_>) -> Mask {
@@ -336,6 +370,12 @@ impl<'s> Recording<'s> {
 }
 
 impl Survival {
+    /// So many bytes of promises can be made ready for being overwritten at a time: a power of two. More would be frozen again before they are all
+    /// ready.
+    pub(crate) fn released_bytes(&self) -> u64 {
+        1 << (self.home.journal().ring_bytes() / 16).max(1).ilog2()
+    }
+
     /// What the directory says of a block, or may say, is another thing now.
     fn set_sealed(&self, volume: &Volume, slot: SlotNumber, state: &mut Latch<'_>, now: Sealed) {
         let was = std::mem::replace(&mut state.sealed, now);

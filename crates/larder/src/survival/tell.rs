@@ -161,12 +161,8 @@ impl Telling<'_> {
             let Some(volume) = self.store.volume(number) else {
                 continue;
             };
-            let asked = Asked {
-                seal: true,
-                ..Asked::default()
-            };
             for block in volume.unrecorded.take() {
-                self.scope.ask((number, block), asked);
+                self.scope.ask((number, block), Asked::SEAL);
             }
         }
     }
