@@ -32,6 +32,7 @@ mod eviction;
 mod extents;
 mod fetch;
 mod flush;
+mod halves;
 mod index;
 mod join;
 mod latch;

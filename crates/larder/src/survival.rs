@@ -134,7 +134,7 @@ impl Survival {
     }
 
     /// Whether the directory says that it has been closed: nothing may change any more that it lists.
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::SeqCst)
     }
 
@@ -185,10 +185,10 @@ fn occupant(volume: &Volume, block: BlockNumber) -> Option<Occupant> {
     })
 }
 
-/// Volumes by number, for those who look many up.
-fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<&Arc<Volume>> {
+/// Where in volumes by number that one is, for those who look many up.
+fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<usize> {
     let at = volumes.binary_search_by_key(&number, |volume| volume.number());
-    Some(&volumes[at.ok()?])
+    at.ok()
 }
 
 /// What an operator was told last, so that it is not told again and again.

@@ -68,6 +68,8 @@ pub(crate) struct Home {
     journal: Journal,
     /// The number of the latest checkpoint that was begun; locked while one takes a step.
     checkpoint: Mutex<u64>,
+    /// What is read of the tables is on the medium, or will be with the next sync.
+    is_read_durable: bool,
     /// For the engine.
     slots: Option<Box<dyn MediumFile>>,
     /// Kept open, whatever becomes of its path.

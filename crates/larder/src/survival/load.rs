@@ -1,14 +1,18 @@
 //! Finding a cache again: what its slots hold goes back into the index and the policy.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
+use crate::block::BlockState;
 use crate::config::Config;
 use crate::directory::{Owner, SlotNumber};
+use crate::halves::{both, halves};
+use crate::index::Gathered;
 use crate::persist::commit::CommitToken;
-use crate::persist::entry::{Content, Entry};
+use crate::persist::entry::{Content, Entry, MAX_HEAT};
 use crate::persist::home::{self, Home, Wanted};
 use crate::persist::open_error::OpenError;
 use crate::persist::shape::{SLOTS_START, Shape};
@@ -141,19 +145,14 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
         }
     }
     volumes.sort_by_key(|volume| volume.number());
-    let mut loader = Loader {
+    let loader = Loader {
         store,
         survival,
         volumes: &volumes,
         limit: loading.limit,
-        free: BTreeSet::new(),
     };
-    let slots = 0..loading.slots_recorded;
-    let read = survival
-        .home
-        .read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
-    read.map_err(|error| at_path(&survival.path, &error))?;
-    let free = loader.free;
+    let free = loader.load(loading.slots_recorded);
+    let free = free.map_err(|error| at_path(&survival.path, &error))?;
     let found = u64::from(loading.slots_numbered) - free.len() as u64;
     store.slots.resume(loading.slots_numbered, free);
     survival.note_found(found);
@@ -166,25 +165,71 @@ struct Loader<'s> {
     survival: &'s Survival,
     volumes: &'s [Arc<Volume>],
     limit: u32,
-    free: BTreeSet<SlotNumber>,
 }
 
+/// What was found in neighbouring slots.
+struct Part {
+    first: u32,
+    /// For the index of each of the volumes.
+    indexed: Vec<Gathered>,
+    /// For the policy: of each slot how hot it is, or [`NOTHING`].
+    heats: Vec<u8>,
+    free: Vec<SlotNumber>,
+}
+
+/// A slot that holds nothing, or nothing that anybody wants: hotter than any.
+const NOTHING: u8 = MAX_HEAT + 1;
+
 impl Loader<'_> {
-    fn add(&mut self, slot: SlotNumber, entry: Entry) {
-        let content = entry.content.filter(|content| !content.valid.is_empty());
-        if !content.is_some_and(|content| self.put(slot, &content)) && slot.0 < self.limit {
-            self.free.insert(slot);
+    /// Loads the entries of so many slots. Gives the slots that hold nothing.
+    fn load(&self, slots: u32) -> Result<BTreeSet<SlotNumber>, OpenError> {
+        let (lower, upper) = halves(0..slots);
+        let (lower, upper) = both(slots, || self.read(lower), || self.read(upper));
+        let (mut lower, upper) = (lower?, upper?);
+        for (indexed, later) in lower.indexed.iter_mut().zip(upper.indexed) {
+            indexed.append(later);
         }
+        let heats = [(lower.first, lower.heats), (upper.first, upper.heats)];
+        let indexed = lower.indexed;
+        let (needless, ()) = both(slots, || self.index(indexed), || self.tell_policy(&heats));
+        for slot in &needless {
+            self.lose(*slot);
+        }
+        let free = [lower.free, upper.free, needless];
+        Ok(free.into_iter().flatten().collect())
+    }
+
+    fn read(&self, slots: Range<u32>) -> Result<Part, OpenError> {
+        let volumes = self.volumes.iter();
+        let mut part = Part {
+            first: slots.start,
+            indexed: volumes.map(|volume| volume.index().gather()).collect(),
+            heats: Vec::with_capacity(slots.len()),
+            free: Vec::new(),
+        };
+        let add = &mut |slot, entry| self.add(slot, entry, &mut part);
+        self.survival.home.read_entries(slots, add)?;
+        Ok(part)
+    }
+
+    fn add(&self, slot: SlotNumber, entry: Entry, part: &mut Part) {
+        let content = entry.content.filter(|content| !content.valid.is_empty());
+        let wanted = content.filter(|content| self.put(slot, content, &mut part.indexed));
+        if wanted.is_none() && slot.0 < self.limit {
+            part.free.push(slot);
+        }
+        let heat = wanted.map_or(NOTHING, |content| content.heat);
+        part.heats.push(heat);
     }
 
     /// False if nobody wants what the slot holds. What the directory says of it stays there until it is told otherwise, though, also of slots
     /// above the limit: whoever changes the block must find it.
-    fn put(&self, slot: SlotNumber, content: &Content) -> bool {
+    fn put(&self, slot: SlotNumber, content: &Content, indexed: &mut [Gathered]) -> bool {
         let occupant = content.occupant;
-        let Some(volume) = by_number(self.volumes, occupant.volume) else {
+        let Some(at) = by_number(self.volumes, occupant.volume) else {
             return false;
         };
-        let Some(found) = volume.kept.found() else {
+        let Some(found) = self.volumes[at].kept.found() else {
             return false;
         };
         let first_byte = occupant
@@ -206,20 +251,38 @@ impl Loader<'_> {
             return false;
         }
         self.store.directory.set(slot, owner);
-        let is_new = volume.index().load(
-            occupant.block,
-            slot,
-            (content.valid, found.full),
-            &self.store.directory,
-        );
-        if !is_new {
-            self.survival.gone.note(slot, owner);
-        } else {
-            self.survival.marks.found(slot);
-            let mut eviction = sync::lock(&self.store.eviction);
-            eviction.found(slot.0, owner.key(), content.heat);
+        self.survival.marks.found(slot);
+        let state = BlockState::in_slot(slot, content.valid, Mask::EMPTY, Mask::EMPTY);
+        indexed[at].add(occupant.block, &state, found.full);
+        true
+    }
+
+    /// Gives the slots whose blocks are in another slot too.
+    fn index(&self, indexed: Vec<Gathered>) -> Vec<SlotNumber> {
+        let of_volumes = self.volumes.iter().zip(indexed);
+        let needless = of_volumes
+            .flat_map(|(volume, indexed)| volume.index().load(indexed, &self.store.directory));
+        needless.collect()
+    }
+
+    fn tell_policy(&self, parts: &[(u32, Vec<u8>)]) {
+        let mut eviction = sync::lock(&self.store.eviction);
+        for (first, heats) in parts {
+            for (slot, heat) in (*first..).zip(heats) {
+                if *heat != NOTHING {
+                    let owner = self.store.directory.owner(SlotNumber(slot));
+                    eviction.found(slot, owner.key(), *heat);
+                }
+            }
         }
-        is_new
+    }
+
+    /// Nobody wants what was found in a slot after all.
+    fn lose(&self, slot: SlotNumber) {
+        let owner = self.store.directory.owner(slot);
+        self.survival.marks.lost(slot);
+        self.survival.gone.note(slot, owner);
+        sync::lock(&self.store.eviction).removed(slot.0);
     }
 }
 

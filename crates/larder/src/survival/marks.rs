@@ -28,6 +28,12 @@ impl SlotMarks {
         self.distrusted(slot);
     }
 
+    /// The slot was found again, and is not wanted.
+    pub(crate) fn lost(&self, slot: SlotNumber) {
+        self.assigned(slot);
+        self.unlisted(slot);
+    }
+
     /// What the slot holds must be compared with its checksums again.
     pub(crate) fn distrusted(&self, slot: SlotNumber) {
         if self.unverified.insert(slot) {

@@ -81,6 +81,7 @@ impl Home {
                 tables,
                 journal,
                 checkpoint: Mutex::default(),
+                is_read_durable: found == Found::Clean,
                 slots,
                 _medium: medium,
                 _lock: lock,
