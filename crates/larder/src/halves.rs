@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::panic;
 use std::thread;
 
-/// Below so many a second thread would cost more than it saves.
-const MANY: u32 = 1 << 16;
+/// Below so many a second thread would cost more than it saves. Not in tests, which are to see what it does.
+const MANY: u32 = if cfg!(test) { 8 } else { 1 << 16 };
 
 /// Does both, the second on a thread of its own if there are `many` of whatever it is about.
 pub(crate) fn both<A, B: Send>(

@@ -294,3 +294,6 @@ pub(crate) struct FoundVolume {
     /// All sectors of a block.
     pub full: Mask,
 }
+
+#[cfg(test)]
+mod tests;
