@@ -123,6 +123,16 @@ impl Home {
         })
     }
 
+    /// Gives back the disk space of what these slots held.
+    pub(crate) fn give_back(&self, slots: Range<u32>) -> Result<(), OpenError> {
+        let file = &self.tables.files.slots;
+        let [start, end] =
+            [slots.start, slots.end].map(|number| self.shape().slot_offset(SlotNumber(number)));
+        let failed = OpenError::io(Role::Slots.file_name(), "cut");
+        file.give_back(start, end.saturating_sub(start))
+            .map_err(failed)
+    }
+
     /// The sums of neighbouring sectors of a slot that is numbered. Of sectors that are not valid they are anything.
     pub(crate) fn read_sums(
         &self,

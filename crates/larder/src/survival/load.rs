@@ -55,11 +55,11 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         lock_text: place.lock_text.clone(),
     };
     let medium = Arc::clone(&place.medium);
-    let opened = match place.sizes {
-        Some(sizes) => Home::open_with(medium, &wanted, sizes.journal_bytes),
-        None => Home::open(medium, &wanted),
+    let journal_bytes = match place.sizes {
+        Some(sizes) => sizes.journal_bytes,
+        None => wanted.journal_bytes(),
     };
-    let opened = opened.map_err(failed)?;
+    let opened = Home::find(medium, &wanted, journal_bytes).map_err(failed)?;
     let mut home = opened.home;
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
@@ -71,10 +71,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
-    if numbered < opened.slots_numbered {
-        let given_back = file.give_back(numbered, opened.slots_numbered);
-        given_back.map_err(|error| io_at_path(&path, "cutting the slots", error))?;
-    }
     let marks = Arc::new(SlotMarks::default());
     let slots = Slots::with_limit(config, limit, Box::new(file)).marked(Arc::clone(&marks));
     let found = match opened.found {
@@ -127,12 +123,8 @@ pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
     )
 }
 
-fn io_at_path(path: &str, doing: &str, error: std::io::Error) -> Error {
-    let context = format!("cache directory '{path}': {doing}");
-    Error::with_source(ErrorKind::CacheFile, context, error)
-}
-
-/// Gives the volumes that the directory knows, with their blocks in the index and in the policy.
+/// Gives the volumes that the directory knows, with their blocks in the index and in the policy. Only after that anything is written there: an
+/// entry that is damaged refuses the directory, which is left as it was.
 pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volume>>, Error> {
     let Some(survival) = &store.survival else {
         return Ok(Vec::new());
@@ -151,8 +143,13 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
         volumes: &volumes,
         limit: loading.limit,
     };
-    let free = loader.load(loading.slots_recorded);
-    let free = free.map_err(|error| at_path(&survival.path, &error))?;
+    let failed = |error: OpenError| at_path(&survival.path, &error);
+    let free = loader.load(loading.slots_recorded).map_err(failed)?;
+    survival.home.begin().map_err(failed)?;
+    let given_up = loading.slots_numbered..loading.slots_recorded;
+    if !given_up.is_empty() {
+        survival.home.give_back(given_up).map_err(failed)?;
+    }
     let found = u64::from(loading.slots_numbered) - free.len() as u64;
     store.slots.resume(loading.slots_numbered, free);
     survival.note_found(found);
@@ -180,18 +177,27 @@ struct Part {
 /// A slot that holds nothing, or nothing that anybody wants: hotter than any.
 const NOTHING: u8 = MAX_HEAT + 1;
 
+impl Part {
+    /// The slots that hold something, and how hot it is.
+    fn found(&self) -> impl Iterator<Item = (SlotNumber, u8)> {
+        let heats = (self.first..).zip(self.heats.iter().copied());
+        let found = heats.filter(|(_, heat)| *heat != NOTHING);
+        found.map(|(slot, heat)| (SlotNumber(slot), heat))
+    }
+}
+
 impl Loader<'_> {
     /// Loads the entries of so many slots. Gives the slots that hold nothing.
     fn load(&self, slots: u32) -> Result<BTreeSet<SlotNumber>, OpenError> {
         let (lower, upper) = halves(0..slots);
         let (lower, upper) = both(slots, || self.read(lower), || self.read(upper));
-        let (mut lower, upper) = (lower?, upper?);
-        for (indexed, later) in lower.indexed.iter_mut().zip(upper.indexed) {
+        let (mut lower, mut upper) = (lower?, upper?);
+        for (indexed, later) in lower.indexed.iter_mut().zip(upper.indexed.drain(..)) {
             indexed.append(later);
         }
-        let heats = [(lower.first, lower.heats), (upper.first, upper.heats)];
-        let indexed = lower.indexed;
-        let (needless, ()) = both(slots, || self.index(indexed), || self.tell_policy(&heats));
+        let indexed = std::mem::take(&mut lower.indexed);
+        let found = || lower.found().chain(upper.found());
+        let (needless, ()) = both(slots, || self.index(indexed), || self.tell_policy(found()));
         for slot in &needless {
             self.lose(*slot);
         }
@@ -209,6 +215,9 @@ impl Loader<'_> {
         };
         let add = &mut |slot, entry| self.add(slot, entry, &mut part);
         self.survival.home.read_entries(slots, add)?;
+        self.survival
+            .marks
+            .found(part.found().map(|(slot, _)| slot));
         Ok(part)
     }
 
@@ -251,7 +260,6 @@ impl Loader<'_> {
             return false;
         }
         self.store.directory.set(slot, owner);
-        self.survival.marks.found(slot);
         let state = BlockState::in_slot(slot, content.valid, Mask::EMPTY, Mask::EMPTY);
         indexed[at].add(occupant.block, &state, found.full);
         true
@@ -265,15 +273,11 @@ impl Loader<'_> {
         needless.collect()
     }
 
-    fn tell_policy(&self, parts: &[(u32, Vec<u8>)]) {
+    fn tell_policy(&self, found: impl Iterator<Item = (SlotNumber, u8)>) {
         let mut eviction = sync::lock(&self.store.eviction);
-        for (first, heats) in parts {
-            for (slot, heat) in (*first..).zip(heats) {
-                if *heat != NOTHING {
-                    let owner = self.store.directory.owner(SlotNumber(slot));
-                    eviction.found(slot, owner.key(), *heat);
-                }
-            }
+        for (slot, heat) in found {
+            let owner = self.store.directory.owner(slot);
+            eviction.found(slot.0, owner.key(), heat);
         }
     }
 

@@ -169,13 +169,16 @@ fn a_real_directory_is_made_locked_and_found_again() {
     let name = format!("larder-home-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::create_dir(&path).unwrap();
-    let medium = || Arc::new(DirectoryMedium::open(&path).unwrap());
-    let opened = Home::open(medium(), &wanted()).unwrap();
+    let open = || {
+        let medium = Arc::new(DirectoryMedium::open(&path).unwrap());
+        Home::open_with(medium, &wanted(), wanted().journal_bytes())
+    };
+    let opened = open().unwrap();
     assert_eq!(
         (opened.found, opened.home.journal_bytes()),
         (Found::Made, 4 << 20)
     );
-    let error = Home::open(medium(), &wanted()).err().unwrap();
+    let error = open().err().unwrap();
     assert!(matches!(&error, OpenError::InUse { by } if by == "pid 12 started 10:00"));
     opened.home.prepare_slots(70).unwrap();
     let nothing = Entry {
@@ -185,7 +188,7 @@ fn a_real_directory_is_made_locked_and_found_again() {
     let mut entries = std::iter::repeat_n(nothing, 70);
     opened.home.close(&volumes(2), 70, &mut entries).unwrap();
     drop(opened);
-    let again = Home::open(medium(), &wanted()).unwrap();
+    let again = open().unwrap();
     assert_eq!((again.found, again.slots_numbered), (Found::Clean, 70));
     assert_eq!(self::entries(&again), [nothing; 70]);
     drop(again);
