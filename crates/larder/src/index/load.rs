@@ -98,6 +98,10 @@ mod tests {
     fn what_was_gathered_is_found_and_of_a_block_in_two_slots_the_first() {
         let (index, directory) = (Index::new(1000), Directory::new());
         let mut gathered = index.gather();
+        let valid_in = |slot: u32| match slot.is_multiple_of(3) {
+            true => Mask(5),
+            false => FULL,
+        };
         let mut add = |slot: u32, number: u64, valid: Mask| {
             let (volume, number, slot) = (VolumeNumber(3), BlockNumber(number), SlotNumber(slot));
             directory.set(slot, Owner { volume, number });
@@ -105,8 +109,7 @@ mod tests {
             gathered.add(number, &state, FULL);
         };
         for slot in 0..5000 {
-            let valid = if slot % 3 == 0 { Mask(5) } else { FULL };
-            add(slot, u64::from(slot) * 7, valid);
+            add(slot, u64::from(slot) * 7, valid_in(slot));
         }
         add(5000, 7, Mask(2));
         add(5001, 21, FULL);
@@ -118,8 +121,8 @@ mod tests {
             assert_eq!(found.is_some(), number % 7 == 0, "{number}");
             let Some(state) = found else { continue };
             let slot = number as u32 / 7;
-            let valid = if slot % 3 == 0 { Mask(5) } else { FULL };
-            assert_eq!((state.slot, state.valid), (Some(SlotNumber(slot)), valid));
+            let expected = (Some(SlotNumber(slot)), valid_in(slot));
+            assert_eq!((state.slot, state.valid), expected);
         }
         // A second volume's worth, later: the first still stands.
         let mut gathered = index.gather();

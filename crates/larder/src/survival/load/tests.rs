@@ -99,7 +99,7 @@ fn content(slot: u32) -> Option<Content> {
         dirty: Mask::EMPTY,
         heat: (slot % 8) as u8,
     };
-    (slot % 10 != 0).then_some(content)
+    (!slot.is_multiple_of(10)).then_some(content)
 }
 
 fn is_wanted(slot: u32) -> bool {
