@@ -16,6 +16,7 @@ use super::history::{Asked, Change, History, Request, origin_bytes};
 use super::image::Image;
 use super::judge::{Demand, Judge};
 use super::machine::Machine;
+use super::trace::trace;
 use super::value::{SECTOR_BYTES, fill};
 use super::walk::Walk;
 use crate::pace::{Pace, Stop};
@@ -90,7 +91,12 @@ impl Crowd {
                 demand: Demand::Flushed,
             };
             let looked = crash.look(&image, random.next_u64());
-            looked.map_err(|violation| violation.at(format!("position {position} of {end}")))?;
+            looked.map_err(|violation| {
+                if std::env::var_os("LARDER_TRACE").is_some() {
+                    eprintln!("{}", trace(&recording, &history, (0, position)));
+                }
+                violation.at(format!("position {position} of {end}"))
+            })?;
         }
         Ok(recording.position())
     }

@@ -34,6 +34,7 @@ pub mod requests;
 pub mod soak;
 pub mod store;
 pub mod sweep;
+pub mod trace;
 pub mod value;
 pub mod walk;
 pub mod world;
