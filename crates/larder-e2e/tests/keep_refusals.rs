@@ -247,6 +247,26 @@ fn parameters_that_do_not_go_with_a_directory_are_refused() {
             &["cache-dir=/c", "cache-max-size=31M"],
             &["cache-max-size=31M", "32M", "cache-dir"],
         ),
+        (
+            &["cache-flush=cache"],
+            &["cache-flush=cache", "cache-dir=PATH"],
+        ),
+        (
+            &["cache-dir=/c", "cache-flush=cache"],
+            &["cache-flush=cache", "cache-id=TEXT"],
+        ),
+        (
+            &["cache-dir=/c", "cache-flush=cache", "cache=writethrough"],
+            &["cache-flush=cache", "cache=writeback", "writethrough"],
+        ),
+        (
+            &["cache=unsafe", "cache-flush=cache", "cache-dir=/c"],
+            &["cache-flush=cache", "cache=writeback", "unsafe"],
+        ),
+        (
+            &["cache-dir=/c", "cache-flush=cache", "cache-dirty-share=0"],
+            &["cache-dirty-share=0", "1 to 100"],
+        ),
         (&["cache-directory=/c"], &["did you mean cache-dir?"]),
         (&["cachedir=/c"], &["did you mean cache-dir?"]),
         (&["cache-uuid=1"], &["did you mean cache-id?"]),
@@ -268,6 +288,14 @@ fn parameters_that_do_not_go_with_a_directory_are_refused() {
         (
             ["cache-dir=/c", "cache-min-block-size=16M"],
             ["cache-min-block-size=16M", "8M"],
+        ),
+        (
+            ["cache-flush=cache", LIMIT],
+            ["cache-flush=cache", "cache-dir=PATH"],
+        ),
+        (
+            ["cache-flush=cache", "cache=unsafe"],
+            ["cache-flush=cache", "cache=writeback"],
         ),
     ] {
         let told = serve().parameters(parameters).refusal();

@@ -219,12 +219,41 @@ fn a_wrong_dirty_age_is_refused() {
 }
 
 #[test]
+fn a_wrong_dirty_share_is_refused() {
+    assert_values_refused(
+        "cache-dirty-share",
+        &["", "0", "101", "-1", "50%", "0.5", "off", "4294967296"],
+    );
+    for value in ["1", "50", "100"] {
+        assert_accepted(&["cache-max-size=4M", &format!("cache-dirty-share={value}")]);
+    }
+}
+
+#[test]
+fn a_dirty_share_without_a_maximum_size_is_warned_of() {
+    let (status, said) = try_to_start(&["cache-dirty-share=20"]);
+    assert_eq!(status, Some(0), "{said}");
+    let words = ["warning: ", "cache-dirty-share=20", "cache-max-size"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said:?}");
+}
+
+#[test]
+fn a_wrong_place_for_flushes_is_refused_with_both_choices() {
+    for value in ["", "disk", "Cache", "true"] {
+        let parameter = format!("cache-flush={value}");
+        assert_refused(&[&parameter], &["cache-flush", value, "origin", "cache"]);
+    }
+    assert_accepted(&["cache-flush=origin"]);
+}
+
+#[test]
 fn misspelt_parameters_stop_the_server_by_name() {
     for name in [
         "cache-max-sise",
         "cache-minimum-block-size",
         "cache-onread",
         "cashe",
+        "cache-flsh",
     ] {
         assert_refused(&[&format!("{name}=4M")], &[name]);
     }
@@ -253,6 +282,7 @@ fn help_describes_every_parameter() {
         .print("--help");
     for parameter in [
         "cache=",
+        "cache-flush=",
         "cache-min-block-size=",
         "cache-max-size=",
         "cache-high-threshold=",
@@ -260,6 +290,7 @@ fn help_describes_every_parameter() {
         "cache-on-read=",
         "cache-exports=",
         "cache-dirty-age=",
+        "cache-dirty-share=",
         "cache-readahead=",
         "cache-dir=",
         "cache-id=",

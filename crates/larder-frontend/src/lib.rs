@@ -8,12 +8,14 @@
 //! | `cache_file` | where the cache file goes |
 //! | `cache_directory`, `lock_text` | the directory in which a cache survives; who has it |
 //! | `maintenance` | the threads for background work |
+//! | `leftovers` | what becomes of what the origin does not have at the end |
 //! | `offer` | what a client is told that it may do |
 //! | `report` | the wording of what an operator is told |
 
 pub mod cache_directory;
 pub mod cache_file;
 pub mod exports;
+pub mod leftovers;
 pub mod lock_text;
 pub mod maintenance;
 pub mod offer;
@@ -25,6 +27,7 @@ pub mod spelling;
 pub use cache_directory::CacheDirectory;
 pub use cache_file::{CacheFile, temporary_directory};
 pub use exports::Exports;
+pub use leftovers::Fate;
 pub use lock_text::LockText;
 pub use maintenance::Maintenance;
 pub use offer::Offer;

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
-use larder::{CacheOnRead, Config, Mode};
+use larder::{CacheOnRead, Config, FlushTo, Mode};
 
 use crate::report::one_line;
 use crate::{Exports, Parser, spelling};
 
+mod flush;
 mod survival;
 mod value;
 
@@ -50,12 +51,14 @@ impl std::error::Error for ParameterError {}
 pub struct Defaults {
     /// Whether misses are stored.
     pub cache_on_read: CacheOnRead,
-    /// When dirty data is written back without a flush.
+    /// When dirty data is written back without a flush. Where flushes end in the cache, there is an age in any case.
     pub dirty_age: Option<Duration>,
     /// The most that is fetched ahead of a reader, in bytes; 0 for nothing.
     pub readahead_bytes: u64,
     /// There is a maximum size even where none is given: see [`Settings::limit_to`].
     pub is_limited: bool,
+    /// No origin can tell whether it is what it was: only `cache-id` does.
+    pub is_blind: bool,
 }
 
 /// A value together with the way it was typed, for messages.
@@ -69,17 +72,22 @@ struct Typed<T> {
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     mode: Mode,
+    flush_to: Option<Typed<FlushTo>>,
     min_block_bytes: Option<Typed<u64>>,
     max_size_bytes: Option<Typed<u64>>,
     high_threshold_percent: Option<Typed<u32>>,
     low_threshold_percent: Option<Typed<u32>>,
     cache_on_read: CacheOnRead,
     exports: Exports,
-    dirty_age: Option<Duration>,
+    /// The outer None is nothing given, the inner one `off`.
+    dirty_age: Option<Option<Duration>>,
+    default_dirty_age: Option<Duration>,
+    dirty_share_percent: Option<Typed<u32>>,
     /// 0 for nothing.
     readahead_bytes: u64,
     readahead_text: Option<OsString>,
     is_limited: bool,
+    is_blind: bool,
     directory: Option<Typed<PathBuf>>,
     id: Option<Typed<String>>,
 }
@@ -89,9 +97,10 @@ impl Parameters {
     pub fn new(defaults: Defaults) -> Self {
         Self {
             cache_on_read: defaults.cache_on_read,
-            dirty_age: defaults.dirty_age,
+            default_dirty_age: defaults.dirty_age,
             readahead_bytes: defaults.readahead_bytes,
             is_limited: defaults.is_limited,
+            is_blind: defaults.is_blind,
             ..Self::default()
         }
     }
@@ -110,6 +119,11 @@ impl Parameters {
             "cache" => {
                 self.mode = value::mode(text)
                     .ok_or_else(|| refused("must be writeback, writethrough or unsafe"))?;
+            }
+            "cache-flush" => {
+                let flush_to =
+                    value::flush_to(text).ok_or_else(|| refused("must be origin or cache"))?;
+                self.flush_to = Some(typed(flush_to, value));
             }
             "cache-min-block-size" => {
                 let bytes = value::block_bytes(text, parser).ok_or_else(|| {
@@ -139,8 +153,13 @@ impl Parameters {
                     .ok_or_else(|| refused("must be separate, shared or connection"))?;
             }
             "cache-dirty-age" => {
-                self.dirty_age = value::dirty_age(name, text, parser)
+                let age = value::dirty_age(name, text, parser)
                     .ok_or_else(|| refused("must be off or a number of seconds, at least 1"))?;
+                self.dirty_age = Some(age);
+            }
+            "cache-dirty-share" => {
+                let percent = value::share(name, value, parser)?;
+                self.dirty_share_percent = Some(typed(percent, value));
             }
             "cache-readahead" => {
                 self.readahead_bytes = value::readahead_bytes(text, parser).ok_or_else(|| {
@@ -167,8 +186,10 @@ impl Parameters {
         let mut warnings = Vec::new();
         let mut config = Config {
             mode: self.mode,
+            flush_to: flush::flush_to(self),
             cache_on_read: self.cache_on_read.clone(),
-            dirty_age: self.dirty_age,
+            dirty_age: flush::dirty_age(self),
+            dirty_share_percent: flush::dirty_share_percent(self),
             readahead_bytes: self.readahead_bytes,
             max_size_bytes: self.max_size_bytes.as_ref().map(|size| size.value),
             cache_id: self.id.as_ref().map(|id| id.value.clone()),
@@ -183,7 +204,9 @@ impl Parameters {
         if let Some(low) = &self.low_threshold_percent {
             config.low_threshold_percent = at_most_100("low", low, &mut warnings);
         }
+        flush::check(self)?;
         survival::check(self, &config)?;
+        warnings.extend(flush::idle_share(self, &config));
         let directory = self.directory.as_ref().map(|typed| typed.value.clone());
         let place = place(&directory);
         if let Some(size) = &self.max_size_bytes {

@@ -1,12 +1,8 @@
 //! The wording of what an operator is told. Each front end puts its own name before it.
 
-use std::fmt::Write;
 use std::io;
 
-use larder::{Found, Leftover, Mode, StatsSnapshot};
-
-/// Ranges that one message names; a log line has its limits.
-const RANGES_PER_MESSAGE: usize = 32;
+use larder::{FlushTo, Found, StatsSnapshot};
 
 /// The text, changed only where it would break a log's line.
 pub fn one_line(text: &str) -> String {
@@ -39,8 +35,8 @@ pub fn plain(error: &dyn std::error::Error) -> String {
     one_line(&plain)
 }
 
-/// All figures in one line of `key=value`.
-pub fn stats_line(stats: &StatsSnapshot) -> String {
+/// All figures in one line of `key=value`, and where flushes end.
+pub fn stats_line(stats: &StatsSnapshot, flush_to: FlushTo) -> String {
     // Taken apart so that a new figure cannot be forgotten here.
     let StatsSnapshot {
         hits,
@@ -71,34 +67,9 @@ pub fn stats_line(stats: &StatsSnapshot) -> String {
          reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
          room_waits={room_waits} fetch_waits={fetch_waits} readahead_bytes={readahead_bytes} \
          readahead_used_bytes={readahead_used_bytes} bad_clean_sectors={bad_clean_sectors} \
-         slots_used={slots_used}"
+         slots_used={slots_used} flush_to={}",
+        flush_to.name()
     )
-}
-
-/// The warning at the end about data that unsafe mode kept from the origin, which the front end calls
-/// `origin`. None where there is none.
-pub fn discarded(mode: Mode, leftovers: &[Leftover], origin: &str) -> Option<String> {
-    let bytes: u64 = leftovers
-        .iter()
-        .flat_map(|leftover| &leftover.ranges)
-        .map(|(_, length)| length)
-        .sum();
-    (mode == Mode::Unsafe && bytes > 0).then(|| {
-        format!(
-            "{bytes} bytes that were not written to {origin} are discarded, as cache=unsafe says"
-        )
-    })
-}
-
-/// The errors at the end that name every range that did not reach the origin, which the front end
-/// calls `origin`, though it should have.
-pub fn lost(mode: Mode, leftovers: &[Leftover], origin: &str) -> Vec<String> {
-    if mode == Mode::Unsafe {
-        return Vec::new();
-    }
-    let what = format!("lost, never written to {origin}");
-    let all = leftovers.iter().flat_map(|left| by_range(&what, left));
-    all.collect()
 }
 
 /// What a cache directory held at the start.
@@ -118,34 +89,9 @@ fn some_blocks(count: u64) -> String {
     }
 }
 
-/// Messages that name every range of a volume; `what` says what is the matter with them.
-pub fn by_range(what: &str, leftover: &Leftover) -> Vec<String> {
-    let volume = leftover.volume.escape_debug();
-    leftover
-        .ranges
-        .chunks(RANGES_PER_MESSAGE)
-        .map(|ranges| {
-            let mut message = format!("{what}, export \"{volume}\":");
-            for (index, (offset, length)) in ranges.iter().enumerate() {
-                let comma = if index == 0 { "" } else { "," };
-                // Writing into a string does not fail.
-                let _ = write!(message, "{comma} {length} bytes at {offset}");
-            }
-            message
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn leftover(volume: &str, ranges: &[(u64, u64)]) -> Leftover {
-        Leftover {
-            volume: volume.to_owned(),
-            ranges: ranges.to_vec(),
-        }
-    }
 
     #[test]
     fn every_figure_is_a_pair() {
@@ -154,48 +100,12 @@ mod tests {
             slots_used: 9,
             ..StatsSnapshot::default()
         };
-        let line = stats_line(&stats);
+        let line = stats_line(&stats, FlushTo::Cache);
         let pairs = line.strip_prefix("stats: ").expect("the prefix");
-        assert_eq!(pairs.split(' ').count(), 19);
+        assert_eq!(pairs.split(' ').count(), 20);
         assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
-        assert!(pairs.starts_with("hits=7 ") && pairs.ends_with(" slots_used=9"));
-    }
-
-    #[test]
-    fn what_was_lost_is_named_by_range() {
-        let said = lost(
-            Mode::Writeback,
-            &[leftover("a", &[(0, 512), (4096, 8192)])],
-            "the plugin",
-        );
-        assert_eq!(
-            said,
-            ["lost, never written to the plugin, export \"a\": \
-              512 bytes at 0, 8192 bytes at 4096"]
-        );
-    }
-
-    #[test]
-    fn many_ranges_make_several_messages_and_none_is_left_out() {
-        let ranges: Vec<(u64, u64)> = (0..100).map(|index| (index * 1024, 512)).collect();
-        let said = lost(Mode::Writeback, &[leftover("", &ranges)], "the origin");
-        assert_eq!(said.len(), 4);
-        let named: usize = said.iter().map(|line| line.matches(" at ").count()).sum();
-        assert_eq!(named, 100);
-    }
-
-    #[test]
-    fn unsafe_mode_tells_only_how_much() {
-        let leftovers = [leftover("a", &[(0, 512)]), leftover("b", &[(0, 1024)])];
-        assert!(lost(Mode::Unsafe, &leftovers, "the origin").is_empty());
-        assert_eq!(
-            discarded(Mode::Unsafe, &leftovers, "the plugin").as_deref(),
-            Some(
-                "1536 bytes that were not written to the plugin are discarded, \
-                 as cache=unsafe says"
-            )
-        );
-        assert_eq!(discarded(Mode::Writeback, &leftovers, "the origin"), None);
+        assert!(pairs.starts_with("hits=7 "));
+        assert!(pairs.ends_with(" slots_used=9 flush_to=cache"));
     }
 
     #[test]
@@ -227,14 +137,5 @@ mod tests {
         ] {
             assert_eq!(found(what), told);
         }
-    }
-
-    #[test]
-    fn nothing_lost_is_nothing_said() {
-        assert!(lost(Mode::Writeback, &[], "the origin").is_empty());
-        assert_eq!(
-            discarded(Mode::Unsafe, &[leftover("a", &[])], "the origin"),
-            None
-        );
     }
 }

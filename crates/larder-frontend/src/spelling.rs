@@ -1,8 +1,9 @@
 //! The names of the parameters, and what a name that is nearly one of them meant.
 
 /// The parameters of the cache.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 13] = [
     "cache",
+    "cache-flush",
     "cache-min-block-size",
     "cache-max-size",
     "cache-high-threshold",
@@ -10,6 +11,7 @@ pub const NAMES: [&str; 11] = [
     "cache-on-read",
     "cache-exports",
     "cache-dirty-age",
+    "cache-dirty-share",
     "cache-readahead",
     "cache-dir",
     "cache-id",
@@ -19,7 +21,10 @@ pub const NAMES: [&str; 11] = [
 pub const PREFIX: &str = "cache-";
 
 /// Words that tell what somebody meant when the letters do not. The first that is there counts.
-const HINTS: [(&str, &str); 17] = [
+const HINTS: [(&str, &str); 20] = [
+    ("flush", "cache-flush"),
+    ("sync", "cache-flush"),
+    ("ratio", "cache-dirty-share"),
     ("dirty", "cache-dirty-age"),
     ("mode", "cache"),
     ("write", "cache"),
@@ -134,6 +139,13 @@ mod tests {
             ("cache-readahed", "cache-readahead"),
             ("cache-prefetch-ahead", "cache-readahead"),
             ("cache-dirty", "cache-dirty-age"),
+            ("cache-dirty-ratio", "cache-dirty-share"),
+            ("cache-dirtyshare", "cache-dirty-share"),
+            ("cacheflush", "cache-flush"),
+            ("cache_flush", "cache-flush"),
+            ("cache-flsh", "cache-flush"),
+            ("cache-flush-to", "cache-flush"),
+            ("cache-fsync", "cache-flush"),
             ("cache-directory", "cache-dir"),
             ("cache-dri", "cache-dir"),
             ("cache_dir", "cache-dir"),

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use larder_frontend::{Parameters, Parser, PlainParser, Settings};
+use larder_frontend::{Defaults, Parameters, Parser, PlainParser, Settings};
 use nbdkit_filter::{Config, Error, Filter, OpenRequest, Result, ThreadModel, Value};
 
 use crate::client::Client;
@@ -15,7 +15,6 @@ use crate::running::Running;
 use crate::spelling;
 
 /// The filter.
-#[derive(Default)]
 pub(crate) struct Larder {
     parameters: Parameters,
     /// None until `config_complete`.
@@ -73,6 +72,8 @@ impl Filter for Larder {
     const CONFIG_HELP: Option<&'static CStr> = Some(
         c"cache=MODE                   When writes reach the plugin: writeback (default),
                              writethrough or unsafe.
+cache-flush=WHERE            Where what is flushed is durable: origin (default), or
+                             cache: in cache-dir, and written back later.
 cache-min-block-size=SIZE    Unit of caching, a power of two from 4K to 2G
                              (default 64K).
 cache-max-size=SIZE          Limit on the cache's size on disk, at least 1M
@@ -85,7 +86,9 @@ cache-on-read=BOOL|/PATH     Keep what is read, always or while /PATH exists
 cache-exports=WHICH          Volumes: separate by export name (default), shared
                              by all names, or one for each connection.
 cache-dirty-age=SECONDS|off  Write back what is older without a flush
-                             (default off).
+                             (default off; 30 with cache-flush=cache).
+cache-dirty-share=PCT        Write back the oldest when more of cache-max-size is
+                             dirty (default none; 50 with cache-flush=cache).
 cache-readahead=SIZE|off     Fetch at most so much ahead of sequential readers,
                              where reads are kept (default off).
 cache-dir=PATH               Keep the cache in this directory, where the next
@@ -99,7 +102,16 @@ TMPDIR                       Environment: where the cache file goes
     type Connection = Client;
 
     fn load() -> Result<Self> {
-        Ok(Self::default())
+        let defaults = Defaults {
+            // A name and a size are all that a filter sees of what a plugin serves.
+            is_blind: true,
+            ..Defaults::default()
+        };
+        Ok(Self {
+            parameters: Parameters::new(defaults),
+            settings: None,
+            running: None,
+        })
     }
 
     fn config(&mut self, key: &str, value: Value<'_>) -> Result<Config> {
@@ -148,7 +160,8 @@ TMPDIR                       Environment: where the cache file goes
     fn dump_plugin(&self) {
         println!("larder_version={}", env!("CARGO_PKG_VERSION"));
         println!(
-            "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id"
+            "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id,cache-flush,\
+             cache-dirty-share"
         );
     }
 

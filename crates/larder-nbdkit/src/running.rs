@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder::{Cache, SystemClock, Volume};
-use larder_frontend::report::{discarded, found, lost, plain, stats_line};
-use larder_frontend::{CacheDirectory, CacheFile, Exports, LockText, Maintenance, Settings};
+use larder_frontend::report::{found, plain, stats_line};
+use larder_frontend::{CacheDirectory, CacheFile, Exports, Fate, LockText, Maintenance, Settings};
 use nbdkit_filter::{Error, Result, log};
 
 use crate::debug_verbose;
@@ -85,17 +85,20 @@ impl Running {
     pub(crate) fn end(&self) {
         self.maintenance.stop(&self.cache, &NbdkitLog);
         if debug_verbose() {
-            let stats = stats_line(&self.cache.stats());
+            let stats = stats_line(&self.cache.stats(), self.cache.config().flush_to);
             log::debug(&format!("cache: {stats}"));
         }
-        let (mode, leftovers) = (self.cache.config().mode, self.cache.leftovers());
-        if let Some(message) = discarded(mode, &leftovers, ORIGIN) {
+        let leftovers = self.cache.leftovers();
+        // Whether they are kept depends on it.
+        let closed = self.cache.close();
+        let fate = Fate::of(&self.cache);
+        if let Some(message) = fate.warning(&leftovers, ORIGIN) {
             report::warning(&message);
         }
-        for message in lost(mode, &leftovers, ORIGIN) {
+        for message in fate.errors(&leftovers, ORIGIN) {
             log::error(&format!("cache: {message}"));
         }
-        if let Err(error) = self.cache.close() {
+        if let Err(error) = closed {
             log::error(&format!("cache: {}", plain(&error)));
         }
     }
@@ -135,10 +138,11 @@ fn open(path: &Path, settings: &mut Settings) -> Result<(Arc<Cache>, Kept)> {
         .map_err(|error| Error::new(error.errno(), format!("cache: {}", plain(&error))))?;
     let config = cache.config();
     log::debug(&format!(
-        "cache: cache directory {place} ({}), block size {}, mode {:?}, background {}",
+        "cache: cache directory {place} ({}), block size {}, mode {:?}, flush to {}, background {}",
         cache.found().map(found).unwrap_or_default(),
         config.block_bytes,
         config.mode,
+        config.flush_to.name(),
         config.background
     ));
     if let Some(warning) = settings.warning_of_block(config.block_bytes) {

@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn values_may_be_texts_numbers_and_booleans() {
         let options = parse(
-            "cache-max-size = \"10G\"\ncache-dirty-age = 5\nread-only = true\n\
+            "cache-max-size = \"10G\"\ncache-dirty-age = 5\ncache-dirty-share = 20\ncache-flush = \"cache\"\nread-only = true\n\
              listen = [\"unix:/run/a\", \"tcp:h:0\"]\n\
              [[export]]\nname = \"a\"\norigin = \"/a.img\"\n\
              [[export]]\norigin = \"/b.img\"\ndescription = \"the other\"\n",
@@ -55,6 +55,8 @@ mod tests {
         .unwrap();
         assert_eq!(options.cache_max_size, Some("10G".into()));
         assert_eq!(options.cache_dirty_age, Some("5".into()));
+        assert_eq!(options.cache_dirty_share, Some("20".into()));
+        assert_eq!(options.cache_flush, Some("cache".into()));
         assert_eq!(options.read_only, Some("true".into()));
         assert_eq!(options.listen.len(), 2);
         assert_eq!(options.export[0].name, "a");
@@ -112,18 +114,22 @@ mod tests {
     #[test]
     fn the_command_line_wins_and_lists_are_not_mixed() {
         let file = parse(
-            "cache = \"unsafe\"\ncache-dirty-age = 5\nlisten = [\"unix:/a\"]\n\
+            "cache = \"unsafe\"\ncache-flush = \"cache\"\ncache-dirty-age = 5\ncache-dirty-share = 20\n\
+             listen = [\"unix:/a\"]\n\
              [[export]]\norigin = \"/a\"\n",
         )
         .unwrap();
         let typed = Options {
             cache: Some("writethrough".into()),
+            cache_flush: Some("origin".into()),
             origins: vec!["/b".into()],
             ..Options::default()
         };
         let merged = typed.over(file);
         assert_eq!(merged.cache, Some("writethrough".into()));
+        assert_eq!(merged.cache_flush, Some("origin".into()));
         assert_eq!(merged.cache_dirty_age, Some("5".into()));
+        assert_eq!(merged.cache_dirty_share, Some("20".into()));
         assert_eq!(merged.listen, ["unix:/a".into()]);
         assert_eq!(merged.origins, ["/b".into()]);
         assert!(merged.export.is_empty());

@@ -6,10 +6,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder::{Cache, Connection, Error, Log, Mode, Origin, Volume};
+use larder::{Cache, Connection, Error, FlushTo, Log, Mode, Origin, Volume};
+use larder_frontend::leftovers::in_short;
 use larder_frontend::report::one_line;
 
-use crate::unwritten;
+/// What is said of data that could not be written back while the server goes on.
+const STILL_HERE: &str = "not written to the origin yet, and kept";
 
 /// What is called when a client has left and none is there any more, on any export.
 pub(crate) type OnLastClient = Box<dyn Fn() + Send + Sync>;
@@ -142,7 +144,8 @@ impl Keeper {
         self.surroundings.client_left();
     }
 
-    /// Writes everything back, where that is what the mode promises. In writethrough mode the origin is flushed all
+    /// Does what a flush does, where that is what the mode promises: everything is written back, or durable in the cache's
+    /// directory where flushes end there. In writethrough mode the origin is flushed all
     /// the same: an origin that has lost its connection tells so by a flush, and if every client has left without one,
     /// the cache would keep what the origin has lost.
     pub(crate) fn write_back(&self) -> Result<(), Error> {
@@ -158,7 +161,7 @@ impl Keeper {
         }
     }
 
-    /// Writes everything back as [`Keeper::write_back`] does, and leaves: a cache directory is closed only once nobody is
+    /// Writes everything back, wherever flushes end, and leaves: a cache directory is closed only once nobody is
     /// connected. What could not be written is told by range, by the engine.
     pub(crate) fn leave(&self) -> Result<(), Error> {
         let written = match self.surroundings.cache.config().mode {
@@ -178,9 +181,14 @@ impl Keeper {
             return;
         };
         self.tell(&error);
-        let leftovers = self.surroundings.cache.leftovers();
+        let cache = &self.surroundings.cache;
+        if cache.config().flush_to == FlushTo::Cache {
+            // It was not about the origin, which is to get it later in any case.
+            return;
+        }
+        let leftovers = cache.leftovers();
         let own = leftovers.iter().filter(|left| left.volume == self.name);
-        for message in own.flat_map(unwritten::still_here) {
+        for message in own.flat_map(|left| in_short(STILL_HERE, left)) {
             self.surroundings.log.error(&message);
         }
     }

@@ -90,7 +90,7 @@ impl Life {
         }
     }
 
-    /// Ends serving. True if something is lost.
+    /// Ends serving. True if an origin did not get what it should have.
     fn end(self) -> bool {
         let (console, cache) = (&self.console, &self.storage.cache);
         self.stopping.begin();
@@ -108,10 +108,12 @@ impl Life {
         drop(self.live_line);
         write_back(&self.exports, cache, console, self.has_terminal);
         if console.verbose() {
-            console.debug(&stats_line(&cache.stats()));
+            console.debug(&stats_line(&cache.stats(), cache.config().flush_to));
         }
-        let is_lost = tell_leftovers(cache, console);
+        let leftovers = cache.leftovers();
+        // Whether they are kept depends on it.
         let closed = self.storage.close(&**console);
+        let is_lost = tell_leftovers(cache, &leftovers, console);
         if let Err(error) = &closed {
             console.error(&plain(error));
         }
@@ -133,7 +135,7 @@ pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Conso
     let speaking = thread::Builder::new()
         .name("larder-last-words".to_owned())
         .spawn(move || {
-            tell_leftovers(&cache, &speaker);
+            tell_leftovers(&cache, &cache.leftovers(), &speaker);
             let _ = sender.send(());
         });
     if speaking.is_err() || told.recv_timeout(LAST_WORDS).is_err() {

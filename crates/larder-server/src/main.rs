@@ -12,7 +12,7 @@
 //! | `storage` | the cache, and how large it may become |
 //! | `mapped_file`, `mapped_medium` | the cache file, read without system calls; the same in a cache directory |
 //! | `captive` | the command that the server runs for |
-//! | `console`, `live_line`, `rate_limit`, `unwritten`, `uri` | what is said |
+//! | `console`, `live_line`, `rate_limit`, `uri` | what is said |
 //! | `memory` | that memory goes back to the system |
 //! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
 //! | `protocol` | NBD |
@@ -52,7 +52,6 @@ mod stopping;
 mod storage;
 mod stream;
 mod tools;
-mod unwritten;
 mod uri;
 mod write_back;
 

@@ -84,6 +84,9 @@ pub(crate) struct Options {
     /// When writes reach the origin: writeback, writethrough or unsafe [default: writeback]
     #[arg(long, value_name = "MODE", help_heading = CACHE)]
     pub(crate) cache: Option<Text>,
+    /// Where what is flushed is durable: origin, or cache (in --cache-dir) [default: origin]
+    #[arg(long, value_name = "WHERE", help_heading = CACHE)]
+    pub(crate) cache_flush: Option<Text>,
     /// Unit of caching, a power of two from 4K to 2G [default: 64K]
     #[arg(long, value_name = "SIZE", help_heading = CACHE)]
     pub(crate) cache_min_block_size: Option<Text>,
@@ -105,6 +108,9 @@ pub(crate) struct Options {
     /// Write back what is older without a flush [default: 30]
     #[arg(long, value_name = "SECONDS|off", help_heading = CACHE)]
     pub(crate) cache_dirty_age: Option<Text>,
+    /// Write back the oldest when more of the limit is dirty [default: none, 50 with --cache-flush=cache]
+    #[arg(long, value_name = "PERCENT", help_heading = CACHE)]
+    pub(crate) cache_dirty_share: Option<Text>,
     /// Fetch at most so much ahead of sequential readers, where reads are kept [default: 8M]
     #[arg(long, value_name = "SIZE|off", help_heading = CACHE)]
     pub(crate) cache_readahead: Option<Text>,
@@ -202,6 +208,7 @@ impl Options {
             origins,
             export,
             cache: self.cache.or(file.cache),
+            cache_flush: self.cache_flush.or(file.cache_flush),
             cache_min_block_size: self.cache_min_block_size.or(file.cache_min_block_size),
             cache_max_size: self.cache_max_size.or(file.cache_max_size),
             cache_high_threshold: self.cache_high_threshold.or(file.cache_high_threshold),
@@ -209,6 +216,7 @@ impl Options {
             cache_on_read: self.cache_on_read.or(file.cache_on_read),
             cache_exports: self.cache_exports.or(file.cache_exports),
             cache_dirty_age: self.cache_dirty_age.or(file.cache_dirty_age),
+            cache_dirty_share: self.cache_dirty_share.or(file.cache_dirty_share),
             cache_readahead: self.cache_readahead.or(file.cache_readahead),
             cache_dir: self.cache_dir.or(file.cache_dir),
             cache_id: self.cache_id.or(file.cache_id),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use indicatif::BinaryBytes;
-use larder::{Log, Mode};
+use larder::{FlushTo, Log, Mode};
 use larder_frontend::report::{one_line, reason};
 use larder_origins::Source;
 use sd_notify::NotifyState;
@@ -272,10 +272,12 @@ fn served(
         } else {
             ", read-only"
         };
-        let mode = match storage.cache.config().mode {
-            Mode::Writeback => "",
-            Mode::Writethrough => ", writethrough",
-            Mode::Unsafe => ", unsafe",
+        let config = storage.cache.config();
+        let mode = match (config.mode, config.flush_to) {
+            (Mode::Writeback, FlushTo::Origin) => "",
+            (Mode::Writeback, FlushTo::Cache) => ", flushed to the cache",
+            (Mode::Writethrough, _) => ", writethrough",
+            (Mode::Unsafe, _) => ", unsafe",
         };
         let limit = storage.limit();
         let uris = places

@@ -156,9 +156,11 @@ fn cache(
         dirty_age: Some(Duration::from_secs(30)),
         readahead_bytes: 8 << 20,
         is_limited: true,
+        is_blind: false,
     });
     for (name, text) in [
         ("cache", &options.cache),
+        ("cache-flush", &options.cache_flush),
         ("cache-min-block-size", &options.cache_min_block_size),
         ("cache-max-size", &options.cache_max_size),
         ("cache-high-threshold", &options.cache_high_threshold),
@@ -166,6 +168,7 @@ fn cache(
         ("cache-on-read", &options.cache_on_read),
         ("cache-exports", &options.cache_exports),
         ("cache-dirty-age", &options.cache_dirty_age),
+        ("cache-dirty-share", &options.cache_dirty_share),
         ("cache-readahead", &options.cache_readahead),
         ("cache-dir", &options.cache_dir),
         ("cache-id", &options.cache_id),

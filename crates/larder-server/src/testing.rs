@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,7 @@ use larder::cache_file::TemporaryFile;
 use larder::{
     Cache, Capabilities, Config, Extent, Log, Mode, Origin, RequestLimits, SystemClock, ZeroOptions,
 };
+use larder_frontend::{CacheDirectory, Parameters, PlainParser};
 use larder_origins::Source;
 
 /// A directory of a test's own, removed when the test ends. Its path is short, since Unix socket
@@ -151,6 +152,27 @@ impl Log for Told {
     }
 
     fn debug(&self, _message: &str) {}
+}
+
+/// One in a directory, where flushes end.
+pub(crate) fn durable_cache(directory: &Path, log: Arc<dyn Log>) -> Arc<Cache> {
+    let mut parameters = Parameters::default();
+    for (name, value) in [
+        ("cache-dir", directory.as_os_str()),
+        ("cache-flush", "cache".as_ref()),
+        ("cache-max-size", "64M".as_ref()),
+        ("cache-id", "disk".as_ref()),
+    ] {
+        parameters.set(name, value, &PlainParser).unwrap();
+    }
+    let settings = parameters.finish().unwrap();
+    let medium = CacheDirectory::open(directory).unwrap().medium;
+    let home = CacheDirectory::home(directory, Arc::new(medium), &settings).unwrap();
+    let config = Config {
+        background: true,
+        ..settings.config
+    };
+    Cache::open(config, home, Arc::new(SystemClock::default()), log).unwrap()
 }
 
 /// A cache that does nothing by itself.

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use larder::{Cache, Log};
-use larder_frontend::report::{discarded, lost};
+use larder::{Cache, Leftover, Log};
+use larder_frontend::Fate;
 
 use crate::console::Console;
 use crate::exports::Exports;
@@ -65,15 +65,15 @@ fn bar(total: u64) -> ProgressBar {
     }
 }
 
-/// Tells what the origins did not get. True if that is a loss.
-pub(crate) fn tell_leftovers(cache: &Cache, console: &Console) -> bool {
-    let (mode, leftovers) = (cache.config().mode, cache.leftovers());
-    if let Some(message) = discarded(mode, &leftovers, ORIGIN) {
+/// Tells what the origins did not get, and what becomes of it. True if they should have got it.
+pub(crate) fn tell_leftovers(cache: &Cache, leftovers: &[Leftover], console: &Console) -> bool {
+    let fate = Fate::of(cache);
+    if let Some(message) = fate.warning(leftovers, ORIGIN) {
         console.warning(&message);
     }
-    let lost = lost(mode, &leftovers, ORIGIN);
-    for message in &lost {
+    let errors = fate.errors(leftovers, ORIGIN);
+    for message in &errors {
         console.error(message);
     }
-    !lost.is_empty()
+    !errors.is_empty()
 }

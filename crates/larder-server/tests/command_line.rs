@@ -67,6 +67,32 @@ const WRONG: &[(&[&str], &str)] = &[
         "cache-on-read=maybe: must be true, false or a path that begins with /",
     ),
     (
+        &["serve", "memory:1M", "--cache-flush=disk"],
+        "cache-flush=disk: must be origin or cache",
+    ),
+    (
+        &["serve", "disk", "--cache-flush=cache"],
+        "cache-flush=cache: needs cache-dir=PATH, where flushed data is durable",
+    ),
+    (
+        &[
+            "serve",
+            "disk",
+            "--cache-flush=cache",
+            "--cache-dir=/c",
+            "--cache=writethrough",
+        ],
+        "cache-flush=cache: needs cache=writeback, not cache=writethrough",
+    ),
+    (
+        &["serve", "memory:1M", "--cache-dirty-share=0"],
+        "cache-dirty-share=0: must be a whole number of percent, 1 to 100",
+    ),
+    (
+        &["serve", "memory:1M", "--cache-dirty-share=101"],
+        "cache-dirty-share=101: must be a whole number of percent, 1 to 100",
+    ),
+    (
         &["serve", "memory:1M", "--listen=10809"],
         "listen=10809: must be unix:PATH or tcp:HOST:PORT",
     ),

@@ -16,7 +16,7 @@ use larder_testing::crash::judge::{Demand, Judge};
 use larder_testing::crash::requests;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
-    CallKind, History, MediumFault, Recording, Rule, Shape, Sweep, Tally, Violation,
+    CallKind, History, MediumFault, Mix, Recording, Rule, Shape, Sweep, Tally, Violation,
 };
 use larder_testing::random::mix;
 use toy::{MISTAKES, Mistake, SECTORS, Toy, VOLUMES};
@@ -54,6 +54,7 @@ fn shape(seed: u64) -> Shape {
         } else {
             Vec::new()
         },
+        ..Shape::default()
     }
 }
 
@@ -72,6 +73,7 @@ fn sweep(mistake: Mistake, seed: u64, survivals: u64) -> Result<Tally, (Tally, V
         recording: &recording,
         history: &history,
         is_origin_enough: toy.flushes_origin,
+        mix: Mix::Anywhere,
         survivals,
         started_percent: 5,
         seed,

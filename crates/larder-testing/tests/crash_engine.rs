@@ -1,5 +1,5 @@
-//! The crash simulator over the engine with a cache directory: whatever a crash leaves, flushed data is there, and nothing comes back
-//! that was overwritten.
+//! The crash simulator over the engine with a cache directory, whether flushes are durable on the origin or in the directory: whatever a crash
+//! leaves, flushed data is there, and nothing comes back that was overwritten.
 //!
 //! `LARDER_SEED=n cargo test -p larder-testing --test crash_engine replay` runs one seed again.
 //! `LARDER_SOAK_SECONDS=n cargo test -p larder-testing --test crash_engine soak -- --ignored --nocapture` runs new ones.

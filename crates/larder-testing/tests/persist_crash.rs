@@ -19,7 +19,7 @@ use larder_testing::crash::judge::{Demand, Judge};
 use larder_testing::crash::requests;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
-    BadSector, CallKind, History, Image, Look, Machine, MediumFault, Recording, Shape, Store,
+    BadSector, CallKind, History, Image, Look, Machine, MediumFault, Mix, Recording, Shape, Store,
     Subject, Sweep, Tally, Violation, soak_for_seconds,
 };
 use larder_testing::random::mix;
@@ -183,6 +183,7 @@ fn shape(seed: u64) -> Shape {
             1 => faults.into(),
             _ => Vec::new(),
         },
+        ..Shape::default()
     }
 }
 
@@ -201,6 +202,7 @@ fn sweep(seed: u64, started_percent: u64) -> Result<Tally, (Tally, Violation)> {
         recording: &recording,
         history: &history,
         is_origin_enough: false,
+        mix: Mix::Anywhere,
         survivals: 1,
         started_percent,
         seed,

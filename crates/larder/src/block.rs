@@ -1,12 +1,14 @@
 //! A pinned block: its latch, what is known of each sector, and the fetches under way.
 //!
-//! Invariants, whenever the latch is free: dirty and writing are subsets of valid; valid is empty
+//! Invariants, whenever the latch is free: dirty and writing are subsets of valid; valid and sealed are empty
 //! without a slot; valid is disjoint from the volume's zero map; the volume's dirty set holds the
 //! block exactly when dirty or writing is not empty.
 
 use std::sync::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::directory::SlotNumber;
+use crate::planted::{Bug, is_planted};
+use crate::sealed::Sealed;
 use crate::sector::{BlockNumber, Mask};
 use crate::sync;
 
@@ -32,6 +34,10 @@ pub(crate) struct BlockState {
     pub dirty: Mask,
     /// Sent to the origin, and not flushed there since.
     pub writing: Mask,
+    /// What the cache directory says of it.
+    pub sealed: Sealed,
+    /// The volume knows that the directory is to be told something of it.
+    pub is_unrecorded: bool,
     /// Somebody is fetching the block to store it; others who would do the same wait.
     pub is_being_fetched: bool,
     tickets: Vec<Ticket>,
@@ -48,6 +54,16 @@ impl BlockState {
             writing,
             ..Self::default()
         }
+    }
+
+    /// Whether the block needs no slot.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.valid.is_empty() && (self.sealed.is_empty() || is_planted(Bug::SlotFreedSealed))
+    }
+
+    /// Whether the directory says something else than what is so.
+    pub(crate) fn differs_from_record(&self) -> bool {
+        self.unsettled() != self.sealed.sectors || !self.sealed.changed.is_empty()
     }
 
     /// What may not be forgotten.
@@ -132,6 +148,7 @@ impl Block {
             valid: state.valid,
             dirty: state.dirty,
             writing: state.writing,
+            sealed: state.sealed,
             ..BlockState::default()
         }
     }

@@ -9,7 +9,7 @@ use crate::stats::StatsSnapshot;
 use crate::store::Store;
 use crate::survival::{CacheHome, Found, Survival};
 use crate::volume::Volume;
-use crate::{CacheFile, Clock, Config, Error, Log};
+use crate::{CacheFile, Clock, Config, Error, ErrorKind, FlushTo, Log};
 use crate::{reclaim, survival, sync, unwritten};
 
 /// How long background work rests after a failure, unless its caller asks for less.
@@ -53,6 +53,10 @@ impl Cache {
         log: Arc<dyn Log>,
     ) -> Result<Arc<Self>, Error> {
         config.check()?;
+        if config.flush_to == FlushTo::Cache {
+            let message = "cache-flush=cache needs a cache directory (cache-dir)";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         Ok(Arc::new(Self {
             store: Arc::new(Store::new(config, file, clock, log)),
             volumes: Mutex::default(),
@@ -135,7 +139,7 @@ impl Cache {
         let Some(survival) = &self.store.survival else {
             return false;
         };
-        if !survival.maintenance.rest(timeout.min(LONGEST_REST)) {
+        if !survival.maintenance.wait(timeout.min(LONGEST_REST)) {
             return false;
         }
         let maintained = catch_unwind(AssertUnwindSafe(|| {
@@ -179,6 +183,11 @@ impl Cache {
                 * self.store.config.block_bytes,
             ..self.store.stats.snapshot()
         }
+    }
+
+    /// Whether what [`Cache::leftovers`] tells is in the cache's directory, where the next start goes on with it.
+    pub fn keeps_leftovers(&self) -> bool {
+        self.store.config.flush_to == FlushTo::Cache
     }
 
     /// What is dirty now, by volume. After every connection has gone, this is what was not saved.

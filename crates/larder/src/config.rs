@@ -17,6 +17,37 @@ pub enum Mode {
     Unsafe,
 }
 
+impl Mode {
+    /// As parameters spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Writeback => "writeback",
+            Self::Writethrough => "writethrough",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+/// Where what a flush covers is durable when it returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlushTo {
+    /// On the origin.
+    #[default]
+    Origin,
+    /// In the cache's directory. The origin gets it later.
+    Cache,
+}
+
+impl FlushTo {
+    /// As parameters spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Cache => "cache",
+        }
+    }
+}
+
 /// Whether what was read is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CacheOnRead {
@@ -49,6 +80,8 @@ pub const MAX_CACHE_ID_BYTES: usize = 4096;
 pub struct Config {
     /// The mode of every volume.
     pub mode: Mode,
+    /// Where a flush is durable. In the cache only with [`Mode::Writeback`], and only a cache in a directory.
+    pub flush_to: FlushTo,
     /// The unit of caching, in bytes: a power of two.
     pub block_bytes: u64,
     /// The hard limit on allocated bytes; unlimited without.
@@ -67,6 +100,8 @@ pub struct Config {
     pub readahead_in_background: bool,
     /// Dirty data older than this is written back.
     pub dirty_age: Option<Duration>,
+    /// When more than this share of the limit is dirty, the oldest of it is written back, in percent. Without a limit it says nothing.
+    pub dirty_share_percent: Option<u32>,
     /// What the operator calls the origins' content, for a cache in a directory: as long as it is the same, so are they, where they cannot tell
     /// themselves. At most 4096 bytes.
     pub cache_id: Option<String>,
@@ -79,6 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            flush_to: FlushTo::default(),
             block_bytes: DEFAULT_BLOCK_BYTES,
             max_size_bytes: None,
             high_threshold_percent: 95,
@@ -87,6 +123,7 @@ impl Default for Config {
             readahead_bytes: 0,
             readahead_in_background: false,
             dirty_age: None,
+            dirty_share_percent: None,
             cache_id: None,
             background: false,
         }
@@ -106,6 +143,19 @@ impl Config {
         if readahead > MAX_READAHEAD_BYTES {
             return Err(bad(format!(
                 "readahead {readahead} must be at most {MAX_READAHEAD_BYTES} (64M)"
+            )));
+        }
+        if self.flush_to == FlushTo::Cache && self.mode != Mode::Writeback {
+            return Err(bad(format!(
+                "cache-flush=cache needs cache=writeback, not {}",
+                self.mode.name()
+            )));
+        }
+        if let Some(share) = self.dirty_share_percent
+            && !(1..=100).contains(&share)
+        {
+            return Err(bad(format!(
+                "cache-dirty-share {share} must be from 1 to 100 (percent)"
             )));
         }
         if let Some(id) = &self.cache_id

@@ -230,7 +230,8 @@ impl Connection {
     /// What the last writable connection in use owes the others.
     fn end_writing(&self) -> Result<(), Error> {
         let volume = &self.client.volume;
-        if self.client.store().config.mode != Mode::Writeback || !volume.is_dirty() {
+        let has_own = volume.is_dirty() || volume.kept.is_sealed();
+        if self.client.store().config.mode != Mode::Writeback || !has_own {
             return Ok(());
         }
         if volume.is_poisoned() {

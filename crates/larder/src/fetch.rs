@@ -240,7 +240,9 @@ fn fetch_group(
     while at < end {
         let stop = end.min(at + longest);
         store.stats.origin_read_bytes.add(stop - at);
+        let reading = client.volume.foreground.begin();
         let (first, data) = client.attached.read_span(at, stop)?;
+        drop(reading);
         let data = &data[(at - first) as usize..(stop - first) as usize];
         for claim in &mut *group {
             give(&client.volume, claim, at, data, target);
@@ -307,7 +309,8 @@ fn commit(
     let bytes =
         |from: u64, to: u64| &data[(base + from - start) as usize..(base + to - start) as usize];
     let mut state = claim.pin.latch();
-    let mut good = claim.wanted & here;
+    // What the directory calls dirty stays as it is until the directory has been told.
+    let mut good = (claim.wanted & here) - state.sealed.sectors;
     if !is_planted(Bug::FetchCommitsBlindly) {
         good = good - state.valid - state.stale(claim.ticket) - volume.zero_mask(number);
     }

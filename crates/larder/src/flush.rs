@@ -5,15 +5,27 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::volume::Volume;
 use crate::writeback::{self, Scope};
-use crate::{Error, ErrorKind, unwritten};
+use crate::{Error, ErrorKind, survival, unwritten};
 
 /// Does what a client's flush means in the cache's mode.
 pub(crate) fn flush(client: &Client) -> Result<(), Error> {
     match client.store().config.mode {
         Mode::Unsafe => Ok(()),
         Mode::Writethrough => flush_origin(&client.volume, &client.attached),
+        Mode::Writeback if client.volume.flushes_to_cache() => flush_into_cache(client),
         Mode::Writeback => write_back_all(client),
     }
+}
+
+/// Everything acknowledged so far becomes durable in the cache's directory; what went past the cache, on the origin.
+fn flush_into_cache(client: &Client) -> Result<(), Error> {
+    let volume = &client.volume;
+    client.check_poison()?;
+    if !volume.unflushed.is_empty() {
+        flush_origin(volume, &client.attached)?;
+    }
+    survival::flush(volume)?;
+    client.check_poison()
 }
 
 fn flush_origin(volume: &Volume, attached: &Attached) -> Result<(), Error> {
@@ -65,7 +77,13 @@ fn full_pass(volume: &Volume, writer: &Attached) -> Result<(), Error> {
 
 /// The last writable connection leaves: everything is written back, or named.
 pub(crate) fn flush_as_last(client: &Client) -> Result<(), Error> {
-    let result = write_back_all(client);
+    let result = match client.volume.flushes_to_cache() {
+        // First it is kept, should it not reach the origin; then the directory hears that it did.
+        true => flush_into_cache(client)
+            .and_then(|()| write_back_all(client))
+            .and_then(|()| survival::flush(&client.volume)),
+        false => write_back_all(client),
+    };
     if result.is_err() {
         unwritten::report(&client.volume);
     }

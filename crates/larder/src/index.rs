@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use crate::block::{Block, BlockState};
 use crate::directory::{Directory, SlotNumber};
+use crate::sealed::Sealed;
 use crate::sector::{BlockNumber, Mask};
 use crate::slot_table::SlotTable;
 use crate::sync;
@@ -44,6 +45,8 @@ struct Shard {
     shard_bits: u32,
     /// Only of blocks that are not both wholly valid and clean.
     masks: HashMap<SlotNumber, Masks>,
+    /// Only of blocks that the cache directory calls dirty.
+    sealed: HashMap<SlotNumber, Sealed>,
     pinned: HashMap<BlockNumber, Pinned>,
 }
 
@@ -56,6 +59,8 @@ pub(crate) enum Evicted {
     Pinned,
     /// The block must be written back first.
     Dirty,
+    /// The cache directory still calls it dirty.
+    Sealed,
     /// The slot does not hold this block (any more).
     Gone,
 }
@@ -150,7 +155,7 @@ impl Index {
         shard.pinned.remove(&number);
         // Left as it is: whoever looks at the block without a pin must not find it empty.
         let state = block.look();
-        if state.valid.is_empty()
+        if state.is_empty()
             && let Some(slot) = state.slot
         {
             leaving(slot);
@@ -158,20 +163,21 @@ impl Index {
         shard.put_back(number, &state, full, directory)
     }
 
-    /// A block of which these sectors were found in a slot, all of them clean. False if another slot has the block already. `full` are all
-    /// sectors of any block.
+    /// A block of which these sectors were found in a slot: `valid`, and of those `dirty`. False if another slot has the block already. `full` are
+    /// all sectors of any block.
     pub(crate) fn load(
         &self,
         number: BlockNumber,
         slot: SlotNumber,
-        (valid, full): (Mask, Mask),
+        (valid, dirty, full): (Mask, Mask, Mask),
         directory: &Directory,
     ) -> bool {
         let mut shard = sync::lock(self.shard(number));
         if shard.find(number, directory).is_some() {
             return false;
         }
-        let state = BlockState::in_slot(slot, valid, Mask::EMPTY, Mask::EMPTY);
+        let mut state = BlockState::in_slot(slot, valid, dirty, Mask::EMPTY);
+        state.sealed = Sealed::found(dirty);
         shard.put_back(number, &state, full, directory);
         true
     }
@@ -185,7 +191,8 @@ impl Index {
             for slot in slots {
                 let number = directory.block(slot);
                 let masks = shard.masks.get(&slot);
-                let is_settled = masks.is_none_or(|masks| (masks.dirty | masks.writing).is_empty());
+                let is_settled = masks.is_none_or(|masks| (masks.dirty | masks.writing).is_empty())
+                    && !shard.sealed.contains_key(&slot);
                 if is_settled && !shard.pinned.contains_key(&number) {
                     shard.masks.remove(&slot);
                     shard.remove(number, directory);
@@ -215,6 +222,9 @@ impl Index {
             && !(masks.dirty | masks.writing_counts()).is_empty()
         {
             return Evicted::Dirty;
+        }
+        if shard.sealed.contains_key(&slot) {
+            return Evicted::Sealed;
         }
         leaving();
         shard.masks.remove(&slot);
@@ -266,6 +276,14 @@ impl Index {
         let shard = sync::lock(self.shard(number));
         let slot = shard.find(number, directory)?;
         if !shard.pinned.is_empty() && shard.pinned.contains_key(&number) {
+            return None;
+        }
+        if !shard.sealed.is_empty()
+            && shard
+                .sealed
+                .get(&slot)
+                .is_some_and(|sealed| !(sealed.bad & sectors).is_empty())
+        {
             return None;
         }
         match shard.masks.get(&slot) {
@@ -434,6 +452,7 @@ impl Shard {
             resident: SlotTable::default(),
             shard_bits,
             masks: HashMap::new(),
+            sealed: HashMap::new(),
             pinned: HashMap::new(),
         }
     }
@@ -467,10 +486,14 @@ impl Shard {
         let Some(slot) = self.find(number, directory) else {
             return BlockState::default();
         };
-        match self.masks.get(&slot) {
+        let mut state = match self.masks.get(&slot) {
             Some(masks) => BlockState::in_slot(slot, masks.valid, masks.dirty, masks.writing),
             None => BlockState::in_slot(slot, full, Mask::EMPTY, Mask::EMPTY),
+        };
+        if !self.sealed.is_empty() {
+            state.sealed = self.sealed.get(&slot).copied().unwrap_or_default();
         }
+        state
     }
 
     fn put_back(
@@ -483,7 +506,12 @@ impl Shard {
         let Some(slot) = state.slot else {
             return Unpinned::Last;
         };
-        if state.valid.is_empty() {
+        if !state.sealed.is_empty() {
+            self.sealed.insert(slot, state.sealed);
+        } else if !self.sealed.is_empty() {
+            self.sealed.remove(&slot);
+        }
+        if state.is_empty() {
             self.masks.remove(&slot);
             self.remove(number, directory);
             return Unpinned::LastFreed(slot);

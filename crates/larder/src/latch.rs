@@ -10,7 +10,8 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use crate::block::{Block, BlockState};
 use crate::directory::SlotNumber;
-use crate::sector::{BlockNumber, Mask};
+use crate::planted::{Bug, is_planted};
+use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
 
 /// A block whose latch is held, in whichever way.
@@ -19,8 +20,19 @@ pub(crate) trait Latched: Deref<Target = BlockState> {
     fn volume(&self) -> &Volume;
 
     /// Reads from the block's slot, `start` bytes in.
+    ///
+    /// # Errors
+    /// The cache file does not give it, or it is not what was recorded there.
     fn read_slot(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         let slot = slot_of(self)?;
+        if !self.sealed.bad.is_empty() {
+            let volume = self.volume();
+            let touched = touched(volume, start, buffer.len());
+            if !(self.sealed.bad & touched).is_empty() {
+                let message = "it is not what was written into the cache directory";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
         self.volume().store().slots.read(slot, start, buffer)
     }
 }
@@ -101,9 +113,47 @@ impl<'p> Latch<'p> {
     }
 
     /// Writes into the block's slot, `start` bytes in. What failed may be half done.
+    ///
+    /// # Errors
+    /// As well if that would overwrite what only the slot has of a promise.
     pub(crate) fn write_slot(&mut self, start: u64, data: &[u8]) -> io::Result<()> {
         let slot = slot_of(self)?;
+        if !self.state.sealed.is_empty() {
+            self.note_write(start, data.len())?;
+        }
         self.volume.store().slots.write(slot, start, data)
+    }
+}
+
+impl Latch<'_> {
+    /// The directory says something of the block: whether it may be written to, and that it was.
+    fn note_write(&mut self, start: u64, length: usize) -> io::Result<()> {
+        let geometry = self.volume.geometry();
+        let piece = Piece {
+            number: self.number,
+            start,
+            end: start + length as u64,
+        };
+        let touched = geometry.touched(&piece);
+        let whole = geometry.whole(&piece, self.volume.size());
+        let sealed = &mut self.state.sealed;
+        let is_barred =
+            !(sealed.barred() & touched).is_empty() || !(sealed.bad & (touched - whole)).is_empty();
+        if is_barred && !is_planted(Bug::InSlotIsOverwritten) {
+            let message = "the cache directory must be told first";
+            return Err(io::Error::other(message));
+        }
+        sealed.written(touched, whole);
+        Ok(())
+    }
+
+    /// Has the volume know that the directory is to be told of the block.
+    fn note_unrecorded(&mut self) {
+        let is_known = self.state.is_unrecorded || !self.state.differs_from_record();
+        if !is_known && self.volume.flushes_to_cache() {
+            self.state.is_unrecorded = true;
+            self.volume.unrecorded.insert(self.number);
+        }
     }
 }
 
@@ -129,7 +179,17 @@ impl DerefMut for Latch<'_> {
 impl Drop for Latch<'_> {
     fn drop(&mut self) {
         self.publish();
+        self.note_unrecorded();
     }
+}
+
+/// The sectors that so many bytes touch, `start` bytes into a block.
+fn touched(volume: &Volume, start: u64, length: usize) -> Mask {
+    volume.geometry().touched(&Piece {
+        number: BlockNumber(0),
+        start,
+        end: start + length as u64,
+    })
 }
 
 /// The slot of a block that has one: nobody asks for the content of others.

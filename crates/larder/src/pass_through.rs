@@ -58,6 +58,7 @@ fn read_parts(
 ) -> std::io::Result<()> {
     let attached = &client.attached;
     client.store().stats.origin_read_bytes.add(end - start);
+    let _reading = client.volume.foreground.begin();
     if parts.len() == 1 && attached.is_aligned(start, end) {
         return match target.place(start, end) {
             Some(place) => attached.read_into(start, place),

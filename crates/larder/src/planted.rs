@@ -30,6 +30,24 @@ pub enum Bug {
     VerifyLeftOut,
     /// What is on its way to the origin is listed.
     ListedWhileWriting,
+    /// What only the slot has of a promise is overwritten there.
+    InSlotIsOverwritten,
+    /// A checkpoint takes frames whose bytes may have been overwritten in their slots.
+    FreezeLeftOut,
+    /// The slots are synced before the freeze looks at what has changed.
+    FrozenAfterSync,
+    /// What was written since it was recorded is not recorded again.
+    ChangedForgotten,
+    /// A slot is said to be empty that holds another block's promise by now.
+    EmptyOverSealed,
+    /// A dirty block is recorded with its clean sectors.
+    SealListsClean,
+    /// A block is recorded as clean before the origin has flushed it.
+    UndirtyBeforeFlush,
+    /// A slot is given away that the directory still calls dirty.
+    SlotFreedSealed,
+    /// What has gone past the cache leaves an older promise in the directory.
+    ThroughKeepsRecord,
 }
 
 #[cfg(feature = "planted-bugs")]

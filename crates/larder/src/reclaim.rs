@@ -116,14 +116,17 @@ pub(crate) fn maintain(store: &Store) -> bool {
     well
 }
 
-/// The moment before which everything dirty is too old, if anything is.
+/// The moment before which everything dirty is too old, or too much, if anything is.
 fn overdue(volume: &Volume) -> Option<Duration> {
     let store = volume.store();
-    let age = store.config.dirty_age?;
     if store.config.mode != Mode::Writeback || volume.is_poisoned() {
         return None;
     }
-    let moment = store.clock.now().checked_sub(age)?;
+    let now = store.clock.now();
+    let moment = match store.has_much_dirty() {
+        true => now,
+        false => now.checked_sub(store.config.dirty_age?)?,
+    };
     let oldest = volume.oldest_dirty()?;
     (oldest <= moment).then_some(moment)
 }

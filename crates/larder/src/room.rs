@@ -61,7 +61,8 @@ impl<'s> Reservation<'s> {
     fn get_ready(&mut self) {
         self.slots.sort_unstable_by(|a, b| b.cmp(a));
         let store = self.store;
-        if !self.slots.is_empty() && store.config.background && store.slots.usage().is_high() {
+        let is_wanted = store.slots.usage().is_high() || store.has_much_dirty();
+        if !self.slots.is_empty() && store.config.background && is_wanted {
             store.maintenance.wake();
         }
     }

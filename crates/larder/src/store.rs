@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, FlushTo};
 use crate::directory::{Directory, Owner, SlotNumber, VolumeNumber};
 use crate::eviction::Eviction;
 use crate::log::Log;
@@ -314,6 +314,16 @@ impl Store {
         used.saturating_sub(others) < used / 64
     }
 
+    /// Whether more is dirty than the share of the limit that may be.
+    pub(crate) fn has_much_dirty(&self) -> bool {
+        let (Some(share), Some(_)) = (self.config.dirty_share_percent, self.config.max_size_bytes)
+        else {
+            return false;
+        };
+        let most = u64::from(self.slots.limit()) * u64::from(share) / 100;
+        self.stats.dirty_blocks.get() > most
+    }
+
     /// After a panic: whether state that volumes share was being changed.
     pub(crate) fn check_damage(&self) {
         if self.eviction.is_poisoned() || self.volumes.is_poisoned() || self.slots.is_poisoned() {
@@ -323,6 +333,11 @@ impl Store {
 
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether a flush is durable in the cache's directory.
+    pub(crate) fn flushes_to_cache(&self) -> bool {
+        self.config.flush_to == FlushTo::Cache && self.survival.is_some()
     }
 
     /// Tells what happens to a block, if anybody listens.

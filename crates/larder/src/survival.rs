@@ -6,16 +6,21 @@
 
 mod close;
 mod distrust;
+mod freeze;
 mod gone;
 mod identity;
+mod journaled;
 mod lister;
 mod load;
 mod maintain;
 mod marks;
+mod record;
+mod recording;
 mod revoke;
 mod slots_file;
 mod sum;
 mod tell;
+mod unrecordable;
 mod verify;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,10 +43,13 @@ use crate::volume::Volume;
 pub(crate) use close::close;
 use gone::Gone;
 pub(crate) use identity::{Kept, judge, left, settle};
+use journaled::Journaled;
 pub(crate) use load::{load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;
+pub(crate) use record::{flush, record, release, unrecord, unrecord_blocks};
 pub(crate) use revoke::revoke;
+use unrecordable::Unrecordable;
 pub(crate) use verify::verify;
 
 /// The directory that a cache is to live in.
@@ -110,6 +118,8 @@ pub(crate) struct Survival {
     /// Who tells the directory something.
     commits: CommitToken<tell::Scope>,
     checkpointing: Mutex<()>,
+    journaled: Journaled,
+    unrecordable: Unrecordable,
     complaints: Complaints,
     /// Slots that were summed and are not listed yet.
     to_list: Mutex<Vec<SlotNumber>>,

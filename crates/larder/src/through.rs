@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::latch::Latch;
 use crate::pin::Pin;
+use crate::planted::{Bug, is_planted};
 use crate::room;
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
@@ -71,13 +72,37 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
             client.store().stats.origin_write_bytes.add(bytes);
             following(client, (offset, end), durable, failures_before, || {
                 follow(client, offset, data, &request.widened)
-            })
+            })?;
+            drop(request);
+            followed_durably(client, (offset, end), durable)
         }
         Err(cause) => {
             let context = format!("write of {} bytes at {offset} to the origin", data.len());
             Err(refused(client, (offset, end), context, cause))
         }
     }
+}
+
+/// The origin has these bytes durably: what the directory says of them is older, and must not come back.
+pub(crate) fn followed_durably(
+    client: &Client,
+    (start, end): (u64, u64),
+    durable: bool,
+) -> Result<(), Error> {
+    let volume = &*client.volume;
+    if !durable || !volume.kept.is_sealed() || is_planted(Bug::ThroughKeepsRecord) {
+        return Ok(());
+    }
+    // Of what is only touched the rest may be what the origin can still lose.
+    let geometry = volume.geometry();
+    let is_whole =
+        geometry.align_down(start) == start && geometry.align_up(end, volume.size()) == end;
+    if !is_whole && !volume.unflushed.is_empty() {
+        volume
+            .flush_origin(&client.attached)
+            .map_err(|cause| Error::with_source(ErrorKind::Origin, "flush of the origin", cause))?;
+    }
+    survival::unrecord(volume, start, end)
 }
 
 /// Widens the first and last sector where that is needed.
@@ -232,6 +257,7 @@ fn follow_piece(
     state.changed(touched);
     let kept = touched & (state.valid | geometry.whole(piece, volume.size()));
     let mut refused = None;
+    let kept = kept - drop_barred(state, kept, on_origin);
     if state.slot.is_some() {
         for run in kept.runs() {
             let start = geometry.sector_start(run.0).max(piece.start);
@@ -265,6 +291,14 @@ fn follow_piece(
         format!("write at {offset} into the cache file"),
         error,
     ))
+}
+
+/// What must not be overwritten in the slot is given up instead, where the origin has it. Tells what was given up.
+fn drop_barred(state: &mut Latch<'_>, kept: Mask, on_origin: Mask) -> Mask {
+    let barred = kept & state.sealed.barred();
+    let dropped = barred & (on_origin | (state.valid - state.unsettled()));
+    state.drop_sectors(dropped);
+    barred & (dropped | !state.valid)
 }
 
 /// Has the cache follow a change of these bytes, sent after `failures_before` was asked for. Unless it is `durable`,

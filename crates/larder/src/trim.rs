@@ -47,7 +47,7 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
             });
             let forget = || through::forget(client, start, end);
             through::following(client, (start, end), fua, failures_before, forget);
-            Ok(())
+            through::followed_durably(client, (start, end), fua)
         }
         Err(cause) => {
             let context = format!("trim of {} bytes at {start} on the origin", end - start);

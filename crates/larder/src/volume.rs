@@ -8,6 +8,7 @@ use crate::attached::{Attached, AttachedList};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
+use crate::foreground::Foreground;
 use crate::index::{Evicted, Index};
 use crate::pass_token::PassToken;
 use crate::persist::op::VolumeRecord;
@@ -17,6 +18,7 @@ use crate::store::Store;
 use crate::survival::Kept;
 use crate::sync;
 use crate::unflushed::Unflushed;
+use crate::unrecorded::Unrecorded;
 use crate::writeback::Pace;
 use crate::zero_map::ZeroMap;
 
@@ -39,12 +41,15 @@ pub struct Volume {
     /// One of those who want room looks for victims at a time, where nearly all are dirty. Never held over I/O.
     pub(crate) search: Mutex<()>,
     pub(crate) pace: Pace,
+    pub(crate) foreground: Foreground,
     pub(crate) attached: AttachedList,
     /// One connection joins or serves its first request at a time: joining may change the volume's
     /// size, and only while nobody is served.
     joining: Mutex<()>,
     pub(crate) durability: Durability,
     pub(crate) unflushed: Unflushed,
+    /// What the cache directory is to be told, where a flush is durable in it.
+    pub(crate) unrecorded: Unrecorded,
     poisoned: AtomicBool,
     /// Nobody else finds it, and it ends with its last connection.
     is_private: bool,
@@ -97,11 +102,13 @@ impl Volume {
             ranges: RangeLocks::default(),
             search: Mutex::default(),
             pace: Pace::default(),
+            foreground: Foreground::default(),
             token: PassToken::new(Arc::clone(store.slots.news())),
             attached: AttachedList::default(),
             joining: Mutex::default(),
             durability: Durability::default(),
             unflushed: Unflushed::default(),
+            unrecorded: Unrecorded::default(),
             poisoned: AtomicBool::new(false),
             is_private,
             kept,
@@ -172,6 +179,11 @@ impl Volume {
         self.is_private
     }
 
+    /// Whether a flush is durable in the cache's directory. One that the directory does not know is flushed to its origin.
+    pub(crate) fn flushes_to_cache(&self) -> bool {
+        self.store.flushes_to_cache() && self.kept.id(self.number).is_some()
+    }
+
     /// Takes a slot away from a block, if that can be.
     pub(crate) fn evict(&self, number: BlockNumber, slot: SlotNumber) -> Evicted {
         let leaving = || self.store.leaving(slot, self, number);
@@ -209,6 +221,14 @@ impl Volume {
         self.geometry().existing(number, self.size())
     }
 
+    /// Known before the first connection where the directory knows it; else 0.
+    fn sector_bytes(&self) -> u64 {
+        let found = self.kept.found().map(|found| found.full.count());
+        let found = found.map(|sectors| self.store.config.block_bytes / u64::from(sectors));
+        let decided = self.geometry.get().map(|geometry| geometry.sector_bytes());
+        decided.or(found).unwrap_or(0)
+    }
+
     /// A block's unsettled sectors have changed. Called with its latch held.
     pub(crate) fn note_unsettled(&self, number: BlockNumber, was: Mask, now: Mask) {
         if was.is_empty() != now.is_empty() {
@@ -223,7 +243,7 @@ impl Volume {
                 dirty.insert(number, self.store.clock.now());
             }
         }
-        let sector_bytes = self.geometry().sector_bytes();
+        let sector_bytes = self.sector_bytes();
         let bytes = &self.store.stats.dirty_bytes;
         bytes.add(u64::from((now - was).count()) * sector_bytes);
         bytes.subtract(u64::from((was - now).count()) * sector_bytes);
@@ -386,10 +406,7 @@ impl Drop for PoisonOnPanic<'_> {
 impl Drop for Volume {
     fn drop(&mut self) {
         self.store.unregister(self.number);
-        let sector_bytes = self
-            .geometry
-            .get()
-            .map_or(0, |geometry| geometry.sector_bytes());
+        let sector_bytes = self.sector_bytes();
         let mut dirty_sectors = 0;
         let dirty_blocks = self.with_dirty(|dirty| dirty.all());
         let stats = &self.store.stats;

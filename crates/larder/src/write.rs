@@ -11,16 +11,21 @@ use crate::client::Client;
 use crate::config::Mode;
 use crate::latch::Latch;
 use crate::pin::Pin;
+use crate::planted::{Bug, is_planted};
 use crate::room::{self, Reservation};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::MAX_ZERO_RANGES;
 use crate::writeback::{self, Scope};
-use crate::{Error, ErrorKind, through};
+use crate::{Error, ErrorKind, survival, through};
 
 /// Does what a client's write means in the cache's mode.
 pub(crate) fn write(client: &Client, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
     match client.store().config.mode {
         Mode::Writethrough => through::write(client, offset, data, fua),
+        Mode::Writeback if fua && client.volume.flushes_to_cache() => {
+            write_cached(client, offset, data)?;
+            survival::record(&client.volume, offset, offset + data.len() as u64)
+        }
         Mode::Writeback if fua => through::write(client, offset, data, true),
         Mode::Writeback | Mode::Unsafe => write_cached(client, offset, data),
     }
@@ -35,7 +40,7 @@ pub(crate) fn write_cached(client: &Client, offset: u64, data: &[u8]) -> Result<
     for piece in geometry.pieces(offset, data.len() as u64) {
         let from = (geometry.base(piece.number) + piece.start - offset) as usize;
         let part = &data[from..from + (piece.end - piece.start) as usize];
-        write_piece(client, &piece, part)?;
+        write_piece(client, &piece, part, offset + data.len() as u64)?;
     }
     Ok(())
 }
@@ -88,8 +93,12 @@ pub(crate) fn try_write(
         let part = &data[done..done + (piece.end - piece.start) as usize];
         match store_piece(client, pin, piece, part, &mut reservation, Edges::Present)? {
             Stored::Yes => count_write(client, piece),
-            Stored::NeedsSlot | Stored::NeedsOrigin if done == 0 => return Ok(false),
-            Stored::NeedsSlot | Stored::NeedsOrigin | Stored::Refused => break,
+            Stored::NeedsSlot | Stored::NeedsOrigin | Stored::NeedsRelease if done == 0 => {
+                return Ok(false);
+            }
+            Stored::NeedsSlot | Stored::NeedsOrigin | Stored::NeedsRelease | Stored::Refused => {
+                break;
+            }
         }
         done += part.len();
     }
@@ -130,6 +139,8 @@ enum Stored {
     NeedsSlot,
     /// An edge sector is absent, and the origin was not to be asked.
     NeedsOrigin,
+    /// The directory must be told first of what is overwritten.
+    NeedsRelease,
     /// The cache file refused.
     Refused,
 }
@@ -143,7 +154,8 @@ enum Edges {
     Present,
 }
 
-fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error> {
+/// `request_end` is where the whole request ends, of which this is a piece.
+fn write_piece(client: &Client, piece: &Piece, data: &[u8], request_end: u64) -> Result<(), Error> {
     let store = client.store();
     let volume = &client.volume;
     let mut reservation = Reservation::empty(store);
@@ -165,6 +177,15 @@ fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error>
                 return Ok(());
             }
             Stored::NeedsSlot | Stored::NeedsOrigin => {}
+            Stored::NeedsRelease => {
+                drop(pin);
+                drop(std::mem::replace(
+                    &mut reservation,
+                    Reservation::empty(store),
+                ));
+                let start = volume.geometry().base(piece.number) + piece.start;
+                survival::release(volume, start, request_end)?;
+            }
             Stored::Refused => {
                 drop(pin);
                 drop(reservation);
@@ -205,6 +226,10 @@ fn store_piece(
     let mut fetched = FetchedEdges::none(pin);
     loop {
         let mut state = pin.latch();
+        check_lost(client, &state, pin.number(), edges)?;
+        if !(state.sealed.barred() & touched).is_empty() && !is_planted(Bug::InSlotIsOverwritten) {
+            return Ok(Stored::NeedsRelease);
+        }
         let present = state.valid | volume.zero_mask(piece.number);
         let absent = edges - present;
         if !(absent - fetched.usable(&state)).is_empty() {
@@ -233,6 +258,26 @@ fn store_piece(
             &bytes,
         ));
     }
+}
+
+/// What is lost can only be overwritten as a whole.
+fn check_lost(
+    client: &Client,
+    state: &Latch<'_>,
+    number: BlockNumber,
+    edges: Mask,
+) -> Result<(), Error> {
+    let Some(run) = (state.sealed.bad & edges).first_run() else {
+        return Ok(());
+    };
+    let volume = &client.volume;
+    let (start, end) = volume.geometry().bytes_of(number, run, volume.size());
+    let message = format!(
+        "volume '{}': {} bytes at {start} are lost, and cannot be overwritten in part",
+        volume.name(),
+        end - start
+    );
+    Err(Error::new(ErrorKind::CacheFile, message))
 }
 
 fn commit(

@@ -39,6 +39,8 @@ pub(crate) use send::zero_origin;
 const IN_FLIGHT_BYTES: u64 = 64 << 20;
 /// The most requests in flight.
 const IN_FLIGHT: usize = 16;
+/// What is written back only because of its age waits so long before each request for clients that read from the origin.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a pass takes.
 pub(crate) enum Scope {
@@ -61,10 +63,20 @@ pub(crate) struct Outcome {
     retries: u32,
 }
 
+/// How a pass is run.
+#[derive(Clone, Copy)]
+struct How {
+    /// Each batch ends with a flush of the origin.
+    flushing: bool,
+    /// Nobody waits for it.
+    gives_way: bool,
+}
+
 /// Runs a pass through one connection to the origin. With `flushing` each batch ends with a flush of the origin.
 pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: bool) -> Outcome {
     // A panic in the middle leaves sectors *writing* that nobody settles.
     let _guard = volume.poison_on_panic();
+    let gives_way = matches!(scope, Scope::NoLaterThan(_));
     let (numbers, zeros) = match scope {
         Scope::All => volume.unsettled_now(),
         Scope::Blocks(numbers) => (numbers, Vec::new()),
@@ -76,6 +88,10 @@ pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: b
             )
         }
     };
+    let how = How {
+        flushing,
+        gives_way,
+    };
     let mut plan = Plan::new(volume, numbers);
     plan.add_zeros(&zeros);
     let mut outcome = Outcome::default();
@@ -84,7 +100,7 @@ pub(crate) fn pass(volume: &Volume, writer: &Attached, scope: Scope, flushing: b
         if batch.is_empty() {
             return outcome;
         }
-        let settled = run_batch(volume, writer, &batch, flushing, &mut outcome);
+        let settled = run_batch(volume, writer, &batch, how, &mut outcome);
         outcome.settled_sectors += settled;
         if settled == 0 && outcome.error.is_some() {
             return outcome;
@@ -121,7 +137,7 @@ fn run_batch(
     volume: &Volume,
     writer: &Attached,
     batch: &[Item],
-    flushing: bool,
+    how: How,
     outcome: &mut Outcome,
 ) -> u64 {
     let clock = &volume.store().clock;
@@ -133,12 +149,12 @@ fn run_batch(
     loop {
         let failures_before = volume.durability.failures(writer);
         let begun = clock.now();
-        let mut sent = send_batch(volume, writer, batch);
+        let mut sent = send_batch(volume, writer, batch, how);
         volume
             .pace
             .note_batch(clock.since(begun), sent.blocks.len());
         // One that answers nothing is not asked once more.
-        let flushed = if flushing && !sent.is_silent {
+        let flushed = if how.flushing && !sent.is_silent {
             let flush = || writer.flush();
             let (begun, moment) = (clock.now(), volume.unflushed.moment());
             let flushed = volume.durability.attempt(writer, failures_before, flush);
@@ -151,8 +167,13 @@ fn run_batch(
             Ok(())
         };
         let is_forgotten = is_planted(Bug::LossIsForgotten);
-        let is_durable = flushed.is_ok() && !(flushing && sent.is_silent);
+        let is_durable = flushed.is_ok() && !(how.flushing && sent.is_silent);
         let settled = settle(volume, &sent, is_durable || is_forgotten);
+        if flushed.is_ok()
+            && let Err(error) = unrecord(volume, &sent)
+        {
+            outcome.error.get_or_insert(error);
+        }
         volume.store().slots.news().room();
         if let Err(failure) = flushed {
             volume.note_not_durable(&failure);
@@ -178,6 +199,15 @@ fn run_batch(
     }
 }
 
+/// The origin has it for good: the directory need not call it dirty any more.
+fn unrecord(volume: &Volume, sent: &Sent) -> Result<(), Error> {
+    if !volume.flushes_to_cache() || !volume.kept.is_sealed() {
+        return Ok(());
+    }
+    let numbers = sent.blocks.iter().map(|(number, _)| *number);
+    survival::unrecord_blocks(volume, numbers.collect())
+}
+
 fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
     let store = volume.store();
     let mut settled = 0;
@@ -198,7 +228,7 @@ fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
 }
 
 /// Sends a batch's requests, several at a time where the origin allows it and is not so quick that one is best.
-fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
+fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item], how: How) -> Sent {
     // What was planned as zeros may carry data by now.
     let limit = longest_request(volume, writer);
     let longest = batch
@@ -219,6 +249,9 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item]) -> Sent {
             return None;
         }
         let item = sync::lock(&left).next()?;
+        if how.gives_way {
+            volume.foreground.give_way(PATIENCE);
+        }
         let begun = clock.now();
         send(volume, &attempts, item, copies, sent);
         volume

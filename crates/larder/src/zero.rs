@@ -69,10 +69,17 @@ pub(crate) fn zero(
     let volume = &*client.volume;
     let mode = client.store().config.mode;
     let split = split(volume, offset, length);
+    let options = ZeroOptions {
+        // Another connection's flush would not cover it.
+        fua: options.fua || (volume.flushes_to_cache() && !client.attached.capabilities.multi_conn),
+        ..options
+    };
     if options.fast && split.has_edges() {
         return Err(not_fast("a part of a sector must be written"));
     }
-    if mode == Mode::Writethrough || (mode == Mode::Writeback && options.fua) {
+    // Nothing in the directory says that something is zero: the origin does.
+    let is_through = options.fua || volume.flushes_to_cache();
+    if mode == Mode::Writethrough || (mode == Mode::Writeback && is_through) {
         return zero_through(client, &split, options);
     }
     if volume.zero_ranges() >= MAX_ZERO_RANGES {
@@ -173,7 +180,11 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
         return Err(not_fast("the origin has none"));
     }
     for (start, end) in split.edges() {
-        through::write(client, start, &vec![0; (end - start) as usize], options.fua)?;
+        let zeros = vec![0; (end - start) as usize];
+        match client.volume.flushes_to_cache() {
+            true => write::write(client, start, &zeros, options.fua)?,
+            false => through::write(client, start, &zeros, options.fua)?,
+        }
     }
     if !split.has_whole() {
         return Ok(());
@@ -189,7 +200,7 @@ fn zero_through(client: &Client, split: &Split, options: ZeroOptions) -> Result<
         Ok(()) => {
             let forget = || through::forget(client, start, end);
             through::following(client, (start, end), options.fua, failures_before, forget);
-            Ok(())
+            through::followed_durably(client, (start, end), options.fua)
         }
         // An answer, not a failure.
         Err(cause)

@@ -20,6 +20,12 @@ pub(super) enum Contender {
     ServeKept,
     /// nbdkit with Larder's filter and a cache directory.
     FilterKept,
+    /// The same, and flushes end there.
+    ServeDurable,
+    /// The same of Larder's filter.
+    FilterDurable,
+    /// A file, to which fio writes itself.
+    File,
     QemuNbd,
     QemuStorageDaemon,
     NbdServer,
@@ -30,7 +36,21 @@ pub(super) enum Contender {
 impl Contender {
     /// Whether its cache is in a directory that survives.
     pub(super) const fn is_kept(self) -> bool {
-        matches!(self, Self::ServeKept | Self::FilterKept)
+        matches!(self, Self::ServeKept | Self::FilterKept) || self.is_durable()
+    }
+
+    /// Whether a flush ends in that directory.
+    pub(super) const fn is_durable(self) -> bool {
+        matches!(self, Self::ServeDurable | Self::FilterDurable)
+    }
+
+    /// The same without a directory: which column of the summary it belongs to.
+    pub(super) const fn front(self) -> Self {
+        match self {
+            Self::ServeKept | Self::ServeDurable => Self::Serve,
+            Self::FilterKept | Self::FilterDurable => Self::Filter,
+            other => other,
+        }
     }
 
     /// How it is started, for a reader who doubts that this is fair.
@@ -53,6 +73,11 @@ impl Contender {
             }
             Self::FilterKept => {
                 "Larder's filter with `cache-dir=DIRECTORY cache-id=benchmark`, likewise"
+            }
+            Self::ServeDurable => "the same with `--cache-flush=cache`",
+            Self::FilterDurable => "the same with `cache-flush=cache`",
+            Self::File => {
+                "`fio --ioengine=psync` on a file that has been written before, on the same file system as caches and images"
             }
             Self::QemuNbd => {
                 "`qemu-nbd --shared=16` of `copy-on-read` over a qcow2 overlay, on the same file system as the image; \
@@ -78,6 +103,9 @@ impl fmt::Display for Contender {
             Self::Filter => "Larder's filter",
             Self::ServeKept => "larder serve, cache-dir",
             Self::FilterKept => "Larder's filter, cache-dir",
+            Self::ServeDurable => "larder serve, cache-flush",
+            Self::FilterDurable => "Larder's filter, cache-flush",
+            Self::File => "file",
             Self::QemuNbd => "qemu-nbd",
             Self::QemuStorageDaemon => "qemu-storage-daemon",
             Self::NbdServer => "nbd-server",

@@ -1,4 +1,4 @@
-//! The load: fio with its NBD engine.
+//! The load: fio with its NBD engine, or on a file.
 
 use std::fs;
 use std::path::Path;
@@ -35,6 +35,29 @@ pub(super) struct Load {
     /// A second for each connection, and twice as many one after the other as there are seconds: where it is luck
     /// how quick one is.
     pub(super) in_turns: bool,
+    /// A flush after each request.
+    pub(super) flush_each: bool,
+}
+
+/// What the load is put on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'t> {
+    /// A server, by its address.
+    Server(&'t str),
+    /// A file, without a server.
+    File(&'t Path),
+}
+
+impl Target<'_> {
+    fn options(&self) -> [String; 2] {
+        match self {
+            Self::Server(uri) => ["--ioengine=nbd".to_owned(), format!("--uri={uri}")],
+            Self::File(path) => [
+                "--ioengine=psync".to_owned(),
+                format!("--filename={}", path.display()),
+            ],
+        }
+    }
 }
 
 /// What of the disk is asked for, and how long.
@@ -67,11 +90,16 @@ pub(super) struct Seen {
 }
 
 impl Load {
-    /// Puts the load on a server. `directory` is for fio's report.
-    pub(super) fn run(&self, uri: &str, span: Span, directory: &Path) -> Result<Seen, Failure> {
+    /// Puts the load on a target. `directory` is for fio's report.
+    pub(super) fn run(
+        &self,
+        target: Target<'_>,
+        span: Span,
+        directory: &Path,
+    ) -> Result<Seen, Failure> {
         let turns = match span.seconds {
             Some(seconds) if self.in_turns => seconds * 2,
-            _ => return one(run(uri, &[self.job("load", span)], directory)?),
+            _ => return one(run(target, &[self.job("load", span)], directory)?),
         };
         let second = Span {
             seconds: Some(1),
@@ -79,7 +107,7 @@ impl Load {
         };
         let mut job = self.job("load", second);
         job.push("--stonewall".to_owned());
-        mean(&run(uri, &vec![job; turns as usize], directory)?)
+        mean(&run(target, &vec![job; turns as usize], directory)?)
     }
 
     /// Writes all of a disk once, at random places, each block filled with its own offset, and flushes.
@@ -104,7 +132,7 @@ impl Load {
             ]
             .map(|option| format!("--{option}")),
         );
-        one(run(uri, &[job], directory)?)
+        one(run(Target::Server(uri), &[job], directory)?)
     }
 
     /// Puts two loads on a server at once, on connections of their own; what the first one saw.
@@ -116,7 +144,7 @@ impl Load {
         directory: &Path,
     ) -> Result<Seen, Failure> {
         let jobs = [self.job("first", span), other.job("second", its_span)];
-        one(run(uri, &jobs, directory)?)
+        one(run(Target::Server(uri), &jobs, directory)?)
     }
 
     fn job(&self, name: &str, span: Span) -> Vec<String> {
@@ -140,6 +168,7 @@ impl Load {
             self.zipf
                 .map(|theta| format!("--random_distribution=zipf:{theta}")),
         );
+        job.extend(self.flush_each.then(|| "--fsync=1".to_owned()));
         job.extend(span.seconds.map(|seconds| format!("--runtime={seconds}")));
         match self.requests_max {
             Some(most) => job.push(format!("--number_ios={most}")),
@@ -150,17 +179,13 @@ impl Load {
 }
 
 /// The report goes to a file: the engine prints lines of its own.
-fn run(uri: &str, jobs: &[Vec<String>], directory: &Path) -> Result<Vec<Seen>, Failure> {
+fn run(target: Target<'_>, jobs: &[Vec<String>], directory: &Path) -> Result<Vec<Seen>, Failure> {
     let report = directory.join("fio.json");
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "timeout", LIMIT_SECONDS, "fio"]);
-    command.args([
-        "--ioengine=nbd",
-        "--group_reporting",
-        "--output-format=json",
-    ]);
+    command.args(["--group_reporting", "--output-format=json"]);
     command
-        .arg(format!("--uri={uri}"))
+        .args(target.options())
         .arg(format!("--output={}", report.display()));
     command.args(jobs.iter().flatten()).current_dir(directory);
     output(&mut command)?;
@@ -336,6 +361,7 @@ mod tests {
             zipf: None,
             requests_max: None,
             in_turns: false,
+            flush_each: false,
         };
         let span = Span::of(1 << 20, 3);
         assert!(load.job("load", span).contains(&"--time_based".to_owned()));
@@ -343,5 +369,9 @@ mod tests {
         let job = load.job("load", span);
         assert!(job.contains(&"--number_ios=7".to_owned()), "{job:?}");
         assert!(!job.contains(&"--time_based".to_owned()), "{job:?}");
+        assert!(!job.contains(&"--fsync=1".to_owned()), "{job:?}");
+        load.flush_each = true;
+        let job = load.job("load", span);
+        assert!(job.contains(&"--fsync=1".to_owned()), "{job:?}");
     }
 }

@@ -16,6 +16,7 @@ const fn load(pattern: Pattern, request_bytes: u64, depth: u32, connections: u32
         zipf: None,
         requests_max: None,
         in_turns: false,
+        flush_each: false,
     }
 }
 
@@ -55,6 +56,10 @@ pub(super) const WRITES: Load = load(Pattern::RandomWrites, 4 * KIB, 16, 1);
 pub(super) const COLD_WRITES: Load = Load {
     requests_max: Some(65_536),
     ..WRITES
+};
+pub(super) const COMMITS: Load = Load {
+    flush_each: true,
+    ..load(Pattern::RandomWrites, 4 * KIB, 1, 1)
 };
 pub(super) const SEQUENTIAL_READS: Load = load(Pattern::Reads, 64 * KIB, 1, 1);
 pub(super) const ZIPF_READS: Load = Load {

@@ -3,12 +3,11 @@
 use std::fmt::Write;
 
 use super::contender::Contender::{self, Engine, Filter, Serve};
-use super::directory::Place;
 use super::limits;
 use super::measurement::{Measurement, median, spread};
 use super::outcome::{Outcome, Verdict, short};
 use super::results::Results;
-use super::rows::ALL;
+use super::rows::{ALL, FEW};
 use super::text::details;
 
 const INTRODUCTION: &str = "\
@@ -70,14 +69,14 @@ fn summary(page: &mut String, results: &Results<'_>) {
     let rounds = results.rounds;
     let plural = if rounds == 1 { "" } else { "s" };
     let _ = writeln!(page, "## Bounds, {rounds} round{plural}\n");
-    page.push_str("Everything is in memory (`/dev/shm`): images, caches, origins. What is wanted is in parentheses.\n\n");
+    page.push_str("Everything is in memory (`/dev/shm`): images, caches, origins; but where a row says \"on disk\". What is wanted is in parentheses.\n\n");
     page.push_str("| # | workload | filter in nbdkit | `larder serve` |\n|---|---|---|---|\n");
-    for outcome in with_place(results, Place::Memory) {
+    for outcome in with_bounds(results, true) {
         let verdicts = outcome.verdicts(&results.outcomes);
         let told = |contender: Contender| {
             let of_it = verdicts
                 .iter()
-                .filter(|verdict| verdict.of == contender || verdict.of == Engine);
+                .filter(|verdict| [contender, Engine].contains(&verdict.of.front()));
             let told: Vec<String> = of_it.map(Verdict::told).collect();
             told.join("<br>")
         };
@@ -97,9 +96,9 @@ fn summary(page: &mut String, results: &Results<'_>) {
     };
 }
 
-/// The figures of the rows that are measured on a disk.
+/// The figures of the rows without bounds: they are measured on a disk.
 fn on_disk(page: &mut String, results: &Results<'_>) {
-    let outcomes: Vec<&Outcome<'_>> = with_place(results, Place::Disk).collect();
+    let outcomes: Vec<&Outcome<'_>> = with_bounds(results, false).collect();
     if outcomes.is_empty() {
         return;
     }
@@ -125,14 +124,14 @@ fn on_disk(page: &mut String, results: &Results<'_>) {
     page.push('\n');
 }
 
-fn with_place<'r, 'o>(
+fn with_bounds<'r, 'o>(
     results: &'o Results<'r>,
-    place: Place,
+    has_bounds: bool,
 ) -> impl Iterator<Item = &'o Outcome<'r>> {
     results
         .outcomes
         .iter()
-        .filter(move |outcome| outcome.row.place == place)
+        .filter(move |outcome| outcome.row.bounds.is_empty() != has_bounds)
 }
 
 /// All that is known of a row.
@@ -238,7 +237,7 @@ fn latency_of(measurements: &[Measurement]) -> Option<[f64; 3]> {
 /// How this came about.
 fn settings(page: &mut String, results: &Results<'_>) {
     page.push_str("\n## Contenders\n\n| | |\n|---|---|\n");
-    for contender in ALL.iter().chain(&[Engine]) {
+    for contender in ALL.iter().chain(FEW) {
         let _ = writeln!(page, "| {contender} | {} |", contender.settings());
     }
     page.push_str("\n## Machine\n\n| | |\n|---|---|\n");

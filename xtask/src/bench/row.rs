@@ -33,6 +33,8 @@ pub(super) enum Work {
     Overwrite,
     /// A flush of what was written before.
     Flush,
+    /// Small writes with a flush after each, of a part of a slow disk that has been read before.
+    Commits,
     /// Zero requests, one after another.
     Zero,
     /// Hits on one connection, misses on another.
@@ -186,7 +188,7 @@ impl Bound {
 impl Work {
     pub(super) const fn unit(&self) -> Unit {
         match self {
-            Self::Load { .. } | Self::Overwrite => Unit::RequestsPerSecond,
+            Self::Load { .. } | Self::Overwrite | Self::Commits => Unit::RequestsPerSecond,
             Self::Flush | Self::Zero | Self::Conversion { .. } => Unit::Seconds,
             Self::HitsBesideMisses => Unit::P99Microseconds,
             Self::Growth => Unit::Share,

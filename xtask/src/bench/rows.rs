@@ -1,8 +1,8 @@
 //! The rows, in the order in which they are measured.
 
 use super::contender::Contender::{
-    self, Bare, Ceiling, Engine, Filter, FilterKept, Idle, NbdServer, QemuNbd, QemuStorageDaemon,
-    Serve, ServeKept, Stock,
+    self, Bare, Ceiling, Engine, File, Filter, FilterDurable, FilterKept, Idle, NbdServer, QemuNbd,
+    QemuStorageDaemon, Serve, ServeDurable, ServeKept, Stock,
 };
 use super::directory::Place;
 use super::loads::{
@@ -37,8 +37,18 @@ const ALL_AND_IDLE: &[Contender] = &[
 const CACHES_AND_BARE: &[Contender] = &[Bare, Stock, Filter, Serve];
 const CACHES: &[Contender] = &[Stock, Filter, Serve];
 
-/// The rows with bounds: nothing of them is on a disk.
-const IN_MEMORY: &[Row] = &[
+/// Those of single rows.
+pub(super) const FEW: &[Contender] = &[
+    ServeKept,
+    FilterKept,
+    ServeDurable,
+    FilterDurable,
+    File,
+    Engine,
+];
+
+/// The rows with bounds: nothing of them is on a disk, unless their names say so.
+const WITH_BOUNDS: &[Row] = &[
     Row {
         number: "1",
         name: "warm randread 4k, depth 16",
@@ -306,6 +316,21 @@ const IN_MEMORY: &[Row] = &[
             most: 1.0,
         }],
     },
+    Row {
+        number: "18",
+        name: "cache-flush: randwrite 4k, a flush after each, 5 ms origin, on disk",
+        what: "One write at a time. As much of the disk as the file has has been read before. With `cache-flush=cache` against the same \
+               directory without it, and against fio with `fsync=1` on a file of the same file system.",
+        place: Place::Disk,
+        work: Work::Commits,
+        contenders: &[File, FilterKept, FilterDurable, ServeKept, ServeDurable],
+        bounds: &[
+            Bound::times(FilterDurable, 10.0, FilterKept),
+            Bound::times(FilterDurable, 0.5, File),
+            Bound::times(ServeDurable, 10.0, ServeKept),
+            Bound::times(ServeDurable, 0.5, File),
+        ],
+    },
 ];
 
 /// Shown beside them: what a disk under caches and images makes of it.
@@ -369,7 +394,7 @@ const ON_DISK: &[Row] = &[
 
 /// Every row.
 pub(super) fn all() -> impl Iterator<Item = &'static Row> {
-    IN_MEMORY.iter().chain(ON_DISK)
+    WITH_BOUNDS.iter().chain(ON_DISK)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::contender::Contender;
 use super::directory::{Directory, Place};
-use super::fio::{Load, Pattern, Seen, Span};
+use super::fio::{Load, Pattern, Seen, Span, Target};
 use super::lab::Lab;
 use super::measurement::Measurement;
 use super::peers;
@@ -27,6 +27,7 @@ const FILLING: Load = Load {
     zipf: None,
     requests_max: None,
     in_turns: false,
+    flush_each: false,
 };
 
 /// What a contender is to serve, and how.
@@ -94,6 +95,7 @@ impl<'l> Server<'l> {
             lab,
             directory,
             kept,
+            is_durable: contender.is_durable(),
         };
         let mut origin = None;
         let mut uri = uri_of(&socket, "");
@@ -103,7 +105,7 @@ impl<'l> Server<'l> {
                 command.arg(&socket).arg(start.disk_bytes().to_string());
                 command
             }
-            Contender::Serve | Contender::ServeKept => {
+            Contender::Serve | Contender::ServeKept | Contender::ServeDurable => {
                 let (command, its_origin) = start.serve(&socket)?;
                 origin = its_origin;
                 command
@@ -111,7 +113,7 @@ impl<'l> Server<'l> {
             Contender::Bare => start.nbdkit(&socket, None)?,
             Contender::Stock => start.nbdkit(&socket, Some("cache"))?,
             Contender::Idle => start.nbdkit(&socket, Some(IDLE))?,
-            Contender::Filter | Contender::FilterKept => {
+            Contender::Filter | Contender::FilterKept | Contender::FilterDurable => {
                 let filter = lab.programs.filter.display().to_string();
                 start.nbdkit(&socket, Some(&filter))?
             }
@@ -123,7 +125,9 @@ impl<'l> Server<'l> {
                 uri = uri_of(&socket, peers::NBD_SERVER_EXPORT);
                 peers::nbd_server(&socket, &start.image()?, directory)?
             }
-            Contender::Engine => return Err(Failure::new("the engine is no server")),
+            Contender::Engine | Contender::File => {
+                return Err(Failure::new(format!("{contender} is no server")));
+            }
         };
         Ok(Self {
             process: run(command, &socket, "server", directory)?,
@@ -153,7 +157,7 @@ impl<'l> Server<'l> {
     }
 
     pub(super) fn load(&self, load: &Load, span: Span) -> Result<Seen, Failure> {
-        load.run(&self.uri, span, self.directory.path())
+        load.run(Target::Server(&self.uri), span, self.directory.path())
     }
 
     /// What the server used while that was going on, and what was seen of it.
@@ -187,6 +191,8 @@ struct Start<'s, 'l> {
     directory: &'l Directory,
     /// The cache's directory, if it is to survive.
     kept: Option<PathBuf>,
+    /// Flushes end there.
+    is_durable: bool,
 }
 
 impl Start<'_, '_> {
@@ -196,6 +202,9 @@ impl Start<'_, '_> {
         if let Some(path) = &self.kept {
             parameters.push(format!("cache-dir={}", path.display()));
             parameters.push("cache-id=benchmark".to_owned());
+        }
+        if self.is_durable {
+            parameters.push("cache-flush=cache".to_owned());
         }
         parameters
     }

@@ -6,9 +6,9 @@ use super::client;
 use super::contender::Contender;
 use super::conversion::Conversion;
 use super::directory::Place;
-use super::fio::{Load, Seen, Span};
+use super::fio::{Load, Seen, Span, Target};
 use super::lab::Lab;
-use super::loads::{WARM_READS, WRITES};
+use super::loads::{COMMITS, WARM_READS, WRITES};
 use super::loss::blocks_lost;
 use super::measurement::Measurement;
 use super::row::{Cache, Disk, Figure, LOST, Row, Warm, Work};
@@ -78,6 +78,7 @@ pub(super) fn measure(
             let server = Server::start(contender, &setup, lab)?;
             server.measured(|| client::flush(server.uri(), DIRTY_BYTES))
         }
+        (Work::Commits, _) => commits(contender, row.place, lab),
         (Work::Zero, _) => {
             lab.directory(row.place).target(ZEROED_BYTES)?;
             let server = Server::start(contender, &Setup::new(Disk::Target, row.place), lab)?;
@@ -124,6 +125,22 @@ fn overwrite(contender: Contender, place: Place, lab: &Lab) -> Result<Measuremen
     let lost = blocks_lost(&target).map_err(|e| Failure::at(&target, &e))?;
     measurement.details.insert(LOST.to_owned(), lost as f64);
     Ok(measurement)
+}
+
+/// Of as much of the disk as the file has that is written to directly.
+fn commits(contender: Contender, place: Place, lab: &Lab) -> Result<Measurement, Failure> {
+    let bytes = lab.scale.image_bytes;
+    let span = Span::of(bytes, lab.scale.seconds);
+    if contender == Contender::File {
+        let directory = lab.directory(place);
+        let target = directory.target(bytes)?;
+        let seen = COMMITS.run(Target::File(&target), span, directory.path());
+        return seen.map(Into::into);
+    }
+    let setup = Setup::new(Disk::Delayed { milliseconds: 5 }, place);
+    let server = Server::start(contender, &setup, lab)?;
+    server.read_once(0, bytes)?;
+    server.measured(|| server.load(&COMMITS, span).map(Into::into))
 }
 
 fn hits_beside_misses(

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::*;
 use crate::PlainParser;
 
+mod flush;
 mod survival;
 
 fn given(parameters: &[(&str, &str)]) -> Result<Settings, String> {
@@ -32,6 +33,7 @@ fn defaults_are_the_original_filters() {
     assert_eq!(settings.config.low_threshold_percent, 80);
     assert_eq!(settings.config.cache_on_read, CacheOnRead::Never);
     assert_eq!(settings.config.dirty_age, None);
+    assert_eq!(settings.config.dirty_share_percent, None);
     assert_eq!(settings.config.readahead_bytes, 0);
     assert!(!settings.config.background);
     assert_eq!(settings.config.cache_id, None);
@@ -48,6 +50,7 @@ fn a_front_end_chooses_its_defaults() {
         dirty_age: Some(age),
         readahead_bytes: 5 << 20,
         is_limited: false,
+        is_blind: true,
     });
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.cache_on_read, CacheOnRead::Always);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::config::{MAX_BLOCK_BYTES, MAX_READAHEAD_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
-use larder::{CacheOnRead, Mode};
+use larder::{CacheOnRead, FlushTo, Mode};
 
 use super::ParameterError;
 use crate::Parser;
@@ -19,6 +19,14 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
         "writeback" => Some(Mode::Writeback),
         "writethrough" => Some(Mode::Writethrough),
         "unsafe" => Some(Mode::Unsafe),
+        _ => None,
+    }
+}
+
+pub(super) fn flush_to(text: &str) -> Option<FlushTo> {
+    match text {
+        "origin" => Some(FlushTo::Origin),
+        "cache" => Some(FlushTo::Cache),
         _ => None,
     }
 }
@@ -43,9 +51,19 @@ pub(super) fn percent(
         .to_str()
         .and_then(|text| parser.unsigned(name, text))
         .filter(|percent| *percent > 0)
-        .ok_or_else(|| {
-            ParameterError::new(name, value, "must be a whole number of percent, 1 to 100")
-        })
+        .ok_or_else(|| no_percent(name, value))
+}
+
+/// Percent of which there are no more than 100.
+pub(super) fn share(name: &str, value: &OsStr, parser: &dyn Parser) -> Result<u32, ParameterError> {
+    match percent(name, value, parser)? {
+        share @ ..=100 => Ok(share),
+        _ => Err(no_percent(name, value)),
+    }
+}
+
+fn no_percent(name: &str, value: &OsStr) -> ParameterError {
+    ParameterError::new(name, value, "must be a whole number of percent, 1 to 100")
 }
 
 pub(super) fn cache_on_read(value: &OsStr, text: &str, parser: &dyn Parser) -> Option<CacheOnRead> {

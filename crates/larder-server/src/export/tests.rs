@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use larder::Mode;
+use larder::{Cache, Mode};
 
 use super::*;
 use crate::exports::Exports;
-use crate::testing::{Disk, DiskSource, Told, cache};
+use crate::testing::{Disk, DiskSource, Scratch, Told, cache, durable_cache};
 
 struct Scene {
     disk: Arc<Disk>,
@@ -19,11 +19,22 @@ struct Scene {
 impl Scene {
     fn new(mode: Mode, read_only: bool, disk: Arc<Disk>, names: &[&str]) -> Self {
         let log = Arc::new(Told::default());
+        let cache = cache(mode, Arc::<Told>::clone(&log));
+        Self::over(cache, log, read_only, disk, names)
+    }
+
+    fn over(
+        cache: Arc<Cache>,
+        log: Arc<Told>,
+        read_only: bool,
+        disk: Arc<Disk>,
+        names: &[&str],
+    ) -> Self {
         let is_ending = Arc::new(AtomicBool::new(false));
         let times_alone = Arc::new(AtomicUsize::new(0));
         let (ending, alone) = (Arc::clone(&is_ending), Arc::clone(&times_alone));
         let surroundings = Arc::new(Surroundings::new(
-            cache(mode, Arc::<Told>::clone(&log)),
+            cache,
             Arc::<Told>::clone(&log),
             read_only,
             Box::new(move || {
@@ -214,9 +225,56 @@ fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
         let export = scene.exports.find("a").unwrap();
         let cache = Arc::clone(&export.keeper().surroundings().cache);
         write_back(&scene.exports, &cache, &console, false);
-        assert_eq!(tell_leftovers(&cache, &console), is_lost);
+        assert_eq!(
+            tell_leftovers(&cache, &cache.leftovers(), &console),
+            is_lost
+        );
         scene.disk.is_broken.store(false, Ordering::SeqCst);
         write_back(&scene.exports, &cache, &console, false);
-        assert!(!tell_leftovers(&cache, &console));
+        assert!(!tell_leftovers(&cache, &cache.leftovers(), &console));
     }
+}
+
+#[test]
+fn where_flushes_end_in_the_cache_the_last_client_leaves_the_origin_alone_until_the_end() {
+    use crate::console::Console;
+    use crate::write_back::write_back;
+    let scratch = Scratch::new();
+    let log = Arc::new(Told::default());
+    let cache = durable_cache(&scratch.path("cache"), Arc::<Told>::clone(&log));
+    let disk = Disk::new(1 << 20);
+    let scene = Scene::over(Arc::clone(&cache), log, false, disk, &["a"]);
+    let client = scene.client();
+    client.write(4096, &[7; 1024], false).unwrap();
+    drop(client);
+    assert_eq!(scene.disk.byte(4096), 0);
+    assert_eq!(cache.leftovers()[0].ranges, [(4096, 1024)]);
+    write_back(&scene.exports, &cache, &Console::new(false), false);
+    cache.close().unwrap();
+    assert_eq!(scene.disk.byte(4096), 7);
+    assert!(cache.leftovers().is_empty() && scene.log.messages().is_empty());
+}
+
+#[test]
+fn what_is_not_written_at_the_end_is_kept_where_flushes_end_in_the_cache() {
+    use crate::console::Console;
+    use crate::write_back::{tell_leftovers, write_back};
+    use larder_frontend::Fate;
+    let (scratch, console) = (Scratch::new(), Console::new(false));
+    let log = Arc::new(Told::default());
+    let cache = durable_cache(&scratch.path("cache"), Arc::<Told>::clone(&log));
+    let disk = Disk::new(1 << 20);
+    let scene = Scene::over(Arc::clone(&cache), log, false, disk, &["a"]);
+    let client = scene.client();
+    client.write(4096, &[7; 1024], false).unwrap();
+    scene.is_ending.store(true, Ordering::SeqCst);
+    scene.disk.is_broken.store(true, Ordering::SeqCst);
+    drop(client);
+    write_back(&scene.exports, &cache, &console, false);
+    let leftovers = cache.leftovers();
+    cache.close().unwrap();
+    assert_eq!(leftovers[0].ranges, [(4096, 1024)]);
+    assert_eq!(Fate::of(&cache), Fate::Kept);
+    // Nothing is lost, and somebody has to see to the origin.
+    assert!(tell_leftovers(&cache, &leftovers, &console));
 }

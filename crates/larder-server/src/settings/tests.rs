@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use larder::FlushTo;
+
 use super::*;
 
 fn with(change: impl FnOnce(&mut Options)) -> Result<Settings, String> {
@@ -84,6 +86,35 @@ fn a_cache_directory_is_taken_and_nothing_in_memory_is_kept_in_it() {
     assert_eq!(
         told,
         "cache-id=golden: has no effect without cache-dir=PATH"
+    );
+}
+
+#[test]
+fn flushes_end_in_a_cache_directory_where_there_is_one() {
+    let settings = with(|options| {
+        options.cache_dir = Some("/c".into());
+        options.cache_flush = Some("cache".into());
+    });
+    let config = settings.unwrap().cache.config;
+    assert_eq!(config.flush_to, FlushTo::Cache);
+    assert_eq!(config.dirty_age, Some(Duration::from_secs(30)));
+    assert_eq!(config.dirty_share_percent, Some(50));
+    let settings = with(|options| options.cache_dirty_share = Some("20".into()));
+    let config = settings.unwrap().cache.config;
+    assert_eq!(config.flush_to, FlushTo::Origin);
+    assert_eq!(config.dirty_share_percent, Some(20));
+    assert_eq!(
+        message(|options| options.cache_flush = Some("cache".into())),
+        "cache-flush=cache: needs cache-dir=PATH, where flushed data is durable"
+    );
+    let told = message(|options| {
+        options.cache_dir = Some("/c".into());
+        options.cache_flush = Some("cache".into());
+        options.cache = Some("unsafe".into());
+    });
+    assert_eq!(
+        told,
+        "cache-flush=cache: needs cache=writeback, not cache=unsafe"
     );
 }
 

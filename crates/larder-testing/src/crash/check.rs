@@ -31,6 +31,8 @@ pub enum Rule {
     Opens,
     /// A request fails only if something was made to fail.
     Serves,
+    /// What was written back is durable on the origins, and then the directory has nothing that they have not.
+    WrittenBack,
 }
 
 /// A rule that was broken.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{
-    Cache, CacheHome, CacheOnRead, Config, Connection, Error, HomeSizes, Mode, ZeroOptions,
+    Cache, CacheHome, CacheOnRead, Config, Connection, Error, FlushTo, HomeSizes, Mode, ZeroOptions,
 };
 
 use super::machine::Machine;
@@ -20,6 +20,10 @@ use crate::random::Random;
 pub struct Engine {
     /// In which mode.
     pub mode: Mode,
+    /// Where flushes are durable.
+    pub flush_to: FlushTo,
+    /// What has been dirty for so long is written back.
+    pub dirty_age: Option<Duration>,
     /// Over so many volumes.
     pub volumes: u32,
     /// With so few slots, of 4 KiB.
@@ -36,7 +40,10 @@ struct Running {
     machine: Machine,
     /// What the operator calls the origins: another name, and nothing that is cached counts.
     cache_id: String,
-    life: Option<Life>,
+    /// How many slots it has in this life.
+    slots: u32,
+    /// Where there is none: why.
+    life: Result<Life, String>,
 }
 
 struct Life {
@@ -51,9 +58,10 @@ impl Engine {
             engine: self.clone(),
             machine: machine.clone(),
             cache_id: "the origins".to_owned(),
-            life: None,
+            slots: self.slots,
+            life: Err("it was never started".to_owned()),
         };
-        running.start().map_err(|error| error.to_string())?;
+        running.start()?;
         Ok(running)
     }
 }
@@ -70,9 +78,18 @@ impl Subject for Engine {
 }
 
 impl Running {
-    fn start(&mut self) -> Result<(), Error> {
+    fn start(&mut self) -> Result<(), String> {
+        let started = self.try_start().map_err(|error| error.to_string());
+        self.life = Err(started.as_ref().err().cloned().unwrap_or_default());
+        self.life = Ok(started?);
+        Ok(())
+    }
+
+    fn try_start(&self) -> Result<Life, Error> {
         let config = Config {
             mode: self.engine.mode,
+            flush_to: self.engine.flush_to,
+            dirty_age: self.engine.dirty_age,
             block_bytes: 4096,
             // Its slots are counted below.
             max_size_bytes: Some(32 << 20),
@@ -87,7 +104,7 @@ impl Running {
             uuid_bits: 77,
             lock_text: "a test".to_owned(),
             sizes: Some(HomeSizes {
-                slots: self.engine.slots,
+                slots: self.slots,
                 journal_bytes: self.engine.journal_bytes,
             }),
         };
@@ -98,13 +115,16 @@ impl Running {
             cache.volume(&format!("volume {number}")).connect(origin)
         });
         let connections = connections.collect::<Result<_, _>>()?;
-        self.life = Some(Life { connections, cache });
-        Ok(())
+        Ok(Life { connections, cache })
+    }
+
+    fn take(&mut self) -> Result<Life, String> {
+        std::mem::replace(&mut self.life, Err("it has ended".to_owned()))
     }
 
     /// Ends it properly.
     fn end(&mut self) -> io::Result<()> {
-        let Some(life) = self.life.take() else {
+        let Ok(life) = self.take() else {
             return Ok(());
         };
         for connection in &life.connections {
@@ -116,13 +136,53 @@ impl Running {
     }
 
     fn connection(&self, volume: u32) -> io::Result<&Connection> {
-        let life = self
-            .life
+        Ok(&self.life()?.connections[volume as usize])
+    }
+
+    fn life(&self) -> io::Result<&Life> {
+        self.life
             .as_ref()
-            .ok_or_else(|| io::Error::other("it has ended"))?;
-        Ok(&life.connections[volume as usize])
+            .map_err(|why| io::Error::other(why.clone()))
+    }
+
+    /// Ends it properly and starts it again, perhaps with more slots or fewer.
+    fn restart(&mut self, random: &mut Random) {
+        if let Err(error) = self.end() {
+            // Seen by the next request.
+            self.life = Err(format!("its end: {error}"));
+            return;
+        }
+        let slots = self.engine.slots;
+        let fewest = slots.div_ceil(2);
+        let slots = match self.engine.flush_to {
+            // With fewer than hold what was promised it is refused.
+            FlushTo::Cache => slots,
+            FlushTo::Origin => random.pick(&[slots, slots, fewest, slots + 3]),
+        };
+        self.slots = slots;
+        // Where nothing fails it cannot but work, and what does not is seen by the next request.
+        let _ = self.start();
+    }
+
+    /// A life in which whatever is dirty is too old, until nothing is.
+    fn write_back(&mut self) -> io::Result<()> {
+        self.end()?;
+        self.engine.dirty_age = Some(Duration::ZERO);
+        self.start().map_err(io::Error::other)?;
+        for _ in 0..MOST_PASSES {
+            for volume in 0..self.engine.volumes {
+                self.read(volume, 0, &mut [0; SECTOR_BYTES])?;
+            }
+            if self.life()?.cache.stats().dirty_bytes == 0 {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("what is dirty is not written back"))
     }
 }
+
+/// After so many requests everything that is too old has been written back.
+const MOST_PASSES: u32 = 100;
 
 fn told<T>(result: Result<T, Error>) -> io::Result<T> {
     result.map_err(|error| io::Error::other(error.to_string()))
@@ -166,18 +226,37 @@ impl Store for Running {
 
     fn step(&mut self, random: &mut Random) {
         if self.engine.restarts && random.chance(6) {
-            // Where nothing fails it cannot but work, and what does not is seen by the next request.
-            if self.end().is_ok() {
-                let _ = self.start();
-            }
-        } else if let Some(life) = &self.life {
+            self.restart(random);
+        } else if let Ok(life) = &self.life {
             life.cache.maintain_medium(Duration::ZERO);
         }
     }
 
+    fn kill(&mut self) -> Result<bool, String> {
+        self.machine.kill();
+        drop(self.take());
+        self.start()?;
+        Ok(true)
+    }
+
+    /// With `cache-flush=cache` that is nobody's flush, but the age of what is dirty; and after that the directory is one of
+    /// `cache-flush=origin`, which refuses what is dirty.
     fn drain(&mut self) -> io::Result<()> {
+        match self.engine.flush_to {
+            FlushTo::Origin => {
+                for volume in 0..self.engine.volumes {
+                    self.flush(volume)?;
+                }
+            }
+            FlushTo::Cache => self.write_back()?,
+        }
         self.end()?;
+        self.engine.flush_to = FlushTo::Origin;
         self.cache_id = "none of that".to_owned();
-        told(self.start())
+        self.start().map_err(io::Error::other)?;
+        match self.life()?.cache.stats().dirty_bytes {
+            0 => Ok(()),
+            some => Err(io::Error::other(format!("{some} bytes are still dirty"))),
+        }
     }
 }

@@ -78,6 +78,12 @@ impl MediumFault {
         }
     }
 
+    /// Other calls of that kind.
+    pub fn when(mut self, when: When) -> Self {
+        self.when = when;
+        self
+    }
+
     /// The same with another errno.
     pub fn errno(mut self, errno: i32) -> Self {
         self.errno = errno;

@@ -73,6 +73,11 @@ impl FileState {
         &self.current
     }
 
+    /// What no crash can take away.
+    pub fn durable(&self) -> &Bytes {
+        &self.durable
+    }
+
     /// A write.
     pub fn write(&mut self, call: CallNumber, offset: u64, data: &[u8]) {
         let end = offset + data.len() as u64;
@@ -137,7 +142,7 @@ impl FileState {
     }
 
     /// A sync has failed. What it covered may be there or not, and no later sync changes that; some of it reads may
-    /// find gone at once, as where the system has dropped pages that it takes for written.
+    /// find gone at once, as where the system has dropped pages that it takes for written. A length is no page: the next sync saves it.
     pub fn sync_failed(&mut self, covered: &Covered, mut random: Random) {
         let is_dropping = random.chance(50);
         let (current, durable) = (&mut self.current, &mut self.durable);
@@ -162,9 +167,6 @@ impl FileState {
             }
             !versions.is_empty()
         });
-        if let Some(newest) = newest_covered(&self.lengths, covered) {
-            put_in_limbo(&mut self.lengths[..=newest]);
-        }
     }
 
     /// What a crash leaves.

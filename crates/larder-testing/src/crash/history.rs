@@ -3,6 +3,7 @@
 //! No two requests that change one sector are under way at once, so that it is known which came first.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::bytes::Bytes;
 use super::value::{Content, SECTOR_BYTES, Version, fill};
@@ -53,7 +54,7 @@ impl Request {
 }
 
 /// A moment in the life of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Moment {
     /// It was begun.
     Begun(Request),
@@ -61,6 +62,10 @@ pub enum Moment {
     Acknowledged(Request),
     /// It failed: it may have happened or not.
     Failed,
+    /// The store was killed and has started again: what was not flushed may be lost.
+    Killed,
+    /// Sectors were read after that, volume by volume, and stay as they were seen.
+    Found(Arc<Vec<Content>>),
 }
 
 /// The moments of all requests in order, each with its position and its request's number.
@@ -130,6 +135,17 @@ impl History {
             false => Moment::Failed,
         };
         self.moments.push((position, version, moment));
+    }
+
+    /// The store was killed and has started again.
+    pub fn kill(&mut self, position: usize) {
+        self.moments.push((position, self.last, Moment::Killed));
+    }
+
+    /// All sectors have been read since.
+    pub fn find(&mut self, position: usize, seen: Vec<Content>) {
+        let found = Moment::Found(Arc::new(seen));
+        self.moments.push((position, self.last, found));
     }
 }
 

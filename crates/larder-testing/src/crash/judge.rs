@@ -84,13 +84,16 @@ impl<'a> Judge<'a> {
     /// Moves on to a later position.
     pub fn advance_to(&mut self, position: usize) {
         let moments = self.history.moments();
-        while let Some(&(at, version, moment)) = moments.get(self.next)
-            && at <= position
+        while let Some((at, version, moment)) = moments.get(self.next)
+            && *at <= position
         {
+            let version = *version;
             match moment {
-                Moment::Begun(request) => self.begin(version, request),
-                Moment::Acknowledged(request) => self.acknowledge(version, request),
+                Moment::Begun(request) => self.begin(version, *request),
+                Moment::Acknowledged(request) => self.acknowledge(version, *request),
                 Moment::Failed => {}
+                Moment::Killed => self.kill(),
+                Moment::Found(seen) => self.find(seen),
             }
             self.next += 1;
         }
@@ -140,6 +143,23 @@ impl<'a> Judge<'a> {
                         sector.flushed = version;
                     }
                 }
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.flushes.clear();
+        for sector in &mut self.sectors {
+            sector.acknowledged = sector.flushed;
+        }
+    }
+
+    /// What was seen counts as acknowledged: the next flush is about it too.
+    fn find(&mut self, seen: &[Content]) {
+        for (sector, seen) in self.sectors.iter_mut().zip(seen) {
+            let mut candidates = sector.candidates.iter().rev();
+            if let Some(found) = candidates.find(|one| one.content == *seen) {
+                sector.acknowledged = sector.acknowledged.max(found.version);
             }
         }
     }

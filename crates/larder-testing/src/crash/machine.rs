@@ -20,6 +20,8 @@ use crate::random::{Random, mix};
 #[derive(Clone)]
 pub struct Machine {
     shared: Arc<Shared>,
+    /// Of the process that has it; see [`Machine::kill`].
+    life: u64,
 }
 
 struct Shared {
@@ -34,6 +36,8 @@ struct State {
     locked: Vec<FileNumber>,
     random: Random,
     last_call: CallNumber,
+    /// How many processes have been killed.
+    life: u64,
 }
 
 impl Machine {
@@ -46,6 +50,7 @@ impl Machine {
             locked: Vec::new(),
             random: Random::new(mix(seed, 1)),
             last_call: 0,
+            life: 0,
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -53,17 +58,40 @@ impl Machine {
         };
         Self {
             shared: Arc::new(shared),
+            life: 0,
         }
     }
 
     /// Its directory.
     pub fn medium(&self) -> SimMedium {
-        SimMedium::new(self.clone())
+        SimMedium::new(self.of_this_life())
     }
 
     /// A connection to the origin of that number.
     pub fn origin(&self, number: usize) -> SimOrigin {
-        SimOrigin::new(self.clone(), number)
+        SimOrigin::new(self.of_this_life(), number)
+    }
+
+    /// The process is killed: what it has opened answers nothing from here on, whatever it still tries, and its locks are free. The
+    /// machine goes on, so nothing that was written is lost.
+    pub fn kill(&self) {
+        let mut state = self.lock();
+        state.life += 1;
+        state.locked.clear();
+    }
+
+    fn of_this_life(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            life: self.lock().life,
+        }
+    }
+
+    fn check_life(&self) -> io::Result<()> {
+        match self.lock().life == self.life {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::EIO)),
+        }
     }
 
     /// Who stops its calls.
@@ -101,6 +129,11 @@ impl Machine {
         self.lock().recording.clone()
     }
 
+    /// What of an origin no crash can take away.
+    pub fn durable_origin_bytes(&self, number: usize) -> Bytes {
+        self.lock().world.file(number).durable().clone()
+    }
+
     /// What reads of an origin see now.
     pub fn origin_bytes(&self, number: usize) -> Bytes {
         self.lock().world.file(number).current().clone()
@@ -119,6 +152,7 @@ impl Machine {
         called: &Called<'_>,
         effect: impl FnOnce(&World) -> io::Result<Effect>,
     ) -> io::Result<()> {
+        self.check_life()?;
         self.stop(called, Phase::Before);
         let (call, result) = self.lock().begin(called, effect);
         self.stop(called, Phase::After);
@@ -132,6 +166,7 @@ impl Machine {
         called: &Called<'_>,
         look: impl FnOnce(&World) -> io::Result<T>,
     ) -> io::Result<T> {
+        self.check_life()?;
         self.stop(called, Phase::Before);
         let result = self.lock().look(called, look);
         self.stop(called, Phase::After);
@@ -146,17 +181,20 @@ impl Machine {
 
     /// Takes the lock of a file, if nobody has it.
     pub(super) fn try_lock(&self, file: FileNumber) -> bool {
-        let locked = &mut self.lock().locked;
-        let is_free = !locked.contains(&file);
+        let mut state = self.lock();
+        let is_free = state.life == self.life && !state.locked.contains(&file);
         if is_free {
-            locked.push(file);
+            state.locked.push(file);
         }
         is_free
     }
 
     /// Lets the lock of a file go.
     pub(super) fn unlock(&self, file: FileNumber) {
-        self.lock().locked.retain(|one| *one != file);
+        let mut state = self.lock();
+        if state.life == self.life {
+            state.locked.retain(|one| *one != file);
+        }
     }
 
     fn stop(&self, called: &Called<'_>, phase: Phase) {

@@ -9,7 +9,8 @@
 //! - Files are independent of each other, and so are names of files: without a sync of the medium a file that was made,
 //!   renamed or removed is either. A sync of a file says nothing of its name.
 //! - What a failed sync covered may be there or not, and no later sync changes that; what is written after it has its
-//!   own chance. Reads go on to see it, or, as where the system has dropped pages it takes for written, do not.
+//!   own chance. Reads go on to see it, or, as where the system has dropped pages it takes for written, do not. The file's length
+//!   is not lost so.
 //! - A failed write may have written nothing, half, or everything.
 //! - Locks and faults do not survive.
 //! - An origin is a file without a name whose flush is its sync.

@@ -44,7 +44,7 @@ pub use image::Image;
 pub use log::Recording;
 pub use machine::Machine;
 pub use medium::{SimMedium, SimOrigin};
-pub use requests::{Requests, Shape};
+pub use requests::{Mix, Requests, Shape};
 pub use soak::soak_for_seconds;
 pub use store::{BadSector, Look, Store, Subject};
 pub use sweep::{Sweep, Tally};

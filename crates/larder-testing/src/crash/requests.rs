@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::check::{Rule, Violation};
-use super::faults::MediumFault;
+use super::check::{Rule, Violation, read_all};
+use super::faults::{CallKind, MediumFault, Target};
 use super::history::{Asked, Change, History, Request, origin_bytes};
 use super::image::Image;
 use super::judge::{Demand, Judge};
@@ -13,9 +13,21 @@ use super::store::{Store, Subject};
 use super::value::{SECTOR_BYTES, fill};
 use crate::random::{Random, mix};
 
+/// What is asked for how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mix {
+    /// Writes above all, anywhere.
+    #[default]
+    Anywhere,
+    /// Many flushes, and ranges that were changed lately are changed again. Now and then the process is killed.
+    Flushes,
+}
+
 /// What a run is like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Shape {
+    /// What is asked for how often.
+    pub mix: Mix,
     /// How many requests.
     pub requests: u64,
     /// The longest, in sectors.
@@ -25,6 +37,8 @@ pub struct Shape {
     /// Some are trims. What an origin loses of one when it fails a flush nobody has any more, so then older bytes may come back than a trim may
     /// leave.
     pub trims: bool,
+    /// Zeros are durable at once, for the same reason, where the cache does not keep them.
+    pub durable_zeros: bool,
 }
 
 /// Runs a store from an empty medium on, over origins as [`origin_bytes`] makes them. The seed decides everything.
@@ -46,6 +60,7 @@ pub fn run(
         history: &mut history,
         shape,
         random: Random::new(mix(seed, 2)),
+        lately: Vec::new(),
     };
     requests.run(&mut *store)?;
     Ok((machine.recording(), history))
@@ -61,6 +76,8 @@ pub struct Requests<'a> {
     pub shape: &'a Shape,
     /// What decides the rest.
     pub random: Random,
+    /// What was changed last.
+    pub lately: Vec<(u32, u64, u64)>,
 }
 
 /// What comes next.
@@ -71,10 +88,11 @@ enum Next {
     Read,
     Step,
     Fault,
+    Kill,
 }
 
 /// How often each comes.
-const MIX: [(Next, u64); 9] = [
+const ANYWHERE: [(Next, u64); 9] = [
     (Next::Change(Change::Write, false), 42),
     (Next::Change(Change::Write, true), 8),
     (Next::Change(Change::Zero, false), 4),
@@ -86,6 +104,23 @@ const MIX: [(Next, u64); 9] = [
     (Next::Fault, 4),
 ];
 
+/// The same where flushes are what it is about.
+const FLUSHES: [(Next, u64); 10] = [
+    (Next::Change(Change::Write, false), 36),
+    (Next::Change(Change::Write, true), 8),
+    (Next::Change(Change::Zero, false), 3),
+    (Next::Change(Change::Zero, true), 2),
+    (Next::Change(Change::Trim, false), 3),
+    (Next::Flush, 20),
+    (Next::Read, 10),
+    (Next::Step, 12),
+    (Next::Fault, 4),
+    (Next::Kill, 2),
+];
+
+/// So many ranges are remembered.
+const LATELY: usize = 8;
+
 impl Requests<'_> {
     /// Runs them. What is read is judged at once.
     pub fn run(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
@@ -96,6 +131,7 @@ impl Requests<'_> {
                 Next::Read => self.read(store)?,
                 Next::Step => store.step(&mut self.random),
                 Next::Fault => self.fault(),
+                Next::Kill => self.kill(store)?,
             }
         }
         self.machine.heal();
@@ -103,13 +139,19 @@ impl Requests<'_> {
     }
 
     fn draw(&mut self) -> Next {
-        let mut left = self
-            .random
-            .below(MIX.iter().map(|(_, weight)| weight).sum());
-        for (next, weight) in MIX {
+        let mix: &[(Next, u64)] = match self.shape.mix {
+            Mix::Anywhere => &ANYWHERE,
+            Mix::Flushes => &FLUSHES,
+        };
+        let all = mix.iter().map(|(_, weight)| weight).sum();
+        let mut left = self.random.below(all);
+        for &(next, weight) in mix {
             if left < weight {
                 return match next {
                     Next::Change(Change::Trim, _) if !self.shape.trims => Next::Flush,
+                    Next::Change(Change::Zero, _) if self.shape.durable_zeros => {
+                        Next::Change(Change::Zero, true)
+                    }
                     next => next,
                 };
             }
@@ -134,7 +176,7 @@ impl Requests<'_> {
         change: Change,
         fua: bool,
     ) -> Result<(), Violation> {
-        let (volume, first, count) = self.range();
+        let (volume, first, count) = self.range_to_change();
         let request = Request {
             volume,
             first,
@@ -153,6 +195,27 @@ impl Requests<'_> {
             Change::Zero => store.zero(volume, first, count, fua),
             Change::Trim => store.trim(volume, first, count),
         })
+    }
+
+    /// Often one that was changed lately, or its beginning.
+    fn range_to_change(&mut self) -> (u32, u64, u64) {
+        if self.shape.mix == Mix::Anywhere {
+            return self.range();
+        }
+        if !self.lately.is_empty() && self.random.chance(45) {
+            let (volume, first, count) = self.random.pick(&self.lately);
+            let is_whole = self.random.chance(60);
+            return match is_whole {
+                true => (volume, first, count),
+                false => (volume, first, self.random.between(1, count)),
+            };
+        }
+        let range = self.range();
+        if self.lately.len() == LATELY {
+            self.lately.remove(0);
+        }
+        self.lately.push(range);
+        range
     }
 
     /// A third of the writes is not about whole sectors.
@@ -188,6 +251,9 @@ impl Requests<'_> {
         let result = run(version);
         self.machine.note(u64::from(result.is_ok()));
         let position = self.machine.position();
+        if std::env::var("DBG").is_ok() {
+            eprintln!("pos {position}: v{version} {request:?} -> {result:?}");
+        }
         self.history.end(position, version, request, result.is_ok());
         result.or_else(|error| self.judge_failure(&format!("{request:?}"), &error))
     }
@@ -206,6 +272,41 @@ impl Requests<'_> {
                 .judge(volume, sector, bytes, Demand::Acknowledged)
                 .map_err(|(rule, message)| Violation::new(rule, format!("a read: {message}")))?;
         }
+        Ok(())
+    }
+
+    /// The process is killed, and started again where nothing fails. It serves what was flushed, and sometimes all of it is read: what is
+    /// seen then is there after the next flush. Not where an origin may have failed a flush, though: what it lost then nobody can know in the next life.
+    fn kill(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
+        self.machine.heal();
+        match store.kill() {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(reason) => {
+                let message = format!("killed: refused: {reason}");
+                return Err(Violation::new(Rule::Opens, message));
+            }
+        }
+        self.history.kill(self.machine.position());
+        let loses = |fault: &MediumFault| {
+            fault.kind == CallKind::Sync && matches!(fault.target, Target::Origin(_))
+        };
+        if self.random.chance(50) || self.shape.faults.iter().any(loses) {
+            return Ok(());
+        }
+        let mut seen = Vec::with_capacity(self.history.start.len());
+        let read = read_all(self.history, store).map_err(|violation| violation.at("killed"))?;
+        let mut judge = Judge::new(self.history);
+        judge.advance_to(self.machine.position());
+        for (volume, bytes) in read {
+            for (sector, bytes) in (0..).zip(bytes.chunks_exact(SECTOR_BYTES)) {
+                let content = judge.judge(volume, sector, bytes, Demand::Flushed);
+                seen.push(content.map_err(|(rule, message)| {
+                    Violation::new(rule, format!("killed: {message}"))
+                })?);
+            }
+        }
+        self.history.find(self.machine.position(), seen);
         Ok(())
     }
 

@@ -56,6 +56,11 @@ pub trait Store: Look {
     /// Does some work in the background.
     fn step(&mut self, random: &mut Random);
 
+    /// Its process is killed and it is started again on what is there then, if it can be. The reason if it refuses to start.
+    fn kill(&mut self) -> Result<bool, String> {
+        Ok(false)
+    }
+
     /// Writes everything back, flushes the origins and forgets what it has.
     fn drain(&mut self) -> io::Result<()>;
 }

@@ -9,7 +9,7 @@ use super::image::Image;
 use super::judge::{Demand, Judge};
 use super::log::Recording;
 use super::machine::Machine;
-use super::requests::{Requests, Shape};
+use super::requests::{Mix, Requests, Shape};
 use super::store::{Store, Subject};
 use super::value::{Content, SECTOR_BYTES};
 use super::walk::Walk;
@@ -25,6 +25,8 @@ pub struct Sweep<'a> {
     pub history: &'a History,
     /// Flushes are promises of the origins.
     pub is_origin_enough: bool,
+    /// What is asked after a crash.
+    pub mix: Mix,
     /// How many things are left by a crash at each position.
     pub survivals: u64,
     /// How many crashes are started on, in percent.
@@ -57,6 +59,8 @@ impl Tally {
 
 /// Second crashes for each store that is started.
 const SECOND_CRASHES: u64 = 3;
+/// So many of them are followed by a third one while the store starts, in percent.
+const THIRD_CRASH_PERCENT: u64 = 30;
 
 impl Sweep<'_> {
     /// Looks at all of it, until a rule is broken. The tally is of what was looked at before.
@@ -167,10 +171,11 @@ impl Sweep<'_> {
     ) -> Result<(), Violation> {
         if random.chance(50) {
             let shape = Shape {
+                mix: self.mix,
                 requests: random.between(1, 12),
                 longest: 4,
-                faults: Vec::new(),
                 trims: true,
+                ..Shape::default()
             };
             let random = random.fork(0);
             let mut requests = Requests {
@@ -178,6 +183,7 @@ impl Sweep<'_> {
                 history,
                 shape: &shape,
                 random,
+                lately: Vec::new(),
             };
             requests.run(store)?;
         }
@@ -201,16 +207,18 @@ impl Sweep<'_> {
         let stable = |(rule, message)| Violation::new(Rule::Stable, format!("{rule:?}: {message}"));
         for (volume, bytes) in read_all(history, store)? {
             let mut origin = vec![0; bytes.len()];
-            machine.origin_bytes(volume as usize).get(0, &mut origin);
+            let durable = machine.durable_origin_bytes(volume as usize);
+            durable.get(0, &mut origin);
             let sectors = bytes.chunks_exact(SECTOR_BYTES);
             for (sector, (store, origin)) in
                 (0..).zip(sectors.zip(origin.chunks_exact(SECTOR_BYTES)))
             {
-                for bytes in [store, origin] {
-                    judge
-                        .judge(volume, sector, bytes, Demand::Acknowledged)
-                        .map_err(stable)?;
-                }
+                let judged = judge.judge(volume, sector, store, Demand::Acknowledged);
+                judged.map_err(stable)?;
+                let judged = judge.judge(volume, sector, origin, Demand::Acknowledged);
+                judged.map_err(|(rule, message)| {
+                    Violation::new(Rule::WrittenBack, format!("{rule:?}: {message}"))
+                })?;
             }
         }
         Ok(())
@@ -238,7 +246,40 @@ impl Sweep<'_> {
             position,
             demand: Demand::Flushed,
         };
-        crash.look(&image, random.next_u64()).map(drop)
+        let seen = crash.look(&image, random.next_u64())?;
+        match random.chance(THIRD_CRASH_PERCENT) {
+            true => self.crash_starting(&crash, &image, &seen, random),
+            false => Ok(()),
+        }
+    }
+
+    /// Once more while it starts.
+    fn crash_starting(
+        &self,
+        second: &Crash<'_>,
+        image: &Image,
+        looked: &[Content],
+        mut random: Random,
+    ) -> Result<(), Violation> {
+        let machine = Machine::new(image.clone(), random.next_u64());
+        let store = opened("starting", || self.subject.start(&machine))?;
+        drop(store);
+        let recording = machine.recording();
+        let position = random.below(recording.position() as u64 + 1) as usize;
+        let mut walk = Walk::new(&recording);
+        walk.advance_to(position);
+        let image = walk.crash(&mut random);
+        let place = || format!("third crash at {position}");
+        let seen = second
+            .look(&image, random.next_u64())
+            .map_err(|violation| violation.at(place()))?;
+        match seen == looked {
+            true => Ok(()),
+            false => {
+                let message = "what was there after the second crash is not any more";
+                Err(Violation::new(Rule::Stable, message).at(place()))
+            }
+        }
     }
 }
 

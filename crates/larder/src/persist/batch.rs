@@ -29,12 +29,12 @@ const ENOUGH_BYTES: u64 = 4 << 20;
 
 impl Batch {
     /// For a journal whose ring has so many bytes, and which takes frames up to that length.
-    pub(super) fn new(ring_bytes: u64, longest_bytes: u64) -> Self {
+    pub(crate) fn new(ring_bytes: u64, longest_bytes: u64) -> Self {
         Self {
             frames: Vec::new(),
             frame_bytes: FRAME_BYTES.min(ring_bytes / 8),
             longest_bytes,
-            enough_bytes: ENOUGH_BYTES.min(ring_bytes / 4),
+            enough_bytes: ENOUGH_BYTES.min(ring_bytes / 16),
             needs_data: false,
         }
     }
@@ -74,7 +74,7 @@ impl Batch {
         self.needs_data
     }
 
-    pub(super) fn into_frames(self) -> Vec<FrameBuilder> {
+    pub(crate) fn into_frames(self) -> Vec<FrameBuilder> {
         self.frames
     }
 }

@@ -171,6 +171,14 @@ pub(crate) enum More {
 
 /// What the engine does in a commit.
 pub(crate) trait CommitWork {
+    /// Before each batch: sees to it that there is room for one.
+    ///
+    /// # Errors
+    /// There is none, and the commit ends.
+    fn prepare(&mut self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
     /// Says what there is to say until the batch is full.
     ///
     /// # Errors
@@ -220,6 +228,7 @@ pub(crate) fn run(
 ) -> Result<(), CommitError> {
     let _guard = DeadAfterPanic(journal);
     loop {
+        work.prepare()?;
         let mut batch = Batch::new(journal.ring_bytes(), journal.longest_frame_bytes());
         let more = work.make(&mut batch)?;
         write(journal, work, batch)?;

@@ -134,6 +134,11 @@ impl Journal {
         self.used_bytes() >= self.ring_bytes / 2
     }
 
+    /// The same where a freeze comes first, which takes space too.
+    pub(crate) fn should_freeze(&self) -> bool {
+        self.used_bytes() >= self.ring_bytes / 8 * 3
+    }
+
     /// All frames up to this one are durable.
     pub(crate) fn synced_seq(&self) -> u64 {
         self.lock().synced.seq - 1
@@ -226,6 +231,11 @@ impl Journal {
         state.applied = state.synced;
     }
 
+    /// The slots have what all frames before that place brought, durably, and keep it until frames after it say otherwise.
+    pub(crate) fn note_frozen(&self, end: Position) {
+        self.lock().applied = end;
+    }
+
     /// Makes sure that a flip in the last frame will not look like a frame that a crash tore off. For who has the token, when nothing has
     /// been committed for a while. False if that was so already, or if there is no room.
     pub(crate) fn vouch(&self) -> Result<bool, CommitError> {
@@ -253,7 +263,7 @@ impl Journal {
     }
 
     /// Where the next frame would be.
-    pub(super) fn end(&self) -> Position {
+    pub(crate) fn end(&self) -> Position {
         self.lock().end
     }
 

@@ -147,7 +147,8 @@ impl<'s> DirtyVictims<'s> {
                 }
                 return true;
             }
-            Evicted::Pinned => {
+            // Of what is sealed the directory will hear soon.
+            Evicted::Pinned | Evicted::Sealed => {
                 sync::lock(&store.eviction).reinserted(slot.0, owner.key(), true);
                 store.slots.let_go();
             }

@@ -26,6 +26,10 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
             format!("cache directory '{path}': left as after a crash, because of a panic");
         return Err(Error::new(ErrorKind::Poisoned, message));
     }
+    if store.flushes_to_cache() && keeps_promises(store, survival) {
+        // As after a crash: the journal has them.
+        return Ok(());
+    }
     sum::sum_all(store, survival).map_err(|error| {
         let context = format!("cache directory '{path}': checksums of what is cached");
         Error::with_source(ErrorKind::CacheFile, context, error)
@@ -46,6 +50,15 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
         .home
         .close(&table, numbered, &mut entries)
         .map_err(|error| load::at_path(path, &error))
+}
+
+/// Whether the directory has something that the origin does not. What can be made durable there is.
+fn keeps_promises(store: &Store, survival: &Survival) -> bool {
+    let mut keeps = false;
+    for volume in store.volumes() {
+        keeps |= volume.kept.is_sealed() || volume.is_dirty() || volume.is_poisoned();
+    }
+    keeps && survival.home.journal().failure().is_none()
 }
 
 /// A volume whose clean blocks are kept.

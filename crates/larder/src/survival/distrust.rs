@@ -11,7 +11,8 @@ use crate::volume::Volume;
 pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
     let path = &survival.path;
     for volume in store.volumes() {
-        if volume.with_dirty(|dirty| !dirty.is_empty()) && !volume.is_poisoned() {
+        let has_own = volume.with_dirty(|dirty| !dirty.is_empty()) || volume.kept.is_sealed();
+        if has_own && !volume.is_poisoned() {
             store.log.error(&format!(
                 "volume '{}' answers nothing any more: the cache directory '{path}' has failed ({why}), and what the origin does not have cannot be trusted",
                 volume.name()

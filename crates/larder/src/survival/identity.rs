@@ -3,7 +3,7 @@
 //! Asked when a connection joins a volume that nobody uses. An origin that changes while it is being cached is nobody's to notice.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Survival;
 use super::load::FoundVolume;
@@ -33,6 +33,8 @@ pub(crate) struct Kept {
     is_changed: AtomicBool,
     /// What the origin held when this life of the cache began is durable there.
     is_flushed: AtomicBool,
+    /// So many blocks are dirty for the directory.
+    sealed_blocks: AtomicUsize,
 }
 
 impl Kept {
@@ -81,6 +83,21 @@ impl Kept {
         self.is_changed.load(Ordering::SeqCst)
     }
 
+    /// The directory may call a block dirty that it did not before.
+    pub(crate) fn block_sealed(&self) {
+        self.sealed_blocks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It does not any more.
+    pub(crate) fn block_unsealed(&self) {
+        self.sealed_blocks.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether the directory may call any block dirty.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed_blocks.load(Ordering::SeqCst) > 0
+    }
+
     /// The directory knows that the origin is written to.
     pub(crate) fn changes(&self) {
         if !self.is_changed() {
@@ -125,6 +142,13 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
         return Ok(());
     }
     let claimed = claimed(volume, origin)?;
+    if volume.store().flushes_to_cache() {
+        check_recognizable(volume, &claimed)?;
+        if volume.kept.is_sealed() && volume.kept.is_judged() && !volume.is_dirty() {
+            // All of it is on the origin. If the directory cannot be told, that counts below.
+            let _ = super::flush(volume);
+        }
+    }
     let Some(known) = known(survival, volume) else {
         return record(survival, volume, claimed);
     };
@@ -147,11 +171,15 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
             survival.forget(volume);
             record(survival, volume, claimed)
         }
-        Verdict::Other(why) if volume.is_dirty() => Err(Error::new(
+        Verdict::Other(why) if volume.is_dirty() || volume.kept.is_sealed() => Err(Error::new(
             ErrorKind::Config,
             format!(
-                "volume '{}' has data that could not be written to the origin, and the origin is another one now: {why}",
-                volume.name()
+                "volume '{}' has data that could not be written to the origin, and the origin is another one now: {why}{}",
+                volume.name(),
+                match volume.store().flushes_to_cache() {
+                    true => WAYS_OUT,
+                    false => "",
+                }
             ),
         )),
         Verdict::Other(why) => {
@@ -165,6 +193,22 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
         }
     }
 }
+
+/// What was flushed into the directory must find its origin again.
+fn check_recognizable(volume: &Volume, claimed: &Claimed) -> Result<(), Error> {
+    if claimed.version.is_some() || !claimed.cache_id.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "cache-flush=cache needs cache-id, a name for the origin's content: the origin of volume '{}' does not say which one it is",
+        volume.name()
+    );
+    Err(Error::new(ErrorKind::Config, message))
+}
+
+/// What an operator can do where the origin is not the one that the data was written for.
+const WAYS_OUT: &str = "; 'larder drain --output FILE DIR' saves the data to a file, 'larder drain --discard DIR' forgets it, \
+     and 'larder drain --force DIR ORIGIN' writes it to the origin all the same";
 
 /// What the directory is to say of the volume now.
 fn known(survival: &Survival, volume: &Volume) -> Option<VolumeRecord> {

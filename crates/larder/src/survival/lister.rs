@@ -69,7 +69,8 @@ fn slot_op(
     let pin = volume.pin(number);
     let state = pin.latch_shared();
     let is_clean = state.unsettled().is_empty() || is_planted(Bug::ListedWhileWriting);
-    let is_settled = is_clean && state.slot == Some(slot);
+    // Nor while the directory calls any of it dirty: that must be taken back first.
+    let is_settled = is_clean && state.slot == Some(slot) && state.sealed.is_empty();
     let is_certain = sum::touched_by(volume, number, &uncertain).is_empty();
     if !is_settled || !is_certain || state.valid.is_empty() || !survival.marks.is_summed(slot) {
         return None;

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
-use crate::config::Config;
+use crate::config::{Config, FlushTo};
 use crate::directory::{Owner, SlotNumber};
 use crate::persist::commit::CommitToken;
 use crate::persist::entry::{Content, Entry};
 use crate::persist::home::{self, Home, Wanted};
 use crate::persist::open_error::OpenError;
 use crate::persist::shape::{SLOTS_START, Shape};
+use crate::persist::volumes::VolumeTable;
 use crate::sector::Mask;
 use crate::slots::Slots;
 use crate::store::{Maintenance, Store};
@@ -67,6 +68,9 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
+    let promised = Promised::read(&home, opened.slots_numbered, &opened.volumes);
+    let promised = promised.map_err(failed)?;
+    promised.check(config, limit, &path)?;
     if numbered < opened.slots_numbered {
         let given_back = file.give_back(numbered, opened.slots_numbered);
         given_back.map_err(|error| io_at_path(&path, "cutting the slots", error))?;
@@ -90,6 +94,8 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             gone: Gone::default(),
             commits: CommitToken::default(),
             checkpointing: Mutex::default(),
+            journaled: super::Journaled::default(),
+            unrecordable: super::Unrecordable::default(),
             complaints: Complaints::default(),
             to_list: Mutex::default(),
             maintenance: Maintenance::default(),
@@ -104,6 +110,56 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         },
     })
 }
+
+/// What the directory has that the origins do not.
+struct Promised {
+    slots: u64,
+    /// One more than the highest of the slots.
+    end: u32,
+}
+
+impl Promised {
+    fn read(home: &Home, numbered: u32, volumes: &VolumeTable) -> Result<Self, OpenError> {
+        let (mut slots, mut end) = (0, 0);
+        let is_promised = |content: Content| {
+            !content.dirty.is_empty() && volumes.get(content.occupant.volume_id()).is_some()
+        };
+        home.read_entries(0..numbered, &mut |slot, entry| {
+            if entry.content.is_some_and(is_promised) {
+                slots += 1;
+                end = slot.0 + 1;
+            }
+        })?;
+        Ok(Self { slots, end })
+    }
+
+    /// Whether this life of the cache can take it over.
+    fn check(&self, config: &Config, limit: u32, path: &str) -> Result<(), Error> {
+        if self.slots == 0 {
+            return Ok(());
+        }
+        let refuse = |why: &str| {
+            let message = format!(
+                "cache directory '{path}': {} of its blocks hold what was flushed into it and has not reached the origin: {why}",
+                self.slots
+            );
+            Err(Error::new(ErrorKind::Config, message))
+        };
+        if config.flush_to != FlushTo::Cache {
+            return refuse(WAYS_OUT);
+        }
+        if self.end > limit {
+            return refuse(
+                "it needs at least the cache-max-size that it had before, until that is written back (larder drain does it too)",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What an operator can do with a directory that has what the origin does not.
+pub(super) const WAYS_OUT: &str = "use it with cache-flush=cache, or end that first: 'larder drain DIR ORIGIN' writes it back, \
+     'larder drain --output FILE DIR' saves it to a file, 'larder drain --discard DIR' forgets it";
 
 /// So many slots fit beside everything else.
 fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
@@ -194,6 +250,11 @@ impl Loader<'_> {
         let is_of_volume = found.id == occupant.volume_id()
             && first_byte < found.size_bytes
             && (content.valid - found.full).is_empty();
+        // Beside what is dirty nothing is known for sure.
+        let valid = match content.dirty.is_empty() {
+            true => content.valid,
+            false => content.dirty,
+        };
         if !is_of_volume {
             return false;
         }
@@ -209,13 +270,20 @@ impl Loader<'_> {
         let is_new = volume.index().load(
             occupant.block,
             slot,
-            (content.valid, found.full),
+            (valid, content.dirty, found.full),
             &self.store.directory,
         );
         if !is_new {
             self.survival.gone.note(slot, owner);
         } else {
-            self.survival.marks.found(slot);
+            match content.dirty.is_empty() {
+                true => self.survival.marks.found(slot),
+                false => {
+                    self.survival.marks.found_dirty(slot);
+                    volume.kept.block_sealed();
+                    volume.note_unsettled(occupant.block, Mask::EMPTY, content.dirty);
+                }
+            }
             let mut eviction = sync::lock(&self.store.eviction);
             eviction.found(slot.0, owner.key(), content.heat);
         }

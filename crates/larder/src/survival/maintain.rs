@@ -125,7 +125,13 @@ fn vouch(survival: &Survival) -> Result<(), String> {
 }
 
 fn checkpoint(store: &Store, survival: &Survival) -> Result<(), String> {
-    if !survival.home.journal().is_half_full() {
+    let journal = survival.home.journal();
+    if store.flushes_to_cache() {
+        if !journal.should_freeze() {
+            return Ok(());
+        }
+        survival.freeze(store).map_err(|error| error.to_string())?;
+    } else if !journal.is_half_full() {
         return Ok(());
     }
     let done = survival.checkpoint(store);

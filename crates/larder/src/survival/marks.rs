@@ -18,6 +18,8 @@ pub(crate) struct SlotMarks {
     /// The directory may say of the slot that it holds its block, or will once what is under way is durable.
     listed: SlotBits,
     listed_slots: AtomicU64,
+    /// The directory may call the slot's block dirty.
+    sealed: SlotBits,
 }
 
 impl SlotMarks {
@@ -26,6 +28,26 @@ impl SlotMarks {
         self.summed.insert(slot);
         self.listed(slot);
         self.distrusted(slot);
+    }
+
+    /// The slot was found again, with something that the origin does not have.
+    pub(crate) fn found_dirty(&self, slot: SlotNumber) {
+        self.sealed(slot);
+        self.distrusted(slot);
+    }
+
+    /// The directory is about to call the slot's block dirty.
+    pub(crate) fn sealed(&self, slot: SlotNumber) {
+        self.sealed.insert(slot);
+    }
+
+    /// It does not any more.
+    pub(crate) fn unsealed(&self, slot: SlotNumber) {
+        self.sealed.remove(slot);
+    }
+
+    pub(crate) fn is_sealed(&self, slot: SlotNumber) -> bool {
+        self.sealed.contains(slot)
     }
 
     /// What the slot holds must be compared with its checksums again.

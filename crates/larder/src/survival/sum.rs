@@ -67,7 +67,8 @@ fn sum(
     let state = pin.latch_shared();
     let clean = state.valid - state.unsettled();
     let is_clean = clean == state.valid || is_planted(Bug::ListedWhileWriting);
-    let is_settled = is_clean && state.slot == Some(slot);
+    // The checksums of what the directory calls dirty are those that were recorded.
+    let is_settled = is_clean && state.slot == Some(slot) && state.sealed.is_empty();
     if !is_settled || clean.is_empty() || survival.marks.is_summed(slot) {
         return Ok(0);
     }

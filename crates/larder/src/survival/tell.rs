@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use super::distrust::distrust_slots;
+use super::freeze::freeze;
 use super::gone::Stamp;
+use super::recording::{Asked, BlockKey, Recording};
 use super::{Survival, lister};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::persist::batch::Batch;
 use crate::persist::commit::{self, CommitWork, Durability, More};
 use crate::persist::journal::CommitError;
 use crate::persist::op::{Op, VolumeRecord};
+use crate::planted::{Bug, is_planted};
 use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
@@ -30,6 +34,18 @@ pub(crate) struct Scope {
     pub changed: BTreeMap<VolumeNumber, Arc<Volume>>,
     /// Slots whose blocks can be listed.
     pub list: Vec<SlotNumber>,
+    /// Volumes of which all that is so is to be durable.
+    pub flush: BTreeSet<VolumeNumber>,
+    /// Blocks of which something is to be said.
+    pub record: BTreeMap<BlockKey, Asked>,
+    /// A checkpoint is to take what is in the journal.
+    pub freeze: bool,
+}
+
+impl Scope {
+    pub(super) fn ask(&mut self, key: BlockKey, asked: Asked) {
+        self.record.entry(key).or_default().join(asked);
+    }
 }
 
 impl commit::Scope for Scope {
@@ -37,6 +53,11 @@ impl commit::Scope for Scope {
         self.unlist.append(&mut other.unlist);
         self.changed.append(&mut other.changed);
         self.list.append(&mut other.list);
+        self.flush.append(&mut other.flush);
+        for (key, asked) in other.record {
+            self.ask(key, asked);
+        }
+        self.freeze |= other.freeze;
     }
 }
 
@@ -49,10 +70,17 @@ impl Survival {
                 survival: self,
                 scope,
                 told: Told::default(),
+                recording: Recording::new(self),
             };
-            commit::run(self.home.journal(), &mut telling, Durability::Now)?;
-            self.note_told(telling.told);
-            Ok(())
+            let run = commit::run(self.home.journal(), &mut telling, Durability::Now);
+            match run {
+                Ok(()) => self.note_told(telling.told),
+                Err(_) => telling.give_up(),
+            }
+            if self.home.journal().should_freeze() {
+                self.maintenance.wake();
+            }
+            run
         })
     }
 
@@ -116,9 +144,67 @@ struct Telling<'s> {
     survival: &'s Survival,
     scope: Scope,
     told: Told,
+    recording: Recording<'s>,
 }
 
 impl Telling<'_> {
+    fn begin(&mut self) {
+        self.told.until = Some(self.survival.gone.moment());
+        // A block that is listed anew must not be listed in another slot too.
+        let most = match self.scope.list.is_empty() {
+            true => AT_ONCE,
+            false => usize::MAX,
+        };
+        let gone = self.survival.gone.some(most);
+        self.scope.unlist.extend(gone);
+        for number in std::mem::take(&mut self.scope.flush) {
+            let Some(volume) = self.store.volume(number) else {
+                continue;
+            };
+            for block in volume.unrecorded.take() {
+                self.scope.ask((number, block), Asked::SEAL);
+            }
+        }
+    }
+
+    /// What was not said is to be said another time.
+    fn give_up(&mut self) {
+        if self.survival.home.journal().failure().is_none() {
+            self.recording.take_back();
+        }
+        for ((number, block), asked) in &self.scope.record {
+            if asked.seal
+                && let Some(volume) = self.store.volume(*number)
+            {
+                volume.unrecorded.insert(*block);
+            }
+        }
+    }
+
+    /// Says what is to be said of blocks.
+    fn make_records(&mut self, batch: &mut Batch) {
+        self.recording.begin();
+        while !batch.is_full()
+            && let Some((key, asked)) = self.scope.record.pop_first()
+        {
+            let (number, block) = key;
+            let Some(volume) = self.store.volume(number) else {
+                continue;
+            };
+            let unrecordable = &self.survival.unrecordable;
+            match self.recording.make(&volume, block, asked, batch) {
+                Ok(said) => {
+                    unrecordable.remove(key);
+                    self.told.emptied.extend(said);
+                }
+                Err(error) => {
+                    unrecordable.insert(key, format!("block {} cannot be read: {error}", block.0));
+                    volume.unrecorded.insert(block);
+                }
+            }
+        }
+    }
+
     fn push(batch: &mut Batch, op: &Op<'_>) -> io::Result<()> {
         match batch.push(std::slice::from_ref(op)) {
             Ok(_) => Ok(()),
@@ -148,7 +234,10 @@ impl Telling<'_> {
         while !batch.is_full()
             && let Some(slot) = self.scope.unlist.pop_first()
         {
-            Self::push(batch, &Op::Empty(slot))?;
+            // What is called dirty there is another block, or not listed.
+            if !self.survival.marks.is_sealed(slot) || is_planted(Bug::EmptyOverSealed) {
+                Self::push(batch, &Op::Empty(slot))?;
+            }
             self.told.emptied.push(slot);
         }
         Ok(())
@@ -176,40 +265,73 @@ impl Telling<'_> {
 impl CommitWork for Telling<'_> {
     fn make(&mut self, batch: &mut Batch) -> io::Result<More> {
         if self.told.until.is_none() {
-            self.told.until = Some(self.survival.gone.moment());
-            // A block that is listed anew must not be listed in another slot too.
-            let most = match self.scope.list.is_empty() {
-                true => AT_ONCE,
-                false => usize::MAX,
-            };
-            let gone = self.survival.gone.some(most);
-            self.scope.unlist.extend(gone);
+            self.begin();
         }
         self.make_volumes(batch)?;
         self.make_empty(batch)?;
+        self.make_records(batch);
         self.make_listed(batch)?;
-        match self.scope.unlist.is_empty() && self.scope.list.is_empty() {
+        let scope = &self.scope;
+        match scope.unlist.is_empty() && scope.record.is_empty() && scope.list.is_empty() {
             true => Ok(More::No),
             false => Ok(More::Yes),
         }
     }
 
     fn sync_slots(&mut self) -> io::Result<()> {
-        self.store.slots.sync()
+        let synced = self.store.slots.sync();
+        synced.inspect_err(|error| {
+            distrust_slots(self.store, self.survival, &error.to_string());
+        })
     }
 
-    /// What is said counts once all of it is durable.
-    fn appended(&mut self, _frame: usize, _seq: u64) {}
+    fn appended(&mut self, frame: usize, _seq: u64) {
+        self.recording.appended(frame);
+    }
 
-    /// No frame of these carries bytes.
     fn durable(&mut self, _seq: u64) -> bool {
-        true
+        self.recording.durable();
+        self.survival.journaled.is_empty()
+    }
+
+    /// Where dirty blocks are recorded, frames have bytes that must be in the slots first. A freeze takes space itself, and nothing may come between
+    /// what is made and its place in the journal: so it is done here, long before there is no room. A batch is at most an eighth of
+    /// the ring, and so is the filler that it may need; what was recorded with bytes takes less than a fifth without.
+    fn prepare(&mut self) -> Result<(), CommitError> {
+        let journal = self.survival.home.journal();
+        if !self.store.flushes_to_cache() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.scope.freeze) {
+            freeze(self.store, self.survival)?;
+        }
+        while journal.used_bytes() > journal.ring_bytes() / 2 {
+            let used = journal.used_bytes();
+            freeze(self.store, self.survival)?;
+            self.checkpoint()?;
+            if journal.used_bytes() >= used {
+                return Err(CommitError::NoRoom);
+            }
+        }
+        Ok(())
     }
 
     fn make_room(&mut self, _frame_bytes: u64) -> Result<(), CommitError> {
+        if self.store.flushes_to_cache() {
+            // What was made may be there in part.
+            return Err(self.survival.home.journal().fail("the journal is full"));
+        }
+        match self.checkpoint()? {
+            true => Ok(()),
+            false => Err(CommitError::NoRoom),
+        }
+    }
+}
+
+impl Telling<'_> {
+    fn checkpoint(&mut self) -> Result<bool, CommitError> {
         match self.survival.checkpoint(self.store) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(CommitError::NoRoom),
+            Ok(is_done) => Ok(is_done),
             Err(error) => match self.survival.home.journal().failure() {
                 Some(why) => Err(CommitError::Dead(why)),
                 // The tables may be written another time.

@@ -10,7 +10,8 @@ use crate::sector::Mask;
 use crate::survival::Survival;
 use crate::volume::Volume;
 
-/// Verifies a block that was found again and that nobody has pinned since. What does not fit is forgotten: the origin has it.
+/// Verifies a block that was found again and that nobody has pinned since. What does not fit is forgotten if the origin has it, and else lost:
+/// whoever reads it is told so.
 pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
     let slot = pin.latch_shared().slot;
     if !slot.is_some_and(|slot| survival.marks.is_unverified(slot)) {
@@ -24,8 +25,14 @@ pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
         // Somebody else was first.
         return;
     };
+    let damaged = damaged(survival, pin, &state, slot);
+    let lost = damaged & state.sealed.in_slot;
+    if !lost.is_empty() {
+        tell_lost(survival, pin, volume, lost);
+        state.sealed.bad |= lost;
+    }
     // What was written since has no checksum yet.
-    let damaged = damaged(survival, pin, &state, slot) - state.unsettled();
+    let damaged = damaged - state.unsettled() - lost;
     if !damaged.is_empty() {
         let (number, count) = (pin.number().0, damaged.count());
         volume.store().stats.bad_clean_sectors.add(u64::from(count));
@@ -38,6 +45,19 @@ pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
         state.drop_sectors(damaged);
     }
     survival.marks.verified(slot);
+}
+
+fn tell_lost(survival: &Survival, pin: &Pin<'_>, volume: &Volume, lost: Mask) {
+    for run in lost.runs() {
+        let (start, end) = volume.geometry().bytes_of(pin.number(), run, volume.size());
+        volume.store().log.error(&format!(
+            "volume '{}': {} bytes at {start} that the origin does not have are not as they were written into the cache directory '{}': \
+             they are lost, and reading them fails until they are overwritten",
+            volume.name(),
+            end - start,
+            survival.path
+        ));
+    }
 }
 
 /// The valid sectors that are not what their checksums say, or cannot be read.

@@ -173,3 +173,19 @@ fn after_a_crash_what_was_seen_is_promised() {
     let gone = judge.judge(1, SECTOR, &bytes, Demand::Flushed).unwrap_err();
     assert_eq!(gone.0, Rule::Stable);
 }
+
+#[test]
+fn a_kill_may_lose_what_was_not_flushed_and_what_is_seen_after_it_is_flushed_next() {
+    let mut history = history(&[(WRITE, true), (Asked::Flush, true), (WRITE, true)]);
+    history.kill(40);
+    assert_eq!(allowed(&history, 39, Demand::Acknowledged), [3]);
+    assert_eq!(allowed(&history, 40, Demand::Acknowledged), [1, 3]);
+    let mut found = history.start.clone();
+    found[8 + SECTOR as usize] = Content::written(1, SECTOR, 3);
+    history.find(41, found);
+    assert_eq!(allowed(&history, 41, Demand::Acknowledged), [3]);
+    assert_eq!(allowed(&history, 41, Demand::Flushed), [1, 3]);
+    let flush = history.begin(50, request(Asked::Flush));
+    history.end(51, flush, request(Asked::Flush), true);
+    assert_eq!(allowed(&history, 51, Demand::Flushed), [3]);
+}

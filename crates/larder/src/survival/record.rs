@@ -1,0 +1,140 @@
+//! What the engine asks of the directory where a flush is durable in it.
+
+use super::Survival;
+use super::recording::Asked;
+use super::tell::Scope;
+use crate::persist::journal::CommitError;
+use crate::sector::{BlockNumber, Mask};
+use crate::volume::Volume;
+use crate::{Error, ErrorKind};
+
+/// On return the directory has everything, durably, that was acknowledged before the call.
+pub(crate) fn flush(volume: &Volume) -> Result<(), Error> {
+    let mut scope = Scope::default();
+    scope.flush.insert(volume.number());
+    tell(volume, scope, "a flush")?;
+    let unrecordable = volume.store().survival.as_ref();
+    match unrecordable.and_then(|survival| survival.unrecordable.of(volume.number())) {
+        Some(why) => Err(refused(volume, "a flush", &why)),
+        None => Ok(()),
+    }
+}
+
+/// The same of these bytes only.
+pub(crate) fn record(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
+    let blocks = known(volume, start, end).into_iter();
+    record_blocks(volume, blocks.map(|number| (number, Asked::SEAL)).collect())
+}
+
+/// The origin has these bytes, durably: what the directory says of the whole sectors among them must not come back. Called with their range lock.
+pub(crate) fn unrecord(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
+    let geometry = volume.geometry();
+    let blocks = known(volume, start, end).into_iter();
+    let sealed = blocks.filter(|number| is_sealed(volume, *number));
+    let asked = sealed.map(|number| {
+        let piece = geometry.piece_within(number, start, end);
+        let asked = Asked {
+            settled: geometry.whole(&piece, volume.size()),
+            ..Asked::SEAL
+        };
+        (number, asked)
+    });
+    record_blocks(volume, asked.collect())
+}
+
+/// All that was written to these blocks until now is on the origin, durably.
+pub(crate) fn unrecord_blocks(volume: &Volume, blocks: Vec<BlockNumber>) -> Result<(), Error> {
+    let blocks = blocks.into_iter();
+    let sealed = blocks.filter(|number| is_sealed(volume, *number));
+    record_blocks(volume, sealed.map(|number| (number, Asked::SEAL)).collect())
+}
+
+fn is_sealed(volume: &Volume, number: BlockNumber) -> bool {
+    let directory = &volume.store().directory;
+    let state = volume.index().peek(number, Mask::EMPTY, directory);
+    !state.sealed.is_empty()
+}
+
+/// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten.
+pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
+    let mut scope = Scope::default();
+    let geometry = volume.geometry();
+    for number in known(volume, start, end) {
+        let touched = geometry.touched(&geometry.piece_within(number, start, end));
+        let directory = &volume.store().directory;
+        let state = volume.index().peek(number, Mask::EMPTY, directory);
+        let release = state.sealed.barred() & touched;
+        if !release.is_empty() {
+            let asked = Asked {
+                release,
+                ..Asked::default()
+            };
+            scope.ask((volume.number(), number), asked);
+        }
+    }
+    tell(volume, scope, "an overwrite")
+}
+
+fn known(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
+    let geometry = volume.geometry();
+    let first = geometry.block_of(start);
+    let after = BlockNumber(geometry.block_of(end.saturating_sub(1).max(start)).0 + 1);
+    let index = volume.index();
+    index.known_within(first, after, &volume.store().directory)
+}
+
+fn record_blocks(volume: &Volume, blocks: Vec<(BlockNumber, Asked)>) -> Result<(), Error> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let mut scope = Scope::default();
+    for (number, asked) in &blocks {
+        scope.ask((volume.number(), *number), *asked);
+    }
+    let meant: Vec<BlockNumber> = blocks.into_iter().map(|(number, _)| number).collect();
+    tell(volume, scope, "a durable request")?;
+    let survival = volume.store().survival.as_ref();
+    let why =
+        survival.and_then(|survival| survival.unrecordable.of_blocks(volume.number(), &meant));
+    match why {
+        Some(why) => Err(refused(volume, "a durable request", &why)),
+        None => Ok(()),
+    }
+}
+
+fn tell(volume: &Volume, scope: Scope, what: &str) -> Result<(), Error> {
+    let store = volume.store();
+    let Some(survival) = &store.survival else {
+        return Ok(());
+    };
+    if survival.is_closed() {
+        return Err(refused(volume, what, "it is closed"));
+    }
+    survival
+        .tell(store, scope)
+        .map_err(|cause| refused(volume, what, &cause.to_string()))
+}
+
+fn refused(volume: &Volume, what: &str, why: &str) -> Error {
+    let path = volume
+        .store()
+        .survival
+        .as_ref()
+        .map_or("", |survival| &survival.path);
+    let message = format!(
+        "volume '{}': {what} cannot be made durable in the cache directory '{path}': {why}",
+        volume.name()
+    );
+    Error::new(ErrorKind::CacheFile, message)
+}
+
+impl Survival {
+    /// For who looks after the directory: a freeze, so that a checkpoint has something to take.
+    pub(super) fn freeze(&self, store: &crate::store::Store) -> Result<(), CommitError> {
+        let scope = Scope {
+            freeze: true,
+            ..Scope::default()
+        };
+        self.tell(store, scope)
+    }
+}
