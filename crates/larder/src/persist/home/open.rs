@@ -13,6 +13,7 @@ use crate::persist::lock;
 use crate::persist::making::{self, Plan};
 use crate::persist::open_error::{OpenError, THE_DIRECTORY};
 use crate::persist::recover::Recovery;
+use crate::persist::refusal::Finding;
 use crate::persist::shape::{LARGEST_BLOCK_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes};
 use crate::persist::sums::Uuid;
 use crate::persist::superblock::{FILE_NAME, State, Superblock};
@@ -54,18 +55,40 @@ impl Home {
                 },
             )?;
         }
-        let tables = load(&*medium, wanted)?;
-        let found = begin(&tables)?;
-        let found = if is_made { Found::Made } else { found };
-        Self::opened(medium, lock, tables, found)
+        let opened = Self::open_locked(medium, lock, wanted)?;
+        Ok(match is_made {
+            true => Opened {
+                found: Found::Made,
+                ..opened
+            },
+            false => opened,
+        })
     }
 
-    fn opened(
+    /// The same of a directory that must be there: none is made.
+    pub(crate) fn open_existing(
+        medium: Arc<dyn Medium>,
+        wanted: &Wanted,
+    ) -> Result<Opened, OpenError> {
+        wanted.check()?;
+        let missing = || OpenError::of_file(FILE_NAME, Finding::Missing);
+        if contents(&*medium)? != Contents::Cache {
+            return Err(missing());
+        }
+        let lock = lock::take(&*medium, &wanted.lock_text)?;
+        match contents(&*medium)? {
+            Contents::Cache => Self::open_locked(medium, lock, wanted),
+            _ => Err(missing()),
+        }
+    }
+
+    fn open_locked(
         medium: Arc<dyn Medium>,
         lock: Box<dyn MediumFile>,
-        tables: Tables,
-        found: Found,
+        wanted: &Wanted,
     ) -> Result<Opened, OpenError> {
+        let tables = load(&*medium, wanted)?;
+        let found = begin(&tables)?;
         let volumes = tables.read_volumes()?;
         let superblock = tables.superblocks().current().clone();
         let begin = Begin {
