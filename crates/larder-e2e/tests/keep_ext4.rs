@@ -85,6 +85,16 @@ fn an_ext4_on_a_killed_server_is_whole_and_has_every_file_that_was_synced() {
 }
 
 #[test]
+fn an_ext4_on_a_killed_filter_that_flushes_to_its_cache_is_whole_and_has_every_file() {
+    kill(Front::Filter, FlushTo::Cache);
+}
+
+#[test]
+fn an_ext4_on_a_killed_server_that_flushes_to_its_cache_is_whole_and_has_every_file() {
+    kill(Front::Server, FlushTo::Cache);
+}
+
+#[test]
 #[ignore = "as long as LARDER_SOAK_SECONDS says: cargo xtask soak"]
 fn soak() {
     let (mut kills, mut files) = (0, 0);

@@ -31,6 +31,10 @@ fn fio_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
             verify_the_file(&disk, &fio);
         }
     }
+    if disk.flush_to == FlushTo::Cache && random.one_in(2) {
+        disk.drain();
+        verify_the_file(&disk, &fio);
+    }
     let server = disk.start(&[LIMIT]);
     fio.verify(&server);
     disk.stop(server);
@@ -71,6 +75,16 @@ fn fio_verifies_what_was_flushed_before_the_filter_was_killed() {
 #[test]
 fn fio_verifies_what_was_flushed_before_the_server_was_killed() {
     kill(Front::Server, FlushTo::Origin);
+}
+
+#[test]
+fn fio_verifies_what_was_flushed_to_the_cache_before_the_filter_was_killed() {
+    kill(Front::Filter, FlushTo::Cache);
+}
+
+#[test]
+fn fio_verifies_what_was_flushed_to_the_cache_before_the_server_was_killed() {
+    kill(Front::Server, FlushTo::Cache);
 }
 
 #[test]

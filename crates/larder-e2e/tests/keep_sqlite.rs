@@ -7,6 +7,7 @@
 
 mod keep;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -48,6 +49,7 @@ fn sqlite_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
     disk.make_ext4();
     let root = disk.kept.scratch.make_dir("root");
     let database = root.join("database");
+    // The number of the last transaction that there has to be.
     let mut last = 0;
     for _ in 0..ROUNDS {
         let server = disk.start(&["cache-max-size=32M"]);
@@ -64,17 +66,27 @@ fn sqlite_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
         drop(mounted);
         last = told.unwrap_or(last);
     }
+    if disk.flush_to == FlushTo::Cache && random.one_in(2) {
+        disk.drain();
+        last = check_without_cache(&disk, &root, last);
+    }
     let server = disk.start(&["cache-max-size=32M"]);
     let mounted = MountedDisk::new(&server, &root);
     last = check_last(&database, last);
     assert!(last > 0, "nothing was committed");
     mounted.unmount_and_check();
     disk.stop(server);
-    // The same, without any cache.
     disk.check_ext4_in_the_file();
-    let device = LoopDevice::attach(&disk.kept.image);
-    let mount = Mount::device(&device.device, &root);
-    assert_eq!(check(&database), last);
+    check_without_cache(&disk, &root, last)
+}
+
+/// The same in the file below everything, or rather in a copy, since a mount changes it.
+fn check_without_cache(disk: &Disk, root: &Path, told: u64) -> u64 {
+    let copy = disk.kept.scratch.path("copy");
+    fs::copy(&disk.kept.image, &copy).unwrap();
+    let device = LoopDevice::attach(&copy);
+    let mount = Mount::device(&device.device, root);
+    let last = check_last(&root.join("database"), told);
     mount.unmount();
     device.detach();
     last
@@ -103,6 +115,16 @@ fn a_database_on_a_killed_filter_is_whole_and_has_every_committed_transaction() 
 #[test]
 fn a_database_on_a_killed_server_is_whole_and_has_every_committed_transaction() {
     kill(Front::Server, FlushTo::Origin);
+}
+
+#[test]
+fn a_database_on_a_killed_filter_that_flushes_to_its_cache_has_every_committed_transaction() {
+    kill(Front::Filter, FlushTo::Cache);
+}
+
+#[test]
+fn a_database_on_a_killed_server_that_flushes_to_its_cache_has_every_committed_transaction() {
+    kill(Front::Server, FlushTo::Cache);
 }
 
 #[test]

@@ -46,7 +46,7 @@ const KINDS: [(Front, Below); 5] = [
     (Front::Server, Below::Volatile),
 ];
 
-const FLUSHES: [FlushTo; 1] = [FlushTo::Origin];
+const FLUSHES: [FlushTo; 2] = [FlushTo::Origin, FlushTo::Cache];
 
 /// The disk, and who serves it.
 pub struct Disk {
@@ -133,6 +133,17 @@ impl Disk {
         let exit = server.stop();
         self.cut_power();
         exit
+    }
+
+    /// Everything that the directory has and the file has not is written to it. The server is not running.
+    pub fn drain(&self) {
+        let directory = self.kept.directory.as_os_str();
+        let arguments = ["drain".as_ref(), directory, self.kept.image.as_os_str()];
+        let id = format!("--{ID}");
+        run(
+            &Larder::program().display().to_string(),
+            arguments.into_iter().chain([id.as_ref()]),
+        );
     }
 
     fn cut_power(&mut self) {
