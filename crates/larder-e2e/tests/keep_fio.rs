@@ -27,12 +27,8 @@ fn fio_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
         fio.begin(random);
         write_until_killed(&mut disk, &fio, server, random);
         verified += fio.note_what_was_flushed();
-        if disk.flush_to == FlushTo::Origin {
-            verify_the_file(&disk, &fio);
-        }
     }
-    if disk.flush_to == FlushTo::Cache && random.one_in(2) {
-        disk.drain();
+    if disk.has_flushed_to_the_file(random) {
         verify_the_file(&disk, &fio);
     }
     let server = disk.start(&[LIMIT]);

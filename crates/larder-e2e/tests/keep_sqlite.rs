@@ -66,8 +66,7 @@ fn sqlite_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
         drop(mounted);
         last = told.unwrap_or(last);
     }
-    if disk.flush_to == FlushTo::Cache && random.one_in(2) {
-        disk.drain();
+    if disk.has_flushed_to_the_file(random) {
         last = check_without_cache(&disk, &root, last);
     }
     let server = disk.start(&["cache-max-size=32M"]);

@@ -62,13 +62,9 @@ impl Victim {
             _ => End::Kill,
         };
         self.work_until_the_end(server, end);
-        let is_behind = self.disk.flush_to == FlushTo::Cache && matches!(end, End::Kill);
-        if is_behind && self.random.one_in(3) {
-            self.disk.drain();
-            self.check_the_file(false);
-        } else {
-            self.check_the_file(is_behind);
-        }
+        let is_there =
+            !matches!(end, End::Kill) || self.disk.has_flushed_to_the_file(&mut self.random);
+        self.check_the_file(is_there);
     }
 
     fn work_until_the_end(&mut self, server: Server, end: End) {
@@ -101,14 +97,14 @@ impl Victim {
         self.kills += u64::from(matches!(end, End::Kill));
     }
 
-    /// What was flushed is in the file, unless it may still be in the cache only.
-    fn check_the_file(&self, is_behind: bool) {
+    /// What was flushed is in the file, or what was there at some time or other, if it may still be in the cache only.
+    fn check_the_file(&self, has_what_was_flushed: bool) {
         for writer in &self.writers {
             let bytes = read_at(&self.disk.kept.image, writer.start, REGION);
-            if is_behind {
-                writer.check_form(&bytes);
-            } else {
+            if has_what_was_flushed {
                 writer.check("the file", &bytes);
+            } else {
+                writer.check_form(&bytes);
             }
         }
     }

@@ -135,8 +135,21 @@ impl Disk {
         exit
     }
 
-    /// Everything that the directory has and the file has not is written to it. The server is not running.
-    pub fn drain(&self) {
+    /// Whether everything that was flushed is in the file after a kill: from the beginning, or because it is drained into it now
+    /// and then.
+    pub fn has_flushed_to_the_file(&self, random: &mut Random) -> bool {
+        match self.flush_to {
+            FlushTo::Origin | FlushTo::Nowhere => true,
+            FlushTo::Cache if random.one_in(2) => {
+                self.drain();
+                true
+            }
+            FlushTo::Cache => false,
+        }
+    }
+
+    /// What only the directory has is written to the file.
+    fn drain(&self) {
         let directory = self.kept.directory.as_os_str();
         let arguments = ["drain".as_ref(), directory, self.kept.image.as_os_str()];
         let id = format!("--{ID}");
