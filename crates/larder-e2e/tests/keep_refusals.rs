@@ -220,16 +220,34 @@ fn a_file_system_without_room_for_the_directorys_books_is_refused() {
     }
 }
 
+/// Asserts that the filter is refused with these parameters, with all of `words`.
+fn assert_filter_refused(parameters: &[&str], words: &[&str]) {
+    let scratch = Scratch::new();
+    let output = Nbdkit::larder(&scratch)
+        .plugin("memory", ["16M"])
+        .parameters(parameters)
+        .try_to_start();
+    let told = refusal_in(&output);
+    assert_has(&told, parameters, words);
+}
+
+/// The same of the server.
+fn assert_server_refused(parameters: &[&str], words: &[&str]) {
+    let kept = Kept::new();
+    let server = Larder::serve(&kept.scratch).file(&kept.image);
+    let told = server.parameters(parameters).refusal();
+    assert_has(&told, parameters, words);
+}
+
+fn assert_has(told: &str, parameters: &[&str], words: &[&str]) {
+    for word in words {
+        assert!(told.contains(word), "{parameters:?}: {told}");
+    }
+    assert!(!Path::new("/c").exists());
+}
+
 #[test]
 fn parameters_that_do_not_go_with_a_directory_are_refused() {
-    let filter = |parameters: &[&str]| {
-        let scratch = Scratch::new();
-        let output = Nbdkit::larder(&scratch)
-            .plugin("memory", ["16M"])
-            .parameters(parameters)
-            .try_to_start();
-        refusal_in(&output)
-    };
     for (parameters, words) in [
         (&["cache-dir="][..], &["cache-dir=", "directory"][..]),
         (&["cache-dir=~/cache"], &["cache-dir=~/cache", "~"]),
@@ -247,9 +265,33 @@ fn parameters_that_do_not_go_with_a_directory_are_refused() {
             &["cache-dir=/c", "cache-max-size=31M"],
             &["cache-max-size=31M", "32M", "cache-dir"],
         ),
+        (&["cache-directory=/c"], &["did you mean cache-dir?"]),
+        (&["cachedir=/c"], &["did you mean cache-dir?"]),
+        (&["cache-uuid=1"], &["did you mean cache-id?"]),
+    ] {
+        assert_filter_refused(parameters, words);
+    }
+    for (parameters, words) in [
+        (["cache-id=a", LIMIT], ["cache-id=a", "cache-dir"]),
         (
-            &["cache-flush=cache"],
-            &["cache-flush=cache", "cache-dir=PATH"],
+            ["cache-dir=/c", "cache-max-size=31M"],
+            ["cache-max-size=31M", "32M"],
+        ),
+        (
+            ["cache-dir=/c", "cache-min-block-size=16M"],
+            ["cache-min-block-size=16M", "8M"],
+        ),
+    ] {
+        assert_server_refused(&parameters, &words);
+    }
+}
+
+#[test]
+fn flushes_in_the_cache_without_what_they_need_are_refused() {
+    for (parameters, words) in [
+        (
+            &["cache-flush=cache"][..],
+            &["cache-flush=cache", "cache-dir=PATH"][..],
         ),
         (
             &["cache-dir=/c", "cache-flush=cache"],
@@ -267,28 +309,10 @@ fn parameters_that_do_not_go_with_a_directory_are_refused() {
             &["cache-dir=/c", "cache-flush=cache", "cache-dirty-share=0"],
             &["cache-dirty-share=0", "1 to 100"],
         ),
-        (&["cache-directory=/c"], &["did you mean cache-dir?"]),
-        (&["cachedir=/c"], &["did you mean cache-dir?"]),
-        (&["cache-uuid=1"], &["did you mean cache-id?"]),
     ] {
-        let told = filter(parameters);
-        for word in words {
-            assert!(told.contains(word), "{parameters:?}: {told}");
-        }
-        assert!(!Path::new("/c").exists());
+        assert_filter_refused(parameters, words);
     }
-    let kept = Kept::new();
-    let serve = || Larder::serve(&kept.scratch).file(&kept.image);
     for (parameters, words) in [
-        (["cache-id=a", LIMIT], ["cache-id=a", "cache-dir"]),
-        (
-            ["cache-dir=/c", "cache-max-size=31M"],
-            ["cache-max-size=31M", "32M"],
-        ),
-        (
-            ["cache-dir=/c", "cache-min-block-size=16M"],
-            ["cache-min-block-size=16M", "8M"],
-        ),
         (
             ["cache-flush=cache", LIMIT],
             ["cache-flush=cache", "cache-dir=PATH"],
@@ -298,11 +322,7 @@ fn parameters_that_do_not_go_with_a_directory_are_refused() {
             ["cache-flush=cache", "cache=writeback"],
         ),
     ] {
-        let told = serve().parameters(parameters).refusal();
-        for word in words {
-            assert!(told.contains(word), "{parameters:?}: {told}");
-        }
-        assert!(!Path::new("/c").exists());
+        assert_server_refused(&parameters, &words);
     }
 }
 

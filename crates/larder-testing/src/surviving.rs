@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder::{Cache, CacheHome, Config, Error, Volume};
+use larder::{Cache, CacheHome, Config, Error, HomeSizes, Volume};
 
 use crate::clock::ManualClock;
 use crate::crash::{Image, Machine};
@@ -30,6 +30,8 @@ pub struct Life {
     pub volume: Arc<Volume>,
     /// What the engine said.
     pub log: Arc<MemoryLog>,
+    /// The engine's time.
+    pub clock: Arc<ManualClock>,
     origin: OriginDouble,
 }
 
@@ -47,6 +49,16 @@ impl Survivor {
 
     /// Starts the cache.
     pub fn try_start(&self, config: Config, block_is_given: bool) -> Result<Life, Error> {
+        self.try_start_with(config, block_is_given, None)
+    }
+
+    /// Starts it with parts of these sizes.
+    pub fn try_start_with(
+        &self,
+        config: Config,
+        block_is_given: bool,
+        sizes: Option<HomeSizes>,
+    ) -> Result<Life, Error> {
         let log = Arc::new(MemoryLog::default());
         let home = CacheHome {
             medium: Arc::new(self.machine.medium()),
@@ -54,15 +66,17 @@ impl Survivor {
             block_is_given,
             uuid_bits: 0x1234_5678,
             lock_text: "pid 7".to_owned(),
-            sizes: None,
+            sizes,
         };
         let clock = Arc::new(ManualClock::default());
-        let cache = Cache::open(config, home, clock, Arc::clone(&log) as _)?;
+        let clock_dyn = Arc::clone(&clock) as _;
+        let cache = Cache::open(config, home, clock_dyn, Arc::clone(&log) as _)?;
         let volume = cache.volume("volume");
         Ok(Life {
             cache,
             volume,
             log,
+            clock,
             origin: self.origin.clone(),
         })
     }
@@ -71,6 +85,21 @@ impl Survivor {
     pub fn start(&self, config: &Config) -> Life {
         self.try_start(config.clone(), false)
             .expect("a directory that can be used")
+    }
+
+    /// Power fails, for the machine and for the origin, and comes back: nothing is there but what was synced. Clients are dropped when it has failed.
+    pub fn power_cut(&mut self, life: Life, clients: Vec<Arc<Client>>) {
+        let left = self.machine.durable();
+        self.kill(life, clients);
+        self.machine = Machine::new(left, 1);
+    }
+
+    /// The process is killed: what it has written to files is there, but power fails for the origin.
+    pub fn kill(&self, life: Life, clients: Vec<Arc<Client>>) {
+        self.origin.disk().crash(None);
+        self.machine.kill();
+        drop((clients, life));
+        self.origin.disk().restart();
     }
 }
 

@@ -154,13 +154,15 @@ fn sweep(seed: u64) -> Result<u64, String> {
     let image = start(seed);
     let expected = contents(&image, seed)?;
     let machine = Machine::new(image, seed);
-    fault(seed).into_iter().for_each(|fault| machine.fail(fault));
+    fault(seed)
+        .into_iter()
+        .for_each(|fault| machine.fail(fault));
     let is_done = drain(&machine).is_ok_and(|is_done| is_done);
     let recording = machine.recording();
     if is_done {
         let end = crash(&recording, usize::MAX, &mut Random::new(seed));
         check_drained(&end, &expected).map_err(|what| format!("drained: {what}"))?;
-    } else if seed % 2 == 0 {
+    } else if seed.is_multiple_of(2) {
         return Err("not everything was drained".to_owned());
     }
     check_all(&recording, &expected, seed)

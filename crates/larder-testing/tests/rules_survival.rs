@@ -523,3 +523,77 @@ fn a_dead_journal_lets_nothing_change_that_the_directory_lists_and_everything_el
     let bytes = read_again(&survivor, &config()).0;
     assert!(bytes == survivor.origin.disk().current(0, IMAGE as usize));
 }
+
+/// Writing into the entries fails until it is healed.
+fn fail_entries(survivor: &Survivor) {
+    for name in ["map", "map.copy"] {
+        let fault = MediumFault::file(name, CallKind::Write, When::Always);
+        survivor.machine.fail(fault);
+    }
+}
+
+#[test]
+fn an_end_writes_no_entry_that_is_there_already() {
+    let survivor = survivor();
+    let read = |life: &Life| {
+        let client = life.client();
+        assert!(client.get(0, 5 * BLOCK).unwrap() == content(1, 0, 5 * BLOCK));
+        leave(client);
+    };
+    let life = survivor.start(&config());
+    read(&life);
+    life.end();
+    fail_entries(&survivor);
+    let life = survivor.start(&config());
+    read(&life);
+    life.end();
+    // What is new is written, though.
+    let life = survivor.start(&config());
+    let client = life.client();
+    client.get(9 * BLOCK as u64, BLOCK).unwrap();
+    leave(client);
+    life.cache.stop();
+    let error = life.cache.close().unwrap_err().to_string();
+    assert!(error.contains("map"), "{error}");
+    drop(life);
+    survivor.machine.heal();
+    let (bytes, _, _life) = read_again(&survivor, &config());
+    assert!(bytes == content(1, 0, IMAGE as usize));
+}
+
+#[test]
+fn a_damaged_entry_refuses_the_directory_and_nothing_is_written_there() {
+    let survivor = survivor();
+    warm(&survivor, &config());
+    let medium = survivor.machine.medium();
+    let read = |name: &str| {
+        let file = medium.open(name).unwrap();
+        let mut bytes = vec![0; file.length().unwrap().min(1 << 20) as usize];
+        file.read(0, &mut bytes).unwrap();
+        bytes
+    };
+    for name in ["map", "map.copy"] {
+        let entry = 4096 + 5 * 64;
+        let byte = read(name)[entry + 20];
+        let file = medium.open(name).unwrap();
+        file.write(entry as u64 + 20, &[!byte]).unwrap();
+    }
+    let files = || {
+        medium
+            .names()
+            .unwrap()
+            .into_iter()
+            .filter(|name| name != "lock")
+    };
+    let before: Vec<_> = files().map(|name| read(&name)).collect();
+    // Also with a limit below what the directory has.
+    for max_size_bytes in [config().max_size_bytes, Some(32 << 20)] {
+        let wanted = Config {
+            max_size_bytes,
+            ..config()
+        };
+        let error = survivor.try_start(wanted, false).err().unwrap();
+        assert!(error.to_string().contains("entry 5 is damaged"), "{error}");
+        assert!(files().map(|name| read(&name)).eq(before.iter().cloned()));
+    }
+}

@@ -146,9 +146,11 @@ impl Drain {
             found: _,
             volumes,
             slots_numbered,
-        } = Home::open_existing(medium, &wanted)?;
+        } = Home::find_existing(medium, &wanted)?;
         let slots = home.take_slots_file()?;
+        // Whatever may refuse the directory comes before anything is written.
         let plans = plan::all(&home, &volumes)?;
+        home.begin()?;
         Ok(Self {
             home,
             slots,

@@ -6,16 +6,22 @@
 //! only a place holder. The pin count lives under the shard's lock, so eviction, which only looks at
 //! compact entries, can never meet a block in use.
 
+mod load;
+mod plain;
+
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
 
 use crate::block::{Block, BlockState};
 use crate::directory::{Directory, SlotNumber};
+use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
 use crate::sector::{BlockNumber, Mask};
 use crate::slot_table::SlotTable;
 use crate::sync;
+
+pub(crate) use load::Gathered;
 
 /// A shard's table grows under its lock. With so many blocks it is moved without anybody noticing.
 const BLOCKS_PER_SHARD: u64 = 1 << 15;
@@ -79,6 +85,12 @@ pub(crate) fn hash(number: BlockNumber) -> u64 {
     bits ^ (bits >> 33)
 }
 
+/// Which of so many shards, as a logarithm to base 2, has a block.
+fn shard_of(number: BlockNumber, shard_bits: u32) -> usize {
+    let key = number.0 >> shard_bits;
+    (number.0 ^ hash(BlockNumber(key))) as usize & ((1 << shard_bits) - 1)
+}
+
 impl Index {
     /// For up to so many blocks at once. It takes more, but not as smoothly.
     pub(crate) fn new(capacity_blocks: u64) -> Self {
@@ -93,8 +105,7 @@ impl Index {
     }
 
     fn shard_of(&self, number: BlockNumber) -> usize {
-        let key = number.0 >> self.shard_bits;
-        (number.0 ^ hash(BlockNumber(key))) as usize & (self.shards.len() - 1)
+        shard_of(number, self.shard_bits)
     }
 
     /// Prepares for a volume of so many blocks. The index takes others as well, but not as smoothly.
@@ -163,25 +174,6 @@ impl Index {
         shard.put_back(number, &state, full, directory)
     }
 
-    /// A block of which these sectors were found in a slot: `valid`, and of those `dirty`. False if another slot has the block already. `full` are
-    /// all sectors of any block.
-    pub(crate) fn load(
-        &self,
-        number: BlockNumber,
-        slot: SlotNumber,
-        (valid, dirty, full): (Mask, Mask, Mask),
-        directory: &Directory,
-    ) -> bool {
-        let mut shard = sync::lock(self.shard(number));
-        if shard.find(number, directory).is_some() {
-            return false;
-        }
-        let mut state = BlockState::in_slot(slot, valid, dirty, Mask::EMPTY);
-        state.sealed = Sealed::found(dirty);
-        shard.put_back(number, &state, full, directory);
-        true
-    }
-
     /// Takes their slots away from all blocks that are neither pinned nor dirty, and gives the slots.
     pub(crate) fn drain_clean(&self, directory: &Directory) -> Vec<SlotNumber> {
         let mut drained = Vec::new();
@@ -224,7 +216,10 @@ impl Index {
             return Evicted::Dirty;
         }
         if shard.sealed.contains_key(&slot) {
-            return Evicted::Sealed;
+            if !is_planted(Bug::SlotFreedSealed) {
+                return Evicted::Sealed;
+            }
+            shard.sealed.remove(&slot);
         }
         leaving();
         shard.masks.remove(&slot);
@@ -438,6 +433,16 @@ pub(crate) enum Unpinned {
 }
 
 impl Masks {
+    /// None if the block is both wholly valid and clean.
+    fn of(state: &BlockState, full: Mask) -> Option<Self> {
+        let is_plain = state.valid == full && state.unsettled().is_empty();
+        (!is_plain).then_some(Self {
+            valid: state.valid,
+            dirty: state.dirty,
+            writing: state.writing,
+        })
+    }
+
     fn writing_counts(&self) -> Mask {
         if crate::planted::is_planted(crate::planted::Bug::WrittenIsEvicted) {
             return Mask::EMPTY;
@@ -520,16 +525,10 @@ impl Shard {
             let key_of = self.key_of(directory);
             self.resident.insert(self.key(number), slot, key_of);
         }
-        if state.valid == full && state.unsettled().is_empty() {
-            self.masks.remove(&slot);
-        } else {
-            let masks = Masks {
-                valid: state.valid,
-                dirty: state.dirty,
-                writing: state.writing,
-            };
-            self.masks.insert(slot, masks);
-        }
+        match Masks::of(state, full) {
+            None => self.masks.remove(&slot),
+            Some(masks) => self.masks.insert(slot, masks),
+        };
         Unpinned::Last
     }
 }

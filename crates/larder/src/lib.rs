@@ -34,6 +34,7 @@ mod extents;
 mod fetch;
 mod flush;
 mod foreground;
+mod halves;
 mod index;
 mod join;
 mod latch;

@@ -32,13 +32,17 @@ impl Default for SlotBits {
 impl SlotBits {
     /// Whether it was not in the set before.
     pub(crate) fn insert(&self, slot: SlotNumber) -> bool {
+        self.insert_some(slot, bit(slot)) == 1
+    }
+
+    /// Inserts slots of the 64 that one word has, by [`bit`]. Tells how many were not in the set before.
+    pub(crate) fn insert_some(&self, slot: SlotNumber, bits: u64) -> u32 {
         let (leaf, length, at) = place(slot);
         let list =
             self.lists[leaf.0].get_or_init(|| (0..length).map(|_| OnceLock::new()).collect());
         let words =
             list[leaf.1].get_or_init(|| (0..LEAF_WORDS).map(|_| AtomicU64::new(0)).collect());
-        let bit = bit(slot);
-        words[at].fetch_or(bit, Ordering::SeqCst) & bit == 0
+        (bits & !words[at].fetch_or(bits, Ordering::SeqCst)).count_ones()
     }
 
     /// Whether it was in the set.
@@ -75,13 +79,25 @@ fn place(slot: SlotNumber) -> ((usize, usize), usize, usize) {
     ((list, leaf as usize % length), length, at)
 }
 
-fn bit(slot: SlotNumber) -> u64 {
+/// A slot among the 64 of its word.
+pub(crate) fn bit(slot: SlotNumber) -> u64 {
     1 << (slot.0 % 64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_of_one_word_are_inserted_together() {
+        let bits = SlotBits::default();
+        bits.insert(SlotNumber(130));
+        let some = [128, 130, 191].map(SlotNumber).map(bit);
+        let all = some.into_iter().fold(0, |all, bit| all | bit);
+        assert_eq!(bits.insert_some(SlotNumber(150), all), 2);
+        let found = (0..300).filter(|slot| bits.contains(SlotNumber(*slot)));
+        assert_eq!(found.collect::<Vec<u32>>(), [128, 130, 191]);
+    }
 
     #[test]
     fn every_slot_has_a_bit_of_its_own() {

@@ -114,6 +114,15 @@ impl SlotTable {
         }
     }
 
+    /// So many more are to come: makes room for them at once, as much as if they came one by one.
+    pub(crate) fn expect(&mut self, more: usize, key_of: impl Fn(SlotNumber) -> u64) {
+        let full = (self.len + more) * 100 / (WAYS * FULL_PERCENT) + 1;
+        let count = full + full / 16;
+        if more > 0 && count > self.buckets.len() {
+            self.rebuild(count, self.bits, key_of);
+        }
+    }
+
     /// The slot that holds `key`.
     #[inline]
     pub(crate) fn find(&self, key: u64, key_of: impl Fn(SlotNumber) -> u64) -> Option<SlotNumber> {

@@ -14,6 +14,7 @@ mod lister;
 mod load;
 mod maintain;
 mod marks;
+mod promises;
 mod record;
 mod recording;
 mod revoke;
@@ -144,7 +145,7 @@ impl Survival {
     }
 
     /// Whether the directory says that it has been closed: nothing may change any more that it lists.
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::SeqCst)
     }
 
@@ -195,10 +196,10 @@ fn occupant(volume: &Volume, block: BlockNumber) -> Option<Occupant> {
     })
 }
 
-/// Volumes by number, for those who look many up.
-fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<&Arc<Volume>> {
+/// Where in volumes by number that one is, for those who look many up.
+fn by_number(volumes: &[Arc<Volume>], number: VolumeNumber) -> Option<usize> {
     let at = volumes.binary_search_by_key(&number, |volume| volume.number());
-    Some(&volumes[at.ok()?])
+    at.ok()
 }
 
 /// What an operator was told last, so that it is not told again and again.

@@ -8,7 +8,7 @@ const RANGES_TO_NAME: usize = 64;
 /// Everything the origin does not have, as byte ranges in order: offset and length.
 pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
     if !volume.has_geometry() {
-        return Vec::new();
+        return found_ranges(volume);
     }
     let (geometry, size) = (volume.geometry(), volume.size());
     let mut ranges: Vec<(u64, u64)> = volume.with_zeros(|zeros| {
@@ -26,6 +26,34 @@ pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
                 .map(|run| geometry.bytes_of(number, run, size)),
         );
     }
+    join(ranges)
+}
+
+/// The same of a volume that was found in the cache directory, and that nobody has joined.
+fn found_ranges(volume: &Volume) -> Vec<(u64, u64)> {
+    let Some(found) = volume.kept.found() else {
+        return Vec::new();
+    };
+    let store = volume.store();
+    let block_bytes = store.config.block_bytes;
+    let sector_bytes = block_bytes / u64::from(found.full.count());
+    let mut ranges = Vec::new();
+    for number in volume.with_dirty(|dirty| dirty.all()) {
+        let state = volume.index().peek(number, found.full, &store.directory);
+        let base = number.0 * block_bytes;
+        ranges.extend(state.unsettled().runs().map(|(first, end)| {
+            let (start, end) = (
+                u64::from(first) * sector_bytes,
+                u64::from(end) * sector_bytes,
+            );
+            (base + start, (base + end).min(found.size_bytes))
+        }));
+    }
+    join(ranges)
+}
+
+/// In order, neighbours together, each as offset and length.
+fn join(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.sort_unstable();
     let mut joined: Vec<(u64, u64)> = Vec::new();
     for (start, end) in ranges {

@@ -15,7 +15,7 @@ use crate::persist::op::VolumeRecord;
 use crate::range_lock::RangeLocks;
 use crate::sector::{BlockNumber, Geometry, Mask, Piece};
 use crate::store::Store;
-use crate::survival::Kept;
+use crate::survival::{Kept, Survival};
 use crate::sync;
 use crate::unflushed::Unflushed;
 use crate::unrecorded::Unrecorded;
@@ -387,6 +387,12 @@ impl Volume {
         PoisonOnPanic(self)
     }
 
+    /// Whether anybody may still want what the volume gives up.
+    fn leaves_others_behind(&self) -> bool {
+        let survival = self.store.survival.as_ref();
+        !survival.is_some_and(Survival::is_closed) && Arc::strong_count(&self.store) > 1
+    }
+
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Relaxed) || self.store.is_damaged()
     }
@@ -423,9 +429,11 @@ impl Drop for Volume {
                 self.name
             ));
         }
-        for slot in self.index.drain() {
-            self.store.forgotten(slot);
-            self.store.release(slot);
+        if self.leaves_others_behind() {
+            for slot in self.index.drain() {
+                self.store.forgotten(slot);
+                self.store.release(slot);
+            }
         }
         if let Some(survival) = &self.store.survival {
             survival.forget(self);

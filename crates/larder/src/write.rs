@@ -14,6 +14,7 @@ use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
 use crate::room::{self, Reservation};
 use crate::sector::{BlockNumber, Mask, Piece};
+use crate::survival::Survival;
 use crate::volume::MAX_ZERO_RANGES;
 use crate::writeback::{self, Scope};
 use crate::{Error, ErrorKind, survival, through};
@@ -37,12 +38,33 @@ pub(crate) fn write_cached(client: &Client, offset: u64, data: &[u8]) -> Result<
         return through::write(client, offset, data, true);
     }
     let geometry = client.volume.geometry();
+    let end = offset + data.len() as u64;
     for piece in geometry.pieces(offset, data.len() as u64) {
-        let from = (geometry.base(piece.number) + piece.start - offset) as usize;
-        let part = &data[from..from + (piece.end - piece.start) as usize];
-        write_piece(client, &piece, part, offset + data.len() as u64)?;
+        for part in parts(client, &piece) {
+            let from = (geometry.base(part.number) + part.start - offset) as usize;
+            let part_data = &data[from..from + (part.end - part.start) as usize];
+            write_piece(client, &part, part_data, end)?;
+        }
     }
     Ok(())
+}
+
+/// A piece, in parts that the directory can be told of at once if it must hear of what is overwritten.
+fn parts(client: &Client, piece: &Piece) -> impl Iterator<Item = Piece> {
+    let survival = client.store().survival.as_ref();
+    let survival = survival.filter(|_| client.volume.flushes_to_cache());
+    let longest = survival.map_or(u64::MAX, Survival::released_bytes);
+    let Piece { number, end, .. } = *piece;
+    let mut at = piece.start;
+    std::iter::from_fn(move || {
+        let start = at;
+        at = end.min(start.saturating_add(longest) / longest * longest);
+        (start < end).then_some(Piece {
+            number,
+            start,
+            end: at,
+        })
+    })
 }
 
 /// Writes of more blocks than this are not tried at once.

@@ -153,6 +153,9 @@ fn run_batch(
         volume
             .pace
             .note_batch(clock.since(begun), sent.blocks.len());
+        if is_planted(Bug::UndirtyBeforeFlush) {
+            let _ = unrecord(volume, &sent);
+        }
         // One that answers nothing is not asked once more.
         let flushed = if how.flushing && !sent.is_silent {
             let flush = || writer.flush();

@@ -21,14 +21,14 @@ pub(super) fn row(outcome: &Outcome<'_>, earlier: &[Outcome<'_>]) -> String {
         };
         let (least, most) = spread(outcome.figures(*contender)).unwrap_or((figure, figure));
         let (figure, least, most) = (unit.show(figure), unit.show(least), unit.show(most));
-        let _ = writeln!(text, "  {contender:20} {figure:>12}   {least} to {most}");
+        let _ = writeln!(text, "  {contender:28} {figure:>12}   {least} to {most}");
         for (name, value) in details(outcome, *contender) {
-            let _ = writeln!(text, "  {:20} {value:>12}   {name}", "");
+            let _ = writeln!(text, "  {:28} {value:>12}   {name}", "");
         }
     }
     for verdict in outcome.verdicts(earlier) {
         let told = verdict.told().replace("**", "");
-        let _ = writeln!(text, "  {:20} {told}", verdict.of);
+        let _ = writeln!(text, "  {:28} {told}", verdict.of);
     }
     if let Some(failure) = &outcome.failure {
         let _ = writeln!(text, "  NOT MEASURED: {failure}");
@@ -58,7 +58,7 @@ pub(super) fn details(
 pub(super) fn curves(sweep: Sweep, curves: &[Curve]) -> String {
     let mut text = format!("{}\n", sweep.name());
     for curve in curves {
-        let _ = write!(text, "  {:20}", curve.contender);
+        let _ = write!(text, "  {:28}", curve.contender);
         for (step, rounds) in &curve.points {
             let figure = median(rounds.iter().map(|measurement| measurement.figure));
             let figure = figure.unwrap_or_default();

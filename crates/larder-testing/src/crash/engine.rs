@@ -228,7 +228,14 @@ impl Store for Running {
         if self.engine.restarts && random.chance(6) {
             self.restart(random);
         } else if let Ok(life) = &self.life {
-            life.cache.maintain_medium(Duration::ZERO);
+            // What has not been touched between two looks is summed, and then listed.
+            let looks = match self.engine.flush_to {
+                FlushTo::Origin => 1,
+                FlushTo::Cache => random.between(1, 3),
+            };
+            for _ in 0..looks {
+                life.cache.maintain_medium(Duration::ZERO);
+            }
         }
     }
 

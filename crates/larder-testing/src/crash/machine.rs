@@ -16,6 +16,9 @@ use super::world::World;
 use crate::pace::{Kind, Phase, SharedPace, Side, Stop};
 use crate::random::{Random, mix};
 
+/// So much happens to no machine in the life that a test gives it.
+const MOST_EVENTS: usize = 1 << 20;
+
 /// The machine, shared by all that is on it.
 #[derive(Clone)]
 pub struct Machine {
@@ -127,6 +130,11 @@ impl Machine {
     /// What happened so far.
     pub fn recording(&self) -> Recording {
         self.lock().recording.clone()
+    }
+
+    /// What a crash without any luck would leave.
+    pub fn durable(&self) -> Image {
+        self.lock().world.durable()
     }
 
     /// What of an origin no crash can take away.
@@ -246,6 +254,10 @@ impl State {
     }
 
     fn push(&mut self, event: Event) {
+        assert!(
+            self.recording.position() < MOST_EVENTS,
+            "what runs on the machine goes round in circles"
+        );
         self.world.apply(&event);
         self.recording.push(event);
     }

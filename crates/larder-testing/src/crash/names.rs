@@ -85,6 +85,11 @@ impl NameState {
         &self.current
     }
 
+    /// What no crash can take away.
+    pub fn durable(&self) -> &Names {
+        &self.durable
+    }
+
     /// A change.
     pub fn change(&mut self, call: CallNumber, change: &NameChange) {
         change.apply(&mut self.current);

@@ -113,6 +113,17 @@ impl World {
         }
     }
 
+    /// What every crash leaves.
+    pub fn durable(&self) -> Image {
+        let files = self.files.iter();
+        Image {
+            files: files.map(|file| file.durable().clone()).collect(),
+            names: self.names.durable().clone(),
+            garbage: self.garbage.clone(),
+            origins: self.origins,
+        }
+    }
+
     /// What a crash leaves.
     pub fn survive(&self, random: &mut Random) -> Image {
         let files = self.files.iter();

@@ -49,7 +49,8 @@ fn of_cache(case: u64) -> Engine {
     Engine {
         mode: Mode::Writeback,
         flush_to: FlushTo::Cache,
-        dirty_age: [None, Some(1), Some(5)][(case / 3 % 3) as usize].map(Duration::from_millis),
+        dirty_age: [None, Some(300), Some(1500), Some(5000)][(case / 3 % 4) as usize]
+            .map(Duration::from_micros),
         volumes: VOLUMES,
         slots: [5, 9, 40][(case % 3) as usize],
         journal_bytes: [64 << 10, 64 << 10, 128 << 10, 256 << 10][(case / 2 % 4) as usize],

@@ -9,6 +9,7 @@
 //! | `open` | `Cache::open` of a directory that was ended properly: the locks, the files, each entry checked, the index and the policy |
 //! | `first_connection` | joining the volume, which judges whether its blocks are still those of the origin |
 //! | `close` | `Cache::close` of a cache in which nothing was written |
+//! | `drop` | letting go of it after that |
 //! | `open_after_kill` | `Cache::open` of one that was in use and said nothing since: its journal is empty |
 //! | `open_after_writes` | the same with the frames of 1000 writes in the journal |
 //!

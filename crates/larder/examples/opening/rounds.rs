@@ -46,6 +46,7 @@ pub(crate) fn ended(place: &Place, blocks: u64) -> Result<Vec<Times>, Box<dyn Er
     let mut open = Times::new("open");
     let mut first_connection = Times::new("first_connection");
     let mut close = Times::new("close");
+    let mut dropping = Times::new("drop");
     for _ in 0..ROUNDS {
         let cache = open.time(|| place.open())?;
         check(&cache, Found::Kept { blocks })?;
@@ -54,8 +55,9 @@ pub(crate) fn ended(place: &Place, blocks: u64) -> Result<Vec<Times>, Box<dyn Er
         drop(connection);
         cache.stop();
         close.time(|| cache.close())?;
+        dropping.time(|| drop(cache));
     }
-    Ok(vec![open, first_connection, close])
+    Ok(vec![open, first_connection, close, dropping])
 }
 
 /// Of one that is never ended: what is dropped stays as whoever was killed leaves it.

@@ -228,6 +228,23 @@ fn what_is_clean_stays_with_the_version_that_the_origin_has_now() {
     );
 }
 
+/// A slot has what was there before.
+#[test]
+fn what_was_zero_is_not_found_in_a_clean_slot_afterwards() {
+    let medium = MemoryMedium::default();
+    let user = User::open(&medium);
+    let mut said = story(&user);
+    said.push(user.put(clean(5, 0, 5)));
+    user.say(&said);
+    drop(user);
+    write_back(&medium, &origin(), false).unwrap();
+    let held = held(&medium);
+    assert_eq!(
+        (held.blocks, held.cached_bytes, held.zero_bytes),
+        (4, BLOCK + DIRTY_BYTES, 0)
+    );
+}
+
 #[test]
 fn other_volumes_stay_as_they_are() {
     let medium = crashed();

@@ -68,6 +68,8 @@ pub(crate) struct Home {
     journal: Journal,
     /// The number of the latest checkpoint that was begun; locked while one takes a step.
     checkpoint: Mutex<u64>,
+    /// What is read of the tables is on the medium, or will be with the next sync.
+    is_read_durable: bool,
     /// For the engine.
     slots: Option<Box<dyn MediumFile>>,
     /// Kept open, whatever becomes of its path.
@@ -119,6 +121,16 @@ impl Home {
             each(slot, entry?);
             Ok(())
         })
+    }
+
+    /// Gives back the disk space of what these slots held.
+    pub(crate) fn give_back(&self, slots: Range<u32>) -> Result<(), OpenError> {
+        let file = &self.tables.files.slots;
+        let [start, end] =
+            [slots.start, slots.end].map(|number| self.shape().slot_offset(SlotNumber(number)));
+        let failed = OpenError::io(Role::Slots.file_name(), "cut");
+        file.give_back(start, end.saturating_sub(start))
+            .map_err(failed)
     }
 
     /// The sums of neighbouring sectors of a slot that is numbered. Of sectors that are not valid they are anything.

@@ -21,6 +21,8 @@ struct State {
     changes: u64,
     /// Names of the files that were changed, `.` for the directory.
     changed: BTreeSet<String>,
+    /// Bytes that were written, by file.
+    written: BTreeMap<String, u64>,
     /// From that change on all fail; or only it.
     fails: Option<(u64, Errno, bool)>,
 }
@@ -71,6 +73,12 @@ impl MemoryMedium {
     pub(crate) fn take_changed(&self) -> Vec<String> {
         let changed = std::mem::take(&mut self.state.lock().unwrap().changed);
         changed.into_iter().collect()
+    }
+
+    /// How many bytes were written to a file since this was last asked.
+    pub(crate) fn take_written(&self, name: &str) -> u64 {
+        let mut state = self.state.lock().unwrap();
+        state.written.remove(name).unwrap_or(0)
     }
 
     /// The change after so many fails, and all after it if they are `many`.
@@ -189,6 +197,7 @@ impl CacheFile for MemoryFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         state.change(&self.name)?;
+        *state.written.entry(self.name.clone()).or_default() += data.len() as u64;
         let (start, file) = (offset as usize, &mut state.files[self.file]);
         file.resize(file.len().max(start + data.len()), 0);
         file[start..start + data.len()].copy_from_slice(data);

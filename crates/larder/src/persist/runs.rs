@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::shape::PAGE_BYTES;
 use crate::medium::MediumFile;
 
 /// The most that is written at once, in bytes.
@@ -46,4 +47,21 @@ impl<'f> Runs<'f> {
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.write()
     }
+}
+
+/// Makes a file say `bytes` from `offset` on. Of pages that say so already nothing is written.
+pub(super) fn update(file: &dyn MediumFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut found = vec![0; bytes.len()];
+    if file.read(offset, &mut found).is_err() {
+        // What cannot be read can perhaps be written.
+        return file.write(offset, bytes);
+    }
+    let pages = bytes.chunks(PAGE_BYTES as usize);
+    let mut changed = Runs::new(file);
+    for (at, (page, found)) in pages.zip(found.chunks(PAGE_BYTES as usize)).enumerate() {
+        if page != found {
+            changed.put(offset + at as u64 * PAGE_BYTES, page)?;
+        }
+    }
+    changed.finish()
 }

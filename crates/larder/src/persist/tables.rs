@@ -14,12 +14,13 @@ use super::header::Role;
 use super::open_error::{OpenError, SYNCED};
 use super::refusal::Refusal;
 use super::regions;
-use super::runs::Runs;
+use super::runs::{self, Runs};
 use super::shape::{ENTRY_BYTES, PAGE_BYTES, Shape};
 use super::sums::{Seed, Sum};
 use super::superblocks::Superblocks;
 use super::volumes::VolumeTable;
 use crate::directory::SlotNumber;
+use crate::halves::{both, halves};
 use crate::medium::MediumFile;
 use crate::sync;
 
@@ -28,9 +29,6 @@ const PART_SLOTS: u32 = (1 << 20) / ENTRY_BYTES as u32;
 
 /// How many slots get their place in the tables at once: a page of entries.
 const PREPARED_AT_ONCE: u32 = (PAGE_BYTES / ENTRY_BYTES) as u32;
-
-/// Below so many slots a second thread would cost more than it saves.
-const MANY_SLOTS: u32 = 4 * PART_SLOTS;
 
 /// How many slots have their place on the disk.
 #[derive(Debug)]
@@ -176,18 +174,9 @@ impl Tables {
                 _ => Ok(()),
             })
         };
-        if numbered < MANY_SLOTS {
-            return check(0..numbered);
-        }
-        let half = numbered / 2;
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| check(half..numbered));
-            check(0..half)?;
-            match second.join() {
-                Ok(checked) => checked,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        let (lower, upper) = halves(0..numbered);
+        let (lower, upper) = both(numbered, || check(lower), || check(upper));
+        lower.and(upper)
     }
 
     /// Writes entries, which come by rising slot, into both copies.
@@ -206,6 +195,29 @@ impl Tables {
         }
         map.finish().map_err(unwritten(Role::Map))?;
         copy.finish().map_err(unwritten(Role::MapCopy))
+    }
+
+    /// The same of all slots from the first on. Pages that say it already are left alone.
+    pub(super) fn update_entries(
+        &self,
+        entries: &mut dyn Iterator<Item = (SlotNumber, Entry)>,
+    ) -> Result<(), OpenError> {
+        let mut bytes = Vec::with_capacity(PART_SLOTS as usize * ENTRY_BYTES as usize);
+        let mut offset = self.shape().entry_offset(SlotNumber(0));
+        loop {
+            bytes.clear();
+            for (slot, entry) in entries.take(PART_SLOTS as usize) {
+                bytes.extend_from_slice(&entry.encode(self.seed, slot));
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            for role in [Role::Map, Role::MapCopy] {
+                let updated = runs::update(self.file(role), offset, &bytes);
+                updated.map_err(OpenError::io(role.file_name(), "written"))?;
+            }
+            offset += bytes.len() as u64;
+        }
     }
 
     /// Reads the sums of neighbouring sectors of a slot.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Survival, load, occupant, sum};
+use crate::block::BlockState;
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::persist::entry::{Content, Entry};
 use crate::persist::op::{Op, VolumeRecord};
 use crate::sector::Mask;
+use crate::slot_bits::SlotBits;
 use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
@@ -65,6 +67,8 @@ fn keeps_promises(store: &Store, survival: &Survival) -> bool {
 struct Leaving {
     volume: Arc<Volume>,
     full: Mask,
+    /// Where nothing more need be asked of the index.
+    plain: SlotBits,
     /// What the origin may still lose: not kept.
     uncertain: Vec<(u64, u64)>,
 }
@@ -82,6 +86,7 @@ fn leaving(store: &Store) -> HashMap<VolumeNumber, Leaving> {
             leaving.insert(
                 number,
                 Leaving {
+                    plain: volume.index().plain(&store.directory),
                     volume,
                     full,
                     uncertain,
@@ -141,9 +146,12 @@ fn content(
     let owner = store.directory.owner(slot);
     let leaving = volumes.get(&owner.volume)?;
     let volume = &leaving.volume;
-    let state = volume
-        .index()
-        .peek(owner.number, leaving.full, &store.directory);
+    let state = match leaving.plain.contains(slot) {
+        true => BlockState::in_slot(slot, leaving.full, Mask::EMPTY, Mask::EMPTY),
+        false => volume
+            .index()
+            .peek(owner.number, leaving.full, &store.directory),
+    };
     if state.slot != Some(slot) {
         return None;
     }

@@ -143,7 +143,7 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
     }
     let claimed = claimed(volume, origin)?;
     if volume.store().flushes_to_cache() {
-        check_recognizable(volume, &claimed)?;
+        check_durable(survival, volume, &claimed)?;
         if volume.kept.is_sealed() && volume.kept.is_judged() && !volume.is_dirty() {
             // All of it is on the origin. If the directory cannot be told, that counts below.
             let _ = super::flush(volume);
@@ -194,8 +194,18 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
     }
 }
 
-/// What was flushed into the directory must find its origin again.
-fn check_recognizable(volume: &Volume, claimed: &Claimed) -> Result<(), Error> {
+/// What was flushed into the directory must find its origin again, and a sector must fit into its journal.
+fn check_durable(survival: &Survival, volume: &Volume, claimed: &Claimed) -> Result<(), Error> {
+    let (sector, most) = (volume.geometry().sector_bytes(), survival.released_bytes());
+    if sector > most {
+        let message = format!(
+            "cache-flush=cache: volume '{}' is cached in sectors of {sector} bytes, and the journal in '{}' takes at most {most}: \
+             a directory made with a larger cache-max-size, or a smaller cache-min-block-size, would do",
+            volume.name(),
+            survival.path
+        );
+        return Err(Error::new(ErrorKind::Config, message));
+    }
     if claimed.version.is_some() || !claimed.cache_id.is_empty() {
         return Ok(());
     }

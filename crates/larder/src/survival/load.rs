@@ -1,18 +1,23 @@
 //! Finding a cache again: what its slots hold goes back into the index and the policy.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use super::promises::{Promise, Promises};
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
-use crate::config::{Config, FlushTo};
+use crate::block::BlockState;
+use crate::config::Config;
 use crate::directory::{Owner, SlotNumber};
+use crate::halves::{both, halves};
+use crate::index::Gathered;
 use crate::persist::commit::CommitToken;
-use crate::persist::entry::{Content, Entry};
+use crate::persist::entry::{Content, Entry, MAX_HEAT};
 use crate::persist::home::{self, Home, Wanted};
 use crate::persist::open_error::OpenError;
 use crate::persist::shape::{SLOTS_START, Shape};
-use crate::persist::volumes::VolumeTable;
+use crate::sealed::Sealed;
 use crate::sector::Mask;
 use crate::slots::Slots;
 use crate::store::{Maintenance, Store};
@@ -52,11 +57,11 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         lock_text: place.lock_text.clone(),
     };
     let medium = Arc::clone(&place.medium);
-    let opened = match place.sizes {
-        Some(sizes) => Home::open_with(medium, &wanted, sizes.journal_bytes),
-        None => Home::open(medium, &wanted),
+    let journal_bytes = match place.sizes {
+        Some(sizes) => sizes.journal_bytes,
+        None => wanted.journal_bytes(),
     };
-    let opened = opened.map_err(failed)?;
+    let opened = Home::find(medium, &wanted, journal_bytes).map_err(failed)?;
     let mut home = opened.home;
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
@@ -68,13 +73,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
-    let promised = Promised::read(&home, opened.slots_numbered, &opened.volumes);
-    let promised = promised.map_err(failed)?;
-    promised.check(config, limit, &path)?;
-    if numbered < opened.slots_numbered {
-        let given_back = file.give_back(numbered, opened.slots_numbered);
-        given_back.map_err(|error| io_at_path(&path, "cutting the slots", error))?;
-    }
     let marks = Arc::new(SlotMarks::default());
     let slots = Slots::with_limit(config, limit, Box::new(file)).marked(Arc::clone(&marks));
     let found = match opened.found {
@@ -111,56 +109,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     })
 }
 
-/// What the directory has that the origins do not.
-struct Promised {
-    slots: u64,
-    /// One more than the highest of the slots.
-    end: u32,
-}
-
-impl Promised {
-    fn read(home: &Home, numbered: u32, volumes: &VolumeTable) -> Result<Self, OpenError> {
-        let (mut slots, mut end) = (0, 0);
-        let is_promised = |content: Content| {
-            !content.dirty.is_empty() && volumes.get(content.occupant.volume_id()).is_some()
-        };
-        home.read_entries(0..numbered, &mut |slot, entry| {
-            if entry.content.is_some_and(is_promised) {
-                slots += 1;
-                end = slot.0 + 1;
-            }
-        })?;
-        Ok(Self { slots, end })
-    }
-
-    /// Whether this life of the cache can take it over.
-    fn check(&self, config: &Config, limit: u32, path: &str) -> Result<(), Error> {
-        if self.slots == 0 {
-            return Ok(());
-        }
-        let refuse = |why: &str| {
-            let message = format!(
-                "cache directory '{path}': {} of its blocks hold what was flushed into it and has not reached the origin: {why}",
-                self.slots
-            );
-            Err(Error::new(ErrorKind::Config, message))
-        };
-        if config.flush_to != FlushTo::Cache {
-            return refuse(WAYS_OUT);
-        }
-        if self.end > limit {
-            return refuse(
-                "it needs at least the cache-max-size that it had before, until that is written back (larder drain does it too)",
-            );
-        }
-        Ok(())
-    }
-}
-
-/// What an operator can do with a directory that has what the origin does not.
-pub(super) const WAYS_OUT: &str = "use it with cache-flush=cache, or end that first: 'larder drain DIR ORIGIN' writes it back, \
-     'larder drain --output FILE DIR' saves it to a file, 'larder drain --discard DIR' forgets it";
-
 /// So many slots fit beside everything else.
 fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
     let Some(max) = config.max_size_bytes else {
@@ -179,12 +127,8 @@ pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
     )
 }
 
-fn io_at_path(path: &str, doing: &str, error: std::io::Error) -> Error {
-    let context = format!("cache directory '{path}': {doing}");
-    Error::with_source(ErrorKind::CacheFile, context, error)
-}
-
-/// Gives the volumes that the directory knows, with their blocks in the index and in the policy.
+/// Gives the volumes that the directory knows, with their blocks in the index and in the policy. Only after that anything is written there: an
+/// entry that is damaged refuses the directory, which is left as it was.
 pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volume>>, Error> {
     let Some(survival) = &store.survival else {
         return Ok(Vec::new());
@@ -197,19 +141,19 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
         }
     }
     volumes.sort_by_key(|volume| volume.number());
-    let mut loader = Loader {
+    let loader = Loader {
         store,
         survival,
         volumes: &volumes,
         limit: loading.limit,
-        free: BTreeSet::new(),
     };
-    let slots = 0..loading.slots_recorded;
-    let read = survival
-        .home
-        .read_entries(slots, &mut |slot, entry| loader.add(slot, entry));
-    read.map_err(|error| at_path(&survival.path, &error))?;
-    let free = loader.free;
+    let failed = |error: OpenError| at_path(&survival.path, &error);
+    let free = loader.load(loading.slots_recorded)?;
+    survival.home.begin().map_err(failed)?;
+    let given_up = loading.slots_numbered..loading.slots_recorded;
+    if !given_up.is_empty() {
+        survival.home.give_back(given_up).map_err(failed)?;
+    }
     let found = u64::from(loading.slots_numbered) - free.len() as u64;
     store.slots.resume(loading.slots_numbered, free);
     survival.note_found(found);
@@ -222,25 +166,100 @@ struct Loader<'s> {
     survival: &'s Survival,
     volumes: &'s [Arc<Volume>],
     limit: u32,
-    free: BTreeSet<SlotNumber>,
+}
+
+/// What was found in neighbouring slots.
+struct Part {
+    first: u32,
+    /// For the index of each of the volumes.
+    indexed: Vec<Gathered>,
+    /// For the policy: of each slot how hot it is, or [`NOTHING`].
+    heats: Vec<u8>,
+    free: Vec<SlotNumber>,
+    /// What the origins do not have.
+    promised: Vec<Promise>,
+    /// The same in slots above the limit.
+    promised_beyond: u64,
+}
+
+/// A slot that holds nothing, or nothing that anybody wants: hotter than any.
+const NOTHING: u8 = MAX_HEAT + 1;
+
+impl Part {
+    /// The slots that hold something, and how hot it is.
+    fn found(&self) -> impl Iterator<Item = (SlotNumber, u8)> {
+        let heats = (self.first..).zip(self.heats.iter().copied());
+        let found = heats.filter(|(_, heat)| *heat != NOTHING);
+        found.map(|(slot, heat)| (SlotNumber(slot), heat))
+    }
 }
 
 impl Loader<'_> {
-    fn add(&mut self, slot: SlotNumber, entry: Entry) {
-        let content = entry.content.filter(|content| !content.valid.is_empty());
-        if !content.is_some_and(|content| self.put(slot, &content)) && slot.0 < self.limit {
-            self.free.insert(slot);
+    /// Loads the entries of so many slots. Gives the slots that hold nothing.
+    fn load(&self, slots: u32) -> Result<BTreeSet<SlotNumber>, Error> {
+        let (lower, upper) = halves(0..slots);
+        let (lower, upper) = both(slots, || self.read(lower), || self.read(upper));
+        let failed = |error: OpenError| at_path(&self.survival.path, &error);
+        let (mut lower, mut upper) = (lower.map_err(failed)?, upper.map_err(failed)?);
+        lower.promised.append(&mut upper.promised);
+        let beyond = lower.promised_beyond + upper.promised_beyond;
+        for (indexed, later) in lower.indexed.iter_mut().zip(upper.indexed.drain(..)) {
+            indexed.append(later);
         }
+        let indexed = std::mem::take(&mut lower.indexed);
+        let found = || lower.found().chain(upper.found());
+        let (needless, ()) = both(slots, || self.index(indexed), || self.tell_policy(found()));
+        let promises = Promises {
+            kept: lower.promised,
+            beyond,
+        };
+        promises.check(&self.store.config, &needless, &self.survival.path)?;
+        for slot in &needless {
+            self.lose(*slot);
+        }
+        for promise in &promises.kept {
+            self.take_over(promise);
+        }
+        let free = [lower.free, upper.free, needless];
+        Ok(free.into_iter().flatten().collect())
+    }
+
+    fn read(&self, slots: Range<u32>) -> Result<Part, OpenError> {
+        let volumes = self.volumes.iter();
+        let mut part = Part {
+            first: slots.start,
+            indexed: volumes.map(|volume| volume.index().gather()).collect(),
+            heats: Vec::with_capacity(slots.len()),
+            free: Vec::new(),
+            promised: Vec::new(),
+            promised_beyond: 0,
+        };
+        let add = &mut |slot, entry| self.add(slot, entry, &mut part);
+        self.survival.home.read_entries(slots, add)?;
+        self.survival
+            .marks
+            .found(part.found().map(|(slot, _)| slot));
+        Ok(part)
+    }
+
+    fn add(&self, slot: SlotNumber, entry: Entry, part: &mut Part) {
+        let content = entry.content.filter(|content| !content.valid.is_empty());
+        let wanted = content.filter(|content| self.put(slot, content, part));
+        if wanted.is_none() && slot.0 < self.limit {
+            part.free.push(slot);
+        }
+        let heat = wanted.map_or(NOTHING, |content| content.heat);
+        part.heats.push(heat);
     }
 
     /// False if nobody wants what the slot holds. What the directory says of it stays there until it is told otherwise, though, also of slots
     /// above the limit: whoever changes the block must find it.
-    fn put(&self, slot: SlotNumber, content: &Content) -> bool {
+    fn put(&self, slot: SlotNumber, content: &Content, part: &mut Part) -> bool {
         let occupant = content.occupant;
-        let Some(volume) = by_number(self.volumes, occupant.volume) else {
+        let Some(at) = by_number(self.volumes, occupant.volume) else {
             return false;
         };
-        let Some(found) = volume.kept.found() else {
+        let Some(found) = self.volumes[at].kept.found() else {
             return false;
         };
         let first_byte = occupant
@@ -263,31 +282,56 @@ impl Loader<'_> {
             number: occupant.block,
         };
         if slot.0 >= self.limit {
+            part.promised_beyond += u64::from(!content.dirty.is_empty());
             self.survival.gone.note(slot, owner);
             return false;
         }
         self.store.directory.set(slot, owner);
-        let is_new = volume.index().load(
-            occupant.block,
-            slot,
-            (valid, content.dirty, found.full),
-            &self.store.directory,
-        );
-        if !is_new {
-            self.survival.gone.note(slot, owner);
-        } else {
-            match content.dirty.is_empty() {
-                true => self.survival.marks.found(slot),
-                false => {
-                    self.survival.marks.found_dirty(slot);
-                    volume.kept.block_sealed();
-                    volume.note_unsettled(occupant.block, Mask::EMPTY, content.dirty);
-                }
-            }
-            let mut eviction = sync::lock(&self.store.eviction);
-            eviction.found(slot.0, owner.key(), content.heat);
+        let mut state = BlockState::in_slot(slot, valid, content.dirty, Mask::EMPTY);
+        state.sealed = Sealed::found(content.dirty);
+        part.indexed[at].add(occupant.block, &state, found.full);
+        if !content.dirty.is_empty() {
+            part.promised.push(Promise {
+                volume: at,
+                block: occupant.block,
+                slot,
+                dirty: content.dirty,
+            });
         }
-        is_new
+        true
+    }
+
+    /// Gives the slots whose blocks are in another slot too.
+    fn index(&self, indexed: Vec<Gathered>) -> Vec<SlotNumber> {
+        let of_volumes = self.volumes.iter().zip(indexed);
+        let needless = of_volumes
+            .flat_map(|(volume, indexed)| volume.index().load(indexed, &self.store.directory));
+        needless.collect()
+    }
+
+    fn tell_policy(&self, found: impl Iterator<Item = (SlotNumber, u8)>) {
+        let mut eviction = sync::lock(&self.store.eviction);
+        for (slot, heat) in found {
+            let owner = self.store.directory.owner(slot);
+            eviction.found(slot.0, owner.key(), heat);
+        }
+    }
+
+    /// What was promised of a block is this life's to keep.
+    fn take_over(&self, promise: &Promise) {
+        let volume = &self.volumes[promise.volume];
+        self.survival.marks.lost(promise.slot);
+        self.survival.marks.found_dirty(promise.slot);
+        volume.kept.block_sealed();
+        volume.note_unsettled(promise.block, Mask::EMPTY, promise.dirty);
+    }
+
+    /// Nobody wants what was found in a slot after all.
+    fn lose(&self, slot: SlotNumber) {
+        let owner = self.store.directory.owner(slot);
+        self.survival.marks.lost(slot);
+        self.survival.gone.note(slot, owner);
+        sync::lock(&self.store.eviction).removed(slot.0);
     }
 }
 
@@ -299,3 +343,6 @@ pub(crate) struct FoundVolume {
     /// All sectors of a block.
     pub full: Mask,
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::directory::SlotNumber;
-use crate::slot_bits::SlotBits;
+use crate::slot_bits::{SlotBits, bit};
 
 /// Marks of slots. Set and removed with the block's latch held, or while nobody else can have the slot.
 #[derive(Debug, Default)]
@@ -23,11 +23,29 @@ pub(crate) struct SlotMarks {
 }
 
 impl SlotMarks {
-    /// The slot was found again.
-    pub(crate) fn found(&self, slot: SlotNumber) {
-        self.summed.insert(slot);
-        self.listed(slot);
-        self.distrusted(slot);
+    /// These slots, which come in order, were found again.
+    pub(crate) fn found(&self, slots: impl Iterator<Item = SlotNumber>) {
+        let mut slots = slots.peekable();
+        let word = |slot: SlotNumber| slot.0 / u64::BITS;
+        while let Some(first) = slots.next() {
+            let mut bits = bit(first);
+            while let Some(slot) = slots.next_if(|slot| word(*slot) == word(first)) {
+                bits |= bit(slot);
+            }
+            self.summed.insert_some(first, bits);
+            let listed = self.listed.insert_some(first, bits);
+            self.listed_slots
+                .fetch_add(u64::from(listed), Ordering::SeqCst);
+            let unverified = self.unverified.insert_some(first, bits);
+            self.unverified_slots
+                .fetch_add(u64::from(unverified), Ordering::SeqCst);
+        }
+    }
+
+    /// The slot was found again, and is not wanted.
+    pub(crate) fn lost(&self, slot: SlotNumber) {
+        self.assigned(slot);
+        self.unlisted(slot);
     }
 
     /// The slot was found again, with something that the origin does not have.
@@ -136,8 +154,12 @@ mod tests {
         let marks = SlotMarks::default();
         let slot = SlotNumber(7);
         assert!(!marks.any_unverified());
-        marks.found(slot);
-        marks.found(SlotNumber(8));
+        marks.found([slot, SlotNumber(8), SlotNumber(64), SlotNumber(200)].into_iter());
+        assert_eq!(marks.listed_slots(), 4);
+        assert!(marks.is_listed(SlotNumber(200)) && !marks.is_listed(SlotNumber(9)));
+        marks.lost(SlotNumber(64));
+        marks.lost(SlotNumber(200));
+        assert_eq!(marks.listed_slots(), 2);
         assert!(marks.is_summed(slot) && marks.is_unverified(slot));
         marks.verified(slot);
         marks.verified(slot);

@@ -55,9 +55,16 @@ fn is_sealed(volume: &Volume, number: BlockNumber) -> bool {
     !state.sealed.is_empty()
 }
 
-/// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten.
+/// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten: what comes first of it, if
+/// it is much.
 pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
     let mut scope = Scope::default();
+    let most = volume
+        .store()
+        .survival
+        .as_ref()
+        .map(Survival::released_bytes);
+    let end = end.min(start + most.unwrap_or(0).max(volume.geometry().sector_bytes()));
     let geometry = volume.geometry();
     for number in known(volume, start, end) {
         let touched = geometry.touched(&geometry.piece_within(number, start, end));

@@ -11,7 +11,7 @@ use crate::directory::{SlotNumber, VolumeNumber};
 use crate::latch::{Latch, Latched};
 use crate::persist::batch::Batch;
 use crate::persist::entry::Content;
-use crate::persist::op::slot::sums_as_bytes;
+use crate::persist::op::slot::{each, sums_as_bytes};
 use crate::persist::op::{Op, SlotOp};
 use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
@@ -84,7 +84,8 @@ impl View {
                     view.said = dirty(state) | stay;
                     view.fresh = (view.said - sealed.sectors) | (view.said & sealed.changed);
                 }
-                view.released = asked.release & sealed.barred() & view.said;
+                let released = asked.release & sealed.barred() & view.said;
+                view.released = lowest(released, most_released(volume));
             }
         }
         if is_planted(Bug::ChangedForgotten) {
@@ -92,6 +93,28 @@ impl View {
         }
         view
     }
+}
+
+/// So many sectors at least can be released at once.
+fn most_released(volume: &Volume) -> u32 {
+    let bytes = volume
+        .store()
+        .survival
+        .as_ref()
+        .map(Survival::released_bytes);
+    let sectors = bytes.unwrap_or(0) / volume.geometry().sector_bytes();
+    u32::try_from(sectors).unwrap_or(u32::MAX).max(1)
+}
+
+/// The lowest `most` sectors of a set.
+fn lowest(mask: Mask, most: u32) -> Mask {
+    if mask.count() <= most {
+        return mask;
+    }
+    let sectors = each(mask).take(most as usize);
+    sectors.fold(Mask::EMPTY, |all, sector| {
+        all | Mask::span(sector, sector + 1)
+    })
 }
 
 fn dirty(state: &Latch<'_>) -> Mask {
@@ -347,6 +370,12 @@ impl<'s> Recording<'s> {
 }
 
 impl Survival {
+    /// So many bytes of promises can be made ready for being overwritten at a time: a power of two. More would be frozen again before they are all
+    /// ready.
+    pub(crate) fn released_bytes(&self) -> u64 {
+        1 << (self.home.journal().ring_bytes() / 16).max(1).ilog2()
+    }
+
     /// What the directory says of a block, or may say, is another thing now.
     fn set_sealed(&self, volume: &Volume, slot: SlotNumber, state: &mut Latch<'_>, now: Sealed) {
         let was = std::mem::replace(&mut state.sealed, now);

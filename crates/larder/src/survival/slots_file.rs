@@ -37,13 +37,6 @@ impl SlotsFile {
             prepared: Mutex::new(prepared),
         }
     }
-
-    /// Gives the space of slots from `first` on back, of which there are so many.
-    pub(crate) fn give_back(&self, first: u32, numbered: u32) -> io::Result<()> {
-        let start = SLOTS_START + u64::from(first) * self.block_bytes;
-        let length = u64::from(numbered.saturating_sub(first)) * self.block_bytes;
-        self.file.give_back(start, length)
-    }
 }
 
 impl CacheFile for SlotsFile {

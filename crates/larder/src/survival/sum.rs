@@ -104,7 +104,10 @@ pub(super) fn sum_all(store: &Store, survival: &Survival) -> io::Result<()> {
             continue;
         }
         let owner = store.directory.owner(slot);
-        if let Some(volume) = store.volume(owner.volume) {
+        // What nobody has joined was summed before, or is in another slot too.
+        if let Some(volume) = store.volume(owner.volume)
+            && volume.has_geometry()
+        {
             // Of dirty blocks the clean part is not worth the trouble.
             sum(survival, &volume, owner.number, slot)?;
         }

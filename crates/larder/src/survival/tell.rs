@@ -181,6 +181,15 @@ impl Telling<'_> {
         }
     }
 
+    /// A block that is called dirty in its slot must not be listed in another one that it has left.
+    fn make_gone(&mut self, (number, block): BlockKey, batch: &mut Batch) {
+        for slot in self.survival.gone.of_blocks(number, block, block) {
+            if !self.survival.marks.is_sealed(slot) && Self::push(batch, &Op::Empty(slot)).is_ok() {
+                self.told.emptied.push(slot);
+            }
+        }
+    }
+
     /// Says what is to be said of blocks.
     fn make_records(&mut self, batch: &mut Batch) {
         self.recording.begin();
@@ -191,6 +200,7 @@ impl Telling<'_> {
             let Some(volume) = self.store.volume(number) else {
                 continue;
             };
+            self.make_gone(key, batch);
             let unrecordable = &self.survival.unrecordable;
             match self.recording.make(&volume, block, asked, batch) {
                 Ok(said) => {

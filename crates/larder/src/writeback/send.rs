@@ -208,7 +208,14 @@ impl Sending<'_> {
     fn copy_dirty(&mut self, state: &mut Latch<'_>, piece: &Piece, parts: &mut Vec<Part>) {
         let volume = self.volume;
         let (geometry, size) = (volume.geometry(), volume.size());
-        for run in (state.dirty & geometry.whole(piece, size)).runs() {
+        let dirty = state.dirty & geometry.whole(piece, size);
+        for run in (dirty & state.sealed.bad).runs() {
+            let bytes = geometry.bytes_of(piece.number, run, size);
+            let message = "it is not what was written into the cache directory";
+            let cause = io::Error::new(io::ErrorKind::InvalidData, message);
+            unreadable(volume, self.sent, bytes, cause);
+        }
+        for run in (dirty - state.sealed.bad).runs() {
             let (start, end) = geometry.bytes_of(piece.number, run, size);
             let length = (end - start) as usize;
             let within = start - geometry.base(piece.number);

@@ -1,4 +1,7 @@
-//! The clean end: the tables are written whole from memory, and the superblock says that they are all there is.
+//! The clean end: the tables say all that is in memory, and the superblock that they are all there is.
+//!
+//! What a table says already is not written again, if what is read of it is sure to be durable: after a session that ended
+//! properly. After any other, a sync may have failed, which leaves bytes in the system's memory that no later sync brings to the medium.
 
 use super::Home;
 use crate::directory::SlotNumber;
@@ -74,7 +77,11 @@ impl Home {
             (SlotNumber(number), entry)
         });
         let above = (given..numbered).map(|number| (SlotNumber(number), Entry::EMPTY));
-        self.tables.write_entries(counted.chain(above))?;
+        let mut all = counted.chain(above);
+        match self.is_read_durable {
+            true => self.tables.update_entries(&mut all)?,
+            false => self.tables.write_entries(all)?,
+        }
         if count == given {
             return Ok(());
         }

@@ -24,17 +24,26 @@ use crate::persist::tables::Tables;
 const SMALLEST_LIMIT_BYTES: u64 = 32 << 20;
 
 impl Home {
-    /// Locks the directory, makes it or checks it, and recovers what a crash has left. When this returns, it is durable that it is in use.
+    /// Locks the directory, makes it with a journal of that length or checks it, and recovers what a crash has left. When this returns, it is
+    /// durable that it is in use.
     ///
     /// # Errors
     /// It is refused: then nothing was written but the lock's text. Or the system failed: then the next start finds what this one has found.
-    pub(crate) fn open(medium: Arc<dyn Medium>, wanted: &Wanted) -> Result<Opened, OpenError> {
-        let limit = wanted.max_size_bytes.unwrap_or(u64::MAX);
-        Self::open_with(medium, wanted, journal_bytes(limit, wanted.is_ordered))
+    pub(crate) fn open_with(
+        medium: Arc<dyn Medium>,
+        wanted: &Wanted,
+        journal_bytes: u64,
+    ) -> Result<Opened, OpenError> {
+        let opened = Self::find(medium, wanted, journal_bytes)?;
+        let nothing_else = |_: SlotNumber| false;
+        opened.home.tables.check_entries(&nothing_else)?;
+        opened.home.begin()?;
+        Ok(opened)
     }
 
-    /// The same; a directory that is made gets a journal of that length.
-    pub(crate) fn open_with(
+    /// The same for whoever reads every entry anyway. That may refuse the directory, and so comes before [`Home::begin`], and that before anything is
+    /// written.
+    pub(crate) fn find(
         medium: Arc<dyn Medium>,
         wanted: &Wanted,
         journal_bytes: u64,
@@ -55,18 +64,11 @@ impl Home {
                 },
             )?;
         }
-        let opened = Self::open_locked(medium, lock, wanted)?;
-        Ok(match is_made {
-            true => Opened {
-                found: Found::Made,
-                ..opened
-            },
-            false => opened,
-        })
+        Self::find_locked(medium, lock, wanted, is_made)
     }
 
-    /// The same of a directory that must be there: none is made.
-    pub(crate) fn open_existing(
+    /// As [`Home::find`], of a directory that must be there: none is made.
+    pub(crate) fn find_existing(
         medium: Arc<dyn Medium>,
         wanted: &Wanted,
     ) -> Result<Opened, OpenError> {
@@ -77,24 +79,61 @@ impl Home {
         }
         let lock = lock::take(&*medium, &wanted.lock_text)?;
         match contents(&*medium)? {
-            Contents::Cache => Self::open_locked(medium, lock, wanted),
+            Contents::Cache => Self::find_locked(medium, lock, wanted, false),
             _ => Err(missing()),
         }
     }
 
-    fn open_locked(
+    fn find_locked(
         medium: Arc<dyn Medium>,
         lock: Box<dyn MediumFile>,
         wanted: &Wanted,
+        is_made: bool,
     ) -> Result<Opened, OpenError> {
         let tables = load(&*medium, wanted)?;
-        let found = begin(&tables)?;
+        let state = tables.superblocks().current().state;
+        let found = match state {
+            State::Clean if is_made => Found::Made,
+            State::Clean => Found::Clean,
+            State::InUse => recover(&tables)?,
+        };
+        Self::opened(medium, lock, tables, found)
+    }
+
+    /// Begins the session of a directory of which everything that is read was found to be right. When this returns, it is durable that it is in
+    /// use.
+    pub(crate) fn begin(&self) -> Result<(), OpenError> {
+        let mut superblocks = self.tables.superblocks();
+        let current = superblocks.current().clone();
+        if current.state == State::InUse {
+            // Recovery has begun it.
+            return Ok(());
+        }
+        // Who was killed may have written a copy and not synced it.
+        superblocks.sync()?;
+        superblocks.write_first(Superblock {
+            state: State::InUse,
+            session: current.session + 1,
+            ..current
+        })?;
+        superblocks.settle()
+    }
+
+    fn opened(
+        medium: Arc<dyn Medium>,
+        lock: Box<dyn MediumFile>,
+        tables: Tables,
+        found: Found,
+    ) -> Result<Opened, OpenError> {
         let volumes = tables.read_volumes()?;
         let superblock = tables.superblocks().current().clone();
         let begin = Begin {
             cache: tables.seed,
             ring_bytes: superblock.journal_bytes,
-            session: superblock.session,
+            session: match superblock.state {
+                State::InUse => superblock.session,
+                State::Clean => superblock.session + 1,
+            },
             tail: superblock.tail,
         };
         let journal = Journal::new(files::open(&*medium, Role::Journal)?, begin);
@@ -104,6 +143,7 @@ impl Home {
                 tables,
                 journal,
                 checkpoint: Mutex::default(),
+                is_read_durable: found == Found::Clean,
                 slots,
                 _medium: medium,
                 _lock: lock,
@@ -116,6 +156,12 @@ impl Home {
 }
 
 impl Wanted {
+    /// The length of a journal that is made.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        let limit = self.max_size_bytes.unwrap_or(u64::MAX);
+        journal_bytes(limit, self.is_ordered)
+    }
+
     /// What can be judged without the directory. Tells the shape of one that is made.
     fn check(&self) -> Result<Shape, OpenError> {
         self.check_limit(SMALLEST_LIMIT_BYTES)?;
@@ -168,33 +214,8 @@ fn load(medium: &dyn Medium, wanted: &Wanted) -> Result<Tables, OpenError> {
     Ok(Tables::new(files, Superblocks::new(file, chosen)))
 }
 
-/// Begins a session, after whatever the last one has left.
-fn begin(tables: &Tables) -> Result<Found, OpenError> {
-    let state = tables.superblocks().current().state;
-    match state {
-        State::Clean => begin_clean(tables),
-        State::InUse => begin_after_crash(tables),
-    }
-}
-
-fn begin_clean(tables: &Tables) -> Result<Found, OpenError> {
-    tables.read_volumes()?;
-    let nothing_else = |_: SlotNumber| false;
-    tables.check_entries(&nothing_else)?;
-    let mut superblocks = tables.superblocks();
-    // Who was killed may have written a copy and not synced it.
-    superblocks.sync()?;
-    let current = superblocks.current().clone();
-    superblocks.write_first(Superblock {
-        state: State::InUse,
-        session: current.session + 1,
-        ..current
-    })?;
-    superblocks.settle()?;
-    Ok(Found::Clean)
-}
-
-fn begin_after_crash(tables: &Tables) -> Result<Found, OpenError> {
+/// Begins a session after one that was not ended.
+fn recover(tables: &Tables) -> Result<Found, OpenError> {
     let recovery = Recovery::read(tables)?;
     let frames = recovery.frames();
     {

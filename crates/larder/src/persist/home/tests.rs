@@ -169,13 +169,16 @@ fn a_real_directory_is_made_locked_and_found_again() {
     let name = format!("larder-home-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::create_dir(&path).unwrap();
-    let medium = || Arc::new(DirectoryMedium::open(&path).unwrap());
-    let opened = Home::open(medium(), &wanted()).unwrap();
+    let open = || {
+        let medium = Arc::new(DirectoryMedium::open(&path).unwrap());
+        Home::open_with(medium, &wanted(), wanted().journal_bytes())
+    };
+    let opened = open().unwrap();
     assert_eq!(
         (opened.found, opened.home.journal_bytes()),
         (Found::Made, 4 << 20)
     );
-    let error = Home::open(medium(), &wanted()).err().unwrap();
+    let error = open().err().unwrap();
     assert!(matches!(&error, OpenError::InUse { by } if by == "pid 12 started 10:00"));
     opened.home.prepare_slots(70).unwrap();
     let nothing = Entry {
@@ -185,7 +188,7 @@ fn a_real_directory_is_made_locked_and_found_again() {
     let mut entries = std::iter::repeat_n(nothing, 70);
     opened.home.close(&volumes(2), 70, &mut entries).unwrap();
     drop(opened);
-    let again = Home::open(medium(), &wanted()).unwrap();
+    let again = open().unwrap();
     assert_eq!((again.found, again.slots_numbered), (Found::Clean, 70));
     assert_eq!(self::entries(&again), [nothing; 70]);
     drop(again);
@@ -444,6 +447,57 @@ fn slots_that_are_given_up_hold_nothing_any_more() {
     let found = entries(&opened);
     assert_eq!(found[..30], expected[..30]);
     assert!(found[30..].iter().all(|entry| entry.content.is_none()));
+}
+
+/// How much a session writes into `map` and into its copy that ends with these entries.
+fn written_at_the_end(medium: &MemoryMedium, opened: &Opened, entries: &[Entry]) -> [u64; 2] {
+    let written = || ["map", "map.copy"].map(|name| medium.take_written(name));
+    written();
+    let mut all = entries.iter().copied();
+    let count = entries.len() as u32;
+    opened.home.close(&opened.volumes, count, &mut all).unwrap();
+    written()
+}
+
+#[test]
+fn an_end_writes_the_pages_that_say_something_new() {
+    let (medium, mut expected) = closed(12);
+    assert_eq!(
+        written_at_the_end(&medium, &open(&medium), &expected),
+        [0; 2]
+    );
+    // A page has 64 entries, and the second one 36.
+    expected[99].content = None;
+    expected[64] = expected[0];
+    assert_eq!(
+        written_at_the_end(&medium, &open(&medium), &expected),
+        [36 * 64; 2]
+    );
+    assert_eq!(entries(&open(&medium)), expected);
+}
+
+#[test]
+fn an_end_after_a_crash_writes_all_whatever_is_read() {
+    let (medium, expected) = closed(13);
+    drop(open(&medium));
+    let crashed = open(&medium);
+    assert_eq!(crashed.found, Found::Crashed { frames: 0 });
+    assert_eq!(
+        written_at_the_end(&medium, &crashed, &expected),
+        [u64::from(SLOTS) * 64; 2]
+    );
+}
+
+#[test]
+fn an_end_makes_damaged_entries_whole_again() {
+    let (medium, expected) = closed(14);
+    for (name, at) in [("map", 4096 + 3 * 64 + 9), ("map.copy", 4096 + 80 * 64)] {
+        let whole = medium.image();
+        let file = medium.open(name).unwrap();
+        file.write(at, &[!whole[name][at as usize]]).unwrap();
+        written_at_the_end(&medium, &open(&medium), &expected);
+        assert!(medium.image()[name] == whole[name], "{name}");
+    }
 }
 
 #[test]
