@@ -57,14 +57,62 @@ impl Engine {
         let mut running = Running {
             engine: self.clone(),
             machine: machine.clone(),
-            cache_id: "the origins".to_owned(),
+            cache_id: CACHE_ID.to_owned(),
             slots: self.slots,
             life: Err("it was never started".to_owned()),
         };
         running.start()?;
         Ok(running)
     }
+
+    /// The cache in the directory of that machine. With `background`, others see to what it does there.
+    pub(super) fn open(
+        &self,
+        machine: &Machine,
+        cache_id: &str,
+        slots: u32,
+        background: bool,
+    ) -> Result<Arc<Cache>, Error> {
+        let config = Config {
+            mode: self.mode,
+            flush_to: self.flush_to,
+            dirty_age: self.dirty_age,
+            block_bytes: 4096,
+            // Its slots are counted below.
+            max_size_bytes: Some(32 << 20),
+            cache_on_read: CacheOnRead::Always,
+            cache_id: Some(cache_id.to_owned()),
+            background,
+            ..Config::default()
+        };
+        let home = CacheHome {
+            medium: Arc::new(machine.medium()),
+            path: "/cache".to_owned(),
+            block_is_given: true,
+            uuid_bits: 77,
+            lock_text: "a test".to_owned(),
+            sizes: Some(HomeSizes {
+                slots,
+                journal_bytes: self.journal_bytes,
+            }),
+        };
+        let clock = Arc::new(ManualClock::stepping(Duration::from_micros(50)));
+        Cache::open(config, home, clock, Arc::new(MemoryLog::default()))
+    }
 }
+
+/// A client of a volume.
+pub(super) fn connect(
+    cache: &Arc<Cache>,
+    machine: &Machine,
+    volume: u32,
+) -> Result<Connection, Error> {
+    let origin = Arc::new(machine.origin(volume as usize));
+    cache.volume(&format!("volume {volume}")).connect(origin)
+}
+
+/// The name that the origins have at first.
+pub(super) const CACHE_ID: &str = "the origins";
 
 impl Subject for Engine {
     /// What is only looked at is a copy already.
@@ -86,34 +134,11 @@ impl Running {
     }
 
     fn try_start(&self) -> Result<Life, Error> {
-        let config = Config {
-            mode: self.engine.mode,
-            flush_to: self.engine.flush_to,
-            dirty_age: self.engine.dirty_age,
-            block_bytes: 4096,
-            // Its slots are counted below.
-            max_size_bytes: Some(32 << 20),
-            cache_on_read: CacheOnRead::Always,
-            cache_id: Some(self.cache_id.clone()),
-            ..Config::default()
-        };
-        let home = CacheHome {
-            medium: Arc::new(self.machine.medium()),
-            path: "/cache".to_owned(),
-            block_is_given: true,
-            uuid_bits: 77,
-            lock_text: "a test".to_owned(),
-            sizes: Some(HomeSizes {
-                slots: self.slots,
-                journal_bytes: self.engine.journal_bytes,
-            }),
-        };
-        let clock = Arc::new(ManualClock::stepping(Duration::from_micros(50)));
-        let cache = Cache::open(config, home, clock, Arc::new(MemoryLog::default()))?;
-        let connections = (0..self.engine.volumes).map(|number| {
-            let origin = Arc::new(self.machine.origin(number as usize));
-            cache.volume(&format!("volume {number}")).connect(origin)
-        });
+        let Self {
+            engine, machine, ..
+        } = self;
+        let cache = engine.open(machine, &self.cache_id, self.slots, false)?;
+        let connections = (0..engine.volumes).map(|volume| connect(&cache, machine, volume));
         let connections = connections.collect::<Result<_, _>>()?;
         Ok(Life { connections, cache })
     }

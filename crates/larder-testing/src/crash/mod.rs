@@ -9,6 +9,7 @@
 //! - [`value`], [`history`], [`judge`]: what sectors carry, which requests were begun and acknowledged when, and what a
 //!   sector may therefore hold after a crash.
 //! - [`requests`]: a seeded run of requests.
+//! - [`crowd`]: many clients at once, whose races no seed brings back.
 //! - [`store`], [`sweep`], [`check`]: what is under test, at which moments, and the rules; [`damage`] what else may
 //!   happen to files; [`soak`] seeds for as long as one likes.
 //!
@@ -17,6 +18,7 @@
 
 pub mod bytes;
 pub mod check;
+pub mod crowd;
 pub mod damage;
 pub mod engine;
 pub mod faults;
@@ -32,11 +34,13 @@ pub mod requests;
 pub mod soak;
 pub mod store;
 pub mod sweep;
+pub mod trace;
 pub mod value;
 pub mod walk;
 pub mod world;
 
 pub use check::{Rule, Violation};
+pub use crowd::Crowd;
 pub use engine::Engine;
 pub use faults::{CallKind, MediumFault, Target};
 pub use history::History;

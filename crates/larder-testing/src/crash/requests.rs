@@ -251,9 +251,6 @@ impl Requests<'_> {
         let result = run(version);
         self.machine.note(u64::from(result.is_ok()));
         let position = self.machine.position();
-        if std::env::var("DBG").is_ok() {
-            eprintln!("pos {position}: v{version} {request:?} -> {result:?}");
-        }
         self.history.end(position, version, request, result.is_ok());
         result.or_else(|error| self.judge_failure(&format!("{request:?}"), &error))
     }

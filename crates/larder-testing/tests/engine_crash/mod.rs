@@ -94,7 +94,15 @@ fn shape_of_cache(case: u64) -> Shape {
     let flushes_fail = has_faults(case) && case.is_multiple_of(2);
     let mut faults = faults();
     faults.push(MediumFault::file("map", CallKind::Write, When::Nth(1)));
+    faults.push(MediumFault::file("map", CallKind::Sync, When::Nth(1)));
     faults.push(MediumFault::file("sums", CallKind::Sync, When::Nth(1)));
+    let superblock = |kind| MediumFault::file("superblock.new", kind, When::Nth(1));
+    faults.extend([superblock(CallKind::Sync), superblock(CallKind::Write)]);
+    faults.push(MediumFault::file(
+        "superblock",
+        CallKind::Sync,
+        When::Nth(2),
+    ));
     faults.push(MediumFault::origin(0, CallKind::Write).when(When::Always));
     faults.push(MediumFault::origin(1, CallKind::Write).when(When::Chance(50)));
     faults.push(MediumFault::origin(1, CallKind::Read).when(When::Chance(50)));

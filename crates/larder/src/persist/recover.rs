@@ -7,6 +7,7 @@
 use super::checkpoint::{Checkpoint, Goal};
 use super::fold::{Fold, FoldedSlot};
 use super::header::Role;
+use super::journal::distance;
 use super::open_error::OpenError;
 use super::ring::{self, Folding, PartEnd};
 use super::runs::Runs;
@@ -45,7 +46,12 @@ impl Recovery {
 
     /// Brings all of it into slots and tables. After that the journal is empty, and a new session has begun.
     pub(super) fn write(self, tables: &Tables) -> Result<(), OpenError> {
-        // Who was killed may have left frames that were read and are not durable; entries must not tell of frames that a second crash takes away.
+        // Who was killed may have left frames that were read and are not durable; entries must not tell of frames that a second crash takes away. If
+        // a sync of them has failed in that life, none in this one would save what is not written again.
+        let (from, to) = (self.before.tail, self.folding.next);
+        let bytes = distance(from, to, self.before.journal_bytes);
+        ring::write_again(tables, from.offset, bytes, self.before.journal_bytes)
+            .map_err(OpenError::io(Role::Journal.file_name(), "written"))?;
         tables.sync(Role::Journal)?;
         let fold = &self.folding.fold;
         let numbered = fold.slots_numbered(self.before.slots_numbered);

@@ -17,9 +17,32 @@ use crate::planted::{Bug, is_planted};
 /// As much of the journal as is folded before the sums, which take most of the memory, are written.
 pub(super) const PART_BYTES: u64 = 8 << 20;
 
+/// So much is written at once, in bytes.
+const AT_ONCE_BYTES: u64 = 1 << 20;
+
 /// Reads a part of the ring.
 pub(super) fn read(tables: &Tables, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     tables.files.journal.read(PAGE_BYTES + offset, buffer)
+}
+
+/// Writes so many bytes from `start` on as they are read.
+pub(super) fn write_again(
+    tables: &Tables,
+    start: u64,
+    bytes: u64,
+    ring_bytes: u64,
+) -> io::Result<()> {
+    let mut buffer = vec![0; AT_ONCE_BYTES.min(bytes) as usize];
+    let mut done = 0;
+    while done < bytes {
+        let offset = (start + done) % ring_bytes;
+        let length = AT_ONCE_BYTES.min(bytes - done).min(ring_bytes - offset);
+        let part = &mut buffer[..length as usize];
+        read(tables, offset, part)?;
+        tables.files.journal.write(PAGE_BYTES + offset, part)?;
+        done += length;
+    }
+    Ok(())
 }
 
 /// A fold that knows how far it has come.
