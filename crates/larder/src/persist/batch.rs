@@ -34,8 +34,16 @@ impl Batch {
             frames: Vec::new(),
             frame_bytes: FRAME_BYTES.min(ring_bytes / 8),
             longest_bytes,
-            enough_bytes: ENOUGH_BYTES.min(ring_bytes / 16),
+            enough_bytes: ENOUGH_BYTES.min(ring_bytes / 4),
             needs_data: false,
+        }
+    }
+
+    /// The same for who needs most of the ring for other things: a batch is an eighth of it at most.
+    pub(crate) fn small(ring_bytes: u64, longest_bytes: u64) -> Self {
+        Self {
+            enough_bytes: ENOUGH_BYTES.min(ring_bytes / 16),
+            ..Self::new(ring_bytes, longest_bytes)
         }
     }
 

@@ -179,6 +179,11 @@ pub(crate) trait CommitWork {
         Ok(())
     }
 
+    /// An empty batch.
+    fn batch(&self, journal: &Journal) -> Batch {
+        Batch::new(journal.ring_bytes(), journal.longest_frame_bytes())
+    }
+
     /// Says what there is to say until the batch is full.
     ///
     /// # Errors
@@ -229,7 +234,7 @@ pub(crate) fn run(
     let _guard = DeadAfterPanic(journal);
     loop {
         work.prepare()?;
-        let mut batch = Batch::new(journal.ring_bytes(), journal.longest_frame_bytes());
+        let mut batch = work.batch(journal);
         let more = work.make(&mut batch)?;
         write(journal, work, batch)?;
         if durability == Durability::Now {

@@ -13,7 +13,7 @@ use super::{Survival, lister};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::persist::batch::Batch;
 use crate::persist::commit::{self, CommitWork, Durability, More};
-use crate::persist::journal::CommitError;
+use crate::persist::journal::{CommitError, Journal};
 use crate::persist::op::{Op, VolumeRecord};
 use crate::planted::{Bug, is_planted};
 use crate::store::Store;
@@ -273,6 +273,14 @@ impl Telling<'_> {
 }
 
 impl CommitWork for Telling<'_> {
+    fn batch(&self, journal: &Journal) -> Batch {
+        let (ring, longest) = (journal.ring_bytes(), journal.longest_frame_bytes());
+        match self.store.flushes_to_cache() {
+            true => Batch::small(ring, longest),
+            false => Batch::new(ring, longest),
+        }
+    }
+
     fn make(&mut self, batch: &mut Batch) -> io::Result<More> {
         if self.told.until.is_none() {
             self.begin();
