@@ -25,6 +25,10 @@ fn flush_into_cache(client: &Client) -> Result<(), Error> {
         flush_origin(volume, &client.attached)?;
     }
     survival::flush(volume)?;
+    // What went past the cache meanwhile may have dropped what was to be recorded, before it was.
+    if !volume.unflushed.is_empty() {
+        flush_origin(volume, &client.attached)?;
+    }
     client.check_poison()
 }
 
