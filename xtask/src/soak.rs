@@ -9,7 +9,8 @@ use crate::run::run as run_command;
 use crate::tools;
 
 /// An equal share of the time for the model in the engine, the crash simulator over the engine and over the files of a cache directory,
-/// the filter, the server, and both killed over a cache directory.
+/// the filter, the server, and both killed over a cache directory under a client that knows what it wrote, under fio, under a file
+/// system and under a database.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let seconds: u64 = options.number("seconds", 600)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -25,6 +26,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         ("larder-e2e", "random"),
         ("larder-e2e", "serve_random"),
         ("larder-e2e", "kills"),
+        ("larder-e2e", "keep_fio"),
+        ("larder-e2e", "keep_ext4"),
+        ("larder-e2e", "keep_sqlite"),
     ];
     let share_seconds = seconds / parts.len() as u64;
     for (package, test) in parts {

@@ -90,9 +90,9 @@ pub(crate) fn ensure_for_tests() -> Result<(), Failure> {
 /// Debian's Python, which is the one that Debian's modules are for.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
-/// Installs libnbd's Python module.
+/// Installs libnbd's Python module, and SQLite's, which comes with Python.
 pub(crate) fn ensure_python_nbd() -> Result<(), Failure> {
-    if !succeeds(Command::new(PYTHON).args(["-c", "import nbd"])) {
+    if !succeeds(Command::new(PYTHON).args(["-c", "import nbd, sqlite3"])) {
         install(vec!["python3", "python3-libnbd"])?;
     }
     Ok(())

@@ -32,6 +32,7 @@ mod image;
 mod larder;
 mod model;
 mod mount;
+mod mounted_disk;
 mod nbdkit;
 mod origin_server;
 mod plugin_log;
@@ -58,6 +59,7 @@ pub use image::{
 pub use larder::Larder;
 pub use model::Model;
 pub use mount::{FuseMount, LoopDevice, Mount};
+pub use mounted_disk::MountedDisk;
 pub use nbdkit::Nbdkit;
 pub use origin_server::OriginServer;
 pub use plugin_log::{PluginCall, PluginLog};

@@ -235,9 +235,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Whether it was there until now tells why a test has failed.
+        let ended = self.child.try_wait().ok().flatten();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
+            if let Some(status) = ended {
+                eprintln!("a server had ended: {status}");
+            }
             let output = self.output();
             let lines: Vec<&str> = output.lines().collect();
             let tail = &lines[lines.len().saturating_sub(20)..];

@@ -1,7 +1,7 @@
-//! A file system over a server with a cache directory that is killed: it is whole after each start, and has every file that
-//! was synced. Needs root, FUSE and loop devices.
+//! A file system over a server with a cache directory that is killed, together with an origin that loses what it was not told to
+//! flush: it is whole after each start, and has every file that was synced. Needs root, FUSE and loop devices.
 //!
-//! `LARDER_SEED` replays another seed.
+//! `LARDER_SEED` replays another seed. `cargo xtask soak` goes on for as long as one likes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod keep;
@@ -12,48 +12,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use keep::{Front, Kept};
-use larder_e2e::{FuseMount, LoopDevice, MIB, Mount, Random, Scratch, Server, run, sparse_file};
+use keep::{Below, Disk, FlushTo, Front};
+use larder_e2e::{MIB, MountedDisk, Random, soak_for_seconds};
 
-const ID: &str = "cache-id=golden";
-
-/// A file system on the disk that a server serves.
-struct MountedDisk {
-    mount: Option<Mount>,
-    device: Option<LoopDevice>,
-    fuse: Option<FuseMount>,
-    _scratch: Scratch,
-}
-
-impl MountedDisk {
-    fn new(server: &Server, root: &Path) -> Self {
-        let scratch = Scratch::new();
-        let fuse = FuseMount::new(server, &scratch);
-        let device = LoopDevice::attach(&fuse.file());
-        Self {
-            mount: Some(Mount::device(&device.device, root)),
-            device: Some(device),
-            fuse: Some(fuse),
-            _scratch: scratch,
-        }
-    }
-
-    /// Unmounts what still works, and looks whether the file system is whole.
-    fn unmount_and_check(mut self) {
-        self.mount.take().unwrap().unmount();
-        let device = self.device.take().unwrap();
-        run("e2fsck", ["-f", "-n", &device.device.display().to_string()]);
-        device.detach();
-        self.fuse.take().unwrap().unmount();
-    }
-
-    /// Unmounts what answers nothing but errors any more.
-    fn tear_down(mut self) {
-        drop(self.mount.take());
-        drop(self.device.take());
-        drop(self.fuse.take());
-    }
-}
+const ROUNDS: u64 = 3;
+const SIZE: u64 = 64 * MIB;
 
 /// Writes files, each of which is safe once it is noted, until nothing can be written any more.
 fn write_files(root: &Path, random: &mut Random, safe: &mut Vec<(PathBuf, u64, u64)>) {
@@ -71,37 +34,27 @@ fn write_files(root: &Path, random: &mut Random, safe: &mut Vec<(PathBuf, u64, u
     }
 }
 
-fn ext4_over_kills(front: Front) {
-    let kept = Kept::new();
-    sparse_file(&kept.image, 64 * MIB);
-    let image = kept.image.display().to_string();
-    run(
-        "mkfs.ext4",
-        [
-            "-q",
-            "-F",
-            "-E",
-            "lazy_itable_init=0,lazy_journal_init=0",
-            &image,
-        ],
-    );
-    let root = kept.scratch.make_dir("root");
-    let mut random = Random::new(Random::seed_or(1));
+/// Returns how many files were synced.
+fn ext4_over_kills(mut disk: Disk, random: &mut Random) -> usize {
+    disk.make_ext4();
+    let root = disk.kept.scratch.make_dir("root");
     let mut safe = Vec::new();
-    for _ in 0..3 {
-        let server = kept.start(front, &[ID]);
-        let disk = MountedDisk::new(&server, &root);
+    for _ in 0..ROUNDS {
+        let server = disk.start(&["cache-max-size=64M"]);
+        let mounted = MountedDisk::new(&server, &root);
         let already = safe.len();
+        // Any moment will do.
+        let moment = Duration::from_millis(random.between(300, 700));
         thread::scope(|scope| {
-            let writing = scope.spawn(|| write_files(&root, &mut random, &mut safe));
-            thread::sleep(Duration::from_millis(500));
-            server.kill();
+            let writing = scope.spawn(|| write_files(&root, random, &mut safe));
+            thread::sleep(moment);
+            disk.kill(server);
             writing.join().unwrap();
         });
-        disk.tear_down();
+        drop(mounted);
         assert!(safe.len() > already, "nothing was written");
-        let server = kept.start(front, &[ID]);
-        let disk = MountedDisk::new(&server, &root);
+        let server = disk.start(&["cache-max-size=64M"]);
+        let mounted = MountedDisk::new(&server, &root);
         for (path, seed, length) in &safe {
             let bytes = fs::read(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
             assert!(
@@ -109,17 +62,46 @@ fn ext4_over_kills(front: Front) {
                 "{path:?} is not what it was"
             );
         }
-        disk.unmount_and_check();
-        server.stop();
+        mounted.unmount_and_check();
+        disk.stop(server);
+        disk.check_ext4_in_the_file();
     }
+    safe.len()
+}
+
+fn kill(front: Front, flush_to: FlushTo) {
+    let disk = Disk::new(front, Below::Volatile, flush_to, SIZE);
+    ext4_over_kills(disk, &mut Random::new(Random::seed_or(1)));
 }
 
 #[test]
 fn an_ext4_on_a_killed_filter_is_whole_and_has_every_file_that_was_synced() {
-    ext4_over_kills(Front::Filter);
+    kill(Front::Filter, FlushTo::Origin);
 }
 
 #[test]
 fn an_ext4_on_a_killed_server_is_whole_and_has_every_file_that_was_synced() {
-    ext4_over_kills(Front::Server);
+    kill(Front::Server, FlushTo::Origin);
+}
+
+#[test]
+fn an_ext4_on_a_killed_filter_that_flushes_to_its_cache_is_whole_and_has_every_file() {
+    kill(Front::Filter, FlushTo::Cache);
+}
+
+#[test]
+fn an_ext4_on_a_killed_server_that_flushes_to_its_cache_is_whole_and_has_every_file() {
+    kill(Front::Server, FlushTo::Cache);
+}
+
+#[test]
+#[ignore = "as long as LARDER_SOAK_SECONDS says: cargo xtask soak"]
+fn soak() {
+    let (mut kills, mut files) = (0, 0);
+    soak_for_seconds(|seed, random| {
+        println!("seed {seed}");
+        files += ext4_over_kills(Disk::any(random, SIZE), random);
+        kills += ROUNDS;
+    });
+    println!("{kills} kills, {files} files synced");
 }

@@ -9,7 +9,7 @@ use larder_frontend::report::one_line;
 
 use crate::options::Options;
 use crate::replay::ReplayOptions;
-use crate::tools::{InspectOptions, ScrubOptions};
+use crate::tools::{DrainOptions, InspectOptions, ScrubOptions};
 
 /// The status of a tool that was asked for what cannot be. `serve` and `replay` end with 1 then.
 const USAGE_STATUS: i32 = 2;
@@ -73,6 +73,20 @@ Examples:
   larder scrub /var/cache/larder"
     )]
     Scrub(Box<ScrubOptions>),
+    /// Write back what only a cache directory has, without serving; or copy it to a file, or forget it
+    #[command(
+        args_override_self = true,
+        after_help = "\
+The directory must not be in use. What was written back is forgotten by the directory once the origin has it durably; until then this can be run again.
+The exit status is 1 if something is left that was to be written back or copied, or if nothing could be done, and 2 if something was typed wrong.
+
+Examples:
+  larder drain /var/cache/larder nbd://storage/disk
+  larder drain /var/cache/larder a=/dev/sdb b=nbd://storage/b
+  larder drain --output=rescued.img /var/cache/larder
+  larder drain --discard /var/cache/larder"
+    )]
+    Drain(Box<DrainOptions>),
 }
 
 /// What the command line comes to.
@@ -86,6 +100,8 @@ pub(crate) enum Asked {
     Inspect(Box<InspectOptions>),
     /// To check one.
     Scrub(Box<ScrubOptions>),
+    /// To empty one.
+    Drain(Box<DrainOptions>),
     /// To be told something, which has been done.
     Told,
 }
@@ -132,6 +148,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
         Ok(CommandLine {
             command: Command::Scrub(options),
         }) => Ok(Asked::Scrub(options)),
+        Ok(CommandLine {
+            command: Command::Drain(options),
+        }) => Ok(Asked::Drain(options)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let text = error.render();
@@ -139,7 +158,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
                 Ok(Asked::Told)
             }
             _ => Err(match &*command {
-                "inspect" | "scrub" => Wrong::usage(wrong(&error, &command)),
+                "inspect" | "scrub" | "drain" => Wrong::usage(wrong(&error, &command)),
                 "replay" => Wrong::refusal(wrong(&error, &command)),
                 _ => Wrong::refusal(wrong(&error, "serve")),
             }),
@@ -287,7 +306,13 @@ mod tests {
     fn manual_names_every_option() {
         let manual = include_str!("../larder.1").replace("\\-", "-");
         let command = CommandLine::command();
-        for (name, at_least) in [("serve", 20), ("replay", 8), ("inspect", 2), ("scrub", 1)] {
+        for (name, at_least) in [
+            ("serve", 20),
+            ("replay", 8),
+            ("inspect", 2),
+            ("scrub", 1),
+            ("drain", 7),
+        ] {
             let subcommand = command.find_subcommand(name).expect("there is one");
             let options: Vec<_> = subcommand
                 .get_arguments()

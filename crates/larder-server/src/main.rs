@@ -17,7 +17,7 @@
 //! | `pidfile`, `cleanup` | what is left in the file system, and goes at the end |
 //! | `protocol` | NBD |
 //! | `replay` | what caches would have missed of a trace |
-//! | `tools` | what a cache directory holds, and whether it is as it was written |
+//! | `tools` | what a cache directory holds, whether it is as it was written, and how it is emptied |
 
 use std::env;
 use std::process;
@@ -78,6 +78,10 @@ fn main() {
         },
         Ok(Asked::Scrub(options)) => match tools::scrub(&options) {
             Ok(is_whole) => i32::from(!is_whole),
+            Err(wrong) => end_with(&wrong),
+        },
+        Ok(Asked::Drain(options)) => match tools::drain(&options) {
+            Ok(is_done) => i32::from(!is_done),
             Err(wrong) => end_with(&wrong),
         },
         Err(wrong) => end_with(&wrong),

@@ -19,7 +19,7 @@ mod headers;
 mod owner;
 pub(crate) mod value;
 
-pub(crate) use export::ExportSettings;
+pub(crate) use export::{ExportSettings, exports};
 pub(crate) use owner::Owner;
 
 /// Everything that is to be done, from options that agree with each other.
@@ -107,7 +107,7 @@ impl std::fmt::Debug for OriginSettings {
 impl Settings {
     /// Checks everything. The error is one line.
     pub(crate) fn new(options: &Options) -> Result<Self, String> {
-        let exports = export::exports(options)?;
+        let exports = exports(options)?;
         let told = |error: ParameterError| error.to_string();
         let listen: Vec<ListenAddress> = options
             .listen

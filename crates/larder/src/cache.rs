@@ -185,9 +185,11 @@ impl Cache {
         }
     }
 
-    /// Whether what [`Cache::leftovers`] tells is in the cache's directory, where the next start goes on with it.
+    /// Whether all that [`Cache::leftovers`] tells is in the cache's directory, where the next start goes on with it: after a [`Cache::close`] that
+    /// has left it there.
     pub fn keeps_leftovers(&self) -> bool {
-        self.store.config.flush_to == FlushTo::Cache
+        let survival = self.store.survival.as_ref();
+        survival.is_some_and(Survival::keeps_leftovers)
     }
 
     /// What is dirty now, by volume. After every connection has gone, this is what was not saved.

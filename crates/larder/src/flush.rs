@@ -19,17 +19,20 @@ pub(crate) fn flush(client: &Client) -> Result<(), Error> {
 
 /// Everything acknowledged so far becomes durable in the cache's directory; what went past the cache, on the origin.
 fn flush_into_cache(client: &Client) -> Result<(), Error> {
-    let volume = &client.volume;
     client.check_poison()?;
-    if !volume.unflushed.is_empty() {
-        flush_origin(volume, &client.attached)?;
-    }
-    survival::flush(volume)?;
-    // What went past the cache meanwhile may have dropped what was to be recorded, before it was.
-    if !volume.unflushed.is_empty() {
-        flush_origin(volume, &client.attached)?;
-    }
+    flush_what_went_past(client)?;
+    survival::flush(&client.volume)?;
+    flush_what_went_past(client)?;
     client.check_poison()
+}
+
+/// The origin may still lose what has gone past the cache. Asked after the directory was told as well: what a trim has taken from under the commit, the commit
+/// does not keep, but it has been noted by then.
+pub(crate) fn flush_what_went_past(client: &Client) -> Result<(), Error> {
+    match client.volume.unflushed.is_empty() {
+        true => Ok(()),
+        false => flush_origin(&client.volume, &client.attached),
+    }
 }
 
 fn flush_origin(volume: &Volume, attached: &Attached) -> Result<(), Error> {
@@ -83,9 +86,12 @@ fn full_pass(volume: &Volume, writer: &Attached) -> Result<(), Error> {
 pub(crate) fn flush_as_last(client: &Client) -> Result<(), Error> {
     let result = match client.volume.flushes_to_cache() {
         // First it is kept, should it not reach the origin; then the directory hears that it did.
-        true => flush_into_cache(client)
-            .and_then(|()| write_back_all(client))
-            .and_then(|()| survival::flush(&client.volume)),
+        true => {
+            let kept = flush_into_cache(client);
+            write_back_all(client)
+                .and(kept)
+                .and_then(|()| survival::flush(&client.volume))
+        }
         false => write_back_all(client),
     };
     if result.is_err() {

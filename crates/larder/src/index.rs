@@ -444,7 +444,7 @@ impl Masks {
     }
 
     fn writing_counts(&self) -> Mask {
-        if crate::planted::is_planted(crate::planted::Bug::WrittenIsEvicted) {
+        if is_planted(Bug::WrittenIsEvicted) {
             return Mask::EMPTY;
         }
         self.writing

@@ -14,6 +14,8 @@ mod steady;
 pub use error::{InspectError, InspectErrorKind};
 pub use scrub::{BadDirty, Progress, Scrub, scrub};
 
+pub(crate) use counting::join;
+
 use counting::Counting;
 use steady::Steady;
 
@@ -171,7 +173,7 @@ pub fn inspect(medium: &dyn Medium, detail: Detail) -> Result<Inspection, Inspec
 }
 
 /// What is no cache is told as that.
-fn check_contents(medium: &dyn Medium) -> Result<(), InspectError> {
+pub(crate) fn check_contents(medium: &dyn Medium) -> Result<(), InspectError> {
     match look::contents(medium)? {
         Contents::Cache => Ok(()),
         Contents::Empty => Err(InspectError::no_cache("it is empty")),
@@ -202,4 +204,4 @@ fn state<T>(read: &Steady<T>) -> DirectoryState {
 type Reading<'r, T> = dyn FnMut(&Look) -> Result<T, OpenError> + 'r;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

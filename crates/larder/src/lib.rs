@@ -9,6 +9,7 @@ pub mod cache_file;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod drain;
 pub mod error;
 pub mod inspect;
 pub mod log;

@@ -127,6 +127,8 @@ pub(crate) struct Survival {
     /// Wakes the thread that looks after the directory.
     pub maintenance: Maintenance,
     is_closed: AtomicBool,
+    /// All that the origins do not have is in the directory.
+    keeps_leftovers: AtomicBool,
     cursor: sum::Cursor,
 }
 
@@ -147,6 +149,11 @@ impl Survival {
     /// Whether the directory says that it has been closed: nothing may change any more that it lists.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::SeqCst)
+    }
+
+    /// Whether the end has left everything there that the origins do not have.
+    pub(crate) fn keeps_leftovers(&self) -> bool {
+        self.keeps_leftovers.load(Ordering::SeqCst)
     }
 
     /// A block is about to give its slot up. Called with its shard's lock held.

@@ -17,7 +17,7 @@ use crate::sector::{BlockNumber, Mask, Piece};
 use crate::survival::Survival;
 use crate::volume::MAX_ZERO_RANGES;
 use crate::writeback::{self, Scope};
-use crate::{Error, ErrorKind, survival, through};
+use crate::{Error, ErrorKind, flush, survival, through};
 
 /// Does what a client's write means in the cache's mode.
 pub(crate) fn write(client: &Client, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
@@ -25,7 +25,8 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], fua: bool) -> Res
         Mode::Writethrough => through::write(client, offset, data, fua),
         Mode::Writeback if fua && client.volume.flushes_to_cache() => {
             write_cached(client, offset, data)?;
-            survival::record(&client.volume, offset, offset + data.len() as u64)
+            survival::record(&client.volume, offset, offset + data.len() as u64)?;
+            flush::flush_what_went_past(client)
         }
         Mode::Writeback if fua => through::write(client, offset, data, true),
         Mode::Writeback | Mode::Unsafe => write_cached(client, offset, data),

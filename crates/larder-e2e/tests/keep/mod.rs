@@ -2,10 +2,18 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "tests, each of which needs a part of this"
 )]
+
+mod disk;
+pub mod fio;
+mod writer;
+
+pub use disk::{Below, Disk, FlushTo};
+pub use writer::{Moments, REGION, Writer};
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -23,7 +23,7 @@ pub(crate) struct ExportSettings {
 }
 
 /// All exports. Their names are distinct.
-pub(super) fn exports(options: &Options) -> Result<Vec<ExportSettings>, String> {
+pub(crate) fn exports(options: &Options) -> Result<Vec<ExportSettings>, String> {
     let mut exports: Vec<ExportSettings> = Vec::new();
     for origin in &options.origins {
         let (name, origin) = split(origin.as_os_str());

@@ -22,7 +22,7 @@ pub(super) fn count(name: &str, text: &Option<Text>, default: u32) -> Result<u32
 }
 
 /// A whole number of seconds from 1 on.
-pub(super) fn seconds(
+pub(crate) fn seconds(
     name: &str,
     text: &Option<Text>,
     default: u32,

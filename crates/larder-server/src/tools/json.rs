@@ -1,6 +1,9 @@
-//! What `larder inspect --json` and `larder scrub --json` print. The manual page has the keys; programs rely on them.
+//! What `larder inspect --json` and `larder scrub --json` print, and what `larder drain --output` writes beside its file. The manual page has the keys; programs rely on them.
 
-use larder::inspect::{DirectoryState, InspectedVersion, InspectedVolume, Inspection, Scrub};
+use larder::drain::{Exported, Holding, Left};
+use larder::inspect::{
+    DirectoryState, DirtyRange, InspectedVersion, InspectedVolume, Inspection, Scrub,
+};
 use serde::Serialize;
 
 /// What a directory holds.
@@ -89,6 +92,52 @@ struct BadJson<'s> {
     length: u64,
 }
 
+/// What is in a file that was exported to.
+#[derive(Debug, Serialize)]
+pub(super) struct ExportJson<'e> {
+    directory: &'e str,
+    number: u32,
+    name: &'e str,
+    size_bytes: u64,
+    ranges: Vec<RangeJson>,
+    missing: Vec<MissingJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct MissingJson {
+    start: u64,
+    length: u64,
+    why: String,
+}
+
+impl<'e> ExportJson<'e> {
+    pub(super) fn new(directory: &'e str, holding: &'e Holding, exported: &Exported) -> Self {
+        let missing = |left: &Left| MissingJson {
+            start: left.start,
+            length: left.length,
+            why: left.why.to_string(),
+        };
+        Self {
+            directory,
+            number: holding.number,
+            name: &holding.name,
+            size_bytes: holding.size_bytes,
+            ranges: exported.ranges.iter().map(RangeJson::new).collect(),
+            missing: exported.left.iter().map(missing).collect(),
+        }
+    }
+}
+
+impl RangeJson {
+    fn new(range: &DirtyRange) -> Self {
+        Self {
+            start: range.start,
+            length: range.length,
+            zero: range.is_zero,
+        }
+    }
+}
+
 impl<'i> InspectionJson<'i> {
     pub(super) fn new(directory: &'i str, found: &'i Inspection) -> Self {
         let (major, minor) = found.format;
@@ -122,11 +171,7 @@ impl<'i> InspectionJson<'i> {
 impl<'i> VolumeJson<'i> {
     fn new(volume: &'i InspectedVolume) -> Self {
         let ranges = volume.dirty_ranges.as_ref().map(|ranges| {
-            let range = ranges.iter().map(|range| RangeJson {
-                start: range.start,
-                length: range.length,
-                zero: range.is_zero,
-            });
+            let range = ranges.iter().map(RangeJson::new);
             range.collect()
         });
         Self {

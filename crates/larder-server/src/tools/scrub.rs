@@ -1,10 +1,9 @@
 //! `larder scrub`: whether what a cache directory holds is as it was written.
 
-use std::io::{self, IsTerminal};
+use indicatif::BinaryBytes;
+use larder::inspect::{DirectoryState, Scrub, scrub as check};
 
-use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use larder::inspect::{DirectoryState, Progress, Scrub, scrub as check};
-
+use super::bar::with_bar;
 use super::inspect::counted;
 use super::json::{ScrubJson, to_text};
 use super::options::ScrubOptions;
@@ -17,7 +16,9 @@ use crate::settings::value;
 pub(crate) fn scrub(options: &ScrubOptions) -> Result<bool, Wrong> {
     let is_json = value::flag("json", &options.json).map_err(misused)?;
     let place = Place::open(&options.directory, "scrub")?;
-    let found = with_bar(|progress| check(&place.medium, progress));
+    let found = with_bar("checking", |tell| {
+        check(&place.medium, &mut |at| tell(at.done_bytes, at.total_bytes))
+    });
     let found = found.map_err(|error| place.refused(&error))?;
     let text = match is_json {
         true => to_text(&ScrubJson::new(&place.path, &found)).map_err(Wrong::refusal)?,
@@ -25,26 +26,6 @@ pub(crate) fn scrub(options: &ScrubOptions) -> Result<bool, Wrong> {
     };
     print(&text);
     Ok(found.bad_dirty.is_empty())
-}
-
-/// Draws how far it has come, if standard error is a terminal.
-fn with_bar<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
-    if !io::stderr().is_terminal() {
-        return work(&mut |_| {});
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "checking {wide_bar} {binary_bytes} of {binary_total_bytes}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    let result = work(&mut |progress| {
-        if bar.length() != Some(progress.total_bytes) {
-            bar.set_length(progress.total_bytes);
-        }
-        bar.set_position(progress.done_bytes);
-    });
-    bar.finish_and_clear();
-    result
 }
 
 fn report(found: &Scrub) -> String {

@@ -16,7 +16,7 @@ pub(super) struct Recorded<'l> {
     /// The volume's, in bytes.
     pub size: u64,
     pub name: &'l str,
-    /// Only sectors that are within the volume.
+    /// Only sectors that are within the volume, and not zero.
     pub content: Content,
     /// None if they cannot be read.
     sums: Option<Vec<Sum>>,
@@ -50,9 +50,12 @@ impl<'l> Recorded<'l> {
         let volume = look.volumes().get(content.occupant.volume_id())?;
         let geometry = look.geometry(&volume.record)?;
         let size = volume.record.size_bytes;
-        let existing = geometry.existing(content.occupant.block, size);
-        content.valid &= existing;
-        content.dirty &= existing;
+        let block = content.occupant.block;
+        let existing = geometry.existing(block, size);
+        // What is zero counts more, so that nobody ever reads what a slot holds there.
+        let counting = existing - volume.zeros.mask(geometry, block, size);
+        content.valid &= counting;
+        content.dirty &= counting;
         if content.valid.is_empty() {
             return None;
         }

@@ -9,6 +9,7 @@ use crate::persist::op::volume::RecordedVersion;
 use crate::persist::op::{VolumeId, VolumeRecord};
 use crate::persist::volumes::TableVolume;
 use crate::sector::{BlockNumber, Geometry, Mask};
+use crate::zero_map::ZeroMap;
 
 /// What was counted.
 pub(super) struct Counted {
@@ -17,23 +18,30 @@ pub(super) struct Counted {
 }
 
 /// What has been counted so far.
-pub(super) struct Counting {
+pub(super) struct Counting<'l> {
     slots_used: u32,
-    volumes: BTreeMap<VolumeId, OfVolume>,
+    volumes: BTreeMap<VolumeId, OfVolume<'l>>,
 }
 
-struct OfVolume {
+struct OfVolume<'l> {
     geometry: Geometry,
+    /// They count more than what slots hold of the same sectors.
+    zeros: &'l ZeroMap,
     found: InspectedVolume,
 }
 
-impl Counting {
+impl<'l> Counting<'l> {
     /// Of the volumes that there are. What slots hold of others is nobody's.
-    pub(super) fn new(look: &Look, detail: Detail) -> Self {
-        let of_volume = |volume: &TableVolume| {
+    pub(super) fn new(look: &'l Look, detail: Detail) -> Self {
+        let of_volume = |volume: &'l TableVolume| {
             let geometry = look.geometry(&volume.record)?;
             let found = begin(volume, geometry, detail);
-            Some((volume.record.id, OfVolume { geometry, found }))
+            let of_volume = OfVolume {
+                geometry,
+                zeros: &volume.zeros,
+                found,
+            };
+            Some((volume.record.id, of_volume))
         };
         Self {
             slots_used: 0,
@@ -68,18 +76,19 @@ impl Counting {
     }
 }
 
-impl OfVolume {
-    /// False if nothing of it is within the volume.
+impl OfVolume<'_> {
+    /// False if nothing of it is within the volume and not zero.
     fn add(&mut self, block: BlockNumber, valid: Mask, dirty: Mask) -> bool {
         let (geometry, found) = (self.geometry, &mut self.found);
         let size = found.size_bytes;
         let existing = geometry.existing(block, size);
+        let counting = existing - self.zeros.mask(geometry, block, size);
         let bytes_of = |run| geometry.bytes_of(block, run, size);
-        let valid = valid & existing;
+        let valid = valid & counting;
         for (start, end) in valid.runs().map(bytes_of) {
             found.cached_bytes += end - start;
         }
-        for (start, end) in (dirty & existing).runs().map(bytes_of) {
+        for (start, end) in (dirty & counting).runs().map(bytes_of) {
             found.dirty_bytes += end - start;
             if let Some(ranges) = &mut found.dirty_ranges {
                 ranges.push(DirtyRange {
@@ -147,7 +156,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Puts ranges into order, and neighbours of one kind together.
-fn join(ranges: &mut Vec<DirtyRange>) {
+pub(crate) fn join(ranges: &mut Vec<DirtyRange>) {
     ranges.sort_unstable();
     ranges.dedup_by(|next, before| {
         let is_joined =

@@ -11,7 +11,7 @@ use crate::sector::Mask;
 
 mod beside;
 mod damage;
-mod making;
+pub(crate) mod making;
 mod scrubbing;
 
 use making::{BLOCK, JOURNAL, Put, Random, SIZE, User, Watched, clean, volume, wanted, zeros};

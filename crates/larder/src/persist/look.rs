@@ -28,7 +28,6 @@ use super::tables::Tables;
 use super::volumes::VolumeTable;
 use crate::directory::SlotNumber;
 use crate::medium::Medium;
-use crate::origin::RequestLimits;
 use crate::sector::Geometry;
 
 /// Where the version of a superblock's page lies.
@@ -130,11 +129,7 @@ impl Look {
 
     /// The sizes of a volume's blocks and sectors.
     pub(crate) fn geometry(&self, record: &VolumeRecord) -> Option<Geometry> {
-        let limits = RequestLimits {
-            minimum: 1 << record.sector_shift,
-            ..RequestLimits::default()
-        };
-        Geometry::new(self.shape().block_bytes(), limits)
+        record.geometry(self.shape().block_bytes())
     }
 
     /// How many frames the journal has that the tables do not.

@@ -19,17 +19,26 @@ use crate::{Error, ErrorKind, Mode};
 /// Ends the use of the directory. Nobody uses any volume any more. After a failure, and after a panic, the directory stays as
 /// after a crash.
 pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
-    if survival.is_closed.swap(true, Ordering::SeqCst) {
+    if survival.is_closed() {
         return Ok(());
     }
+    let promises = match store.flushes_to_cache() {
+        true => keep_promises(store),
+        false => Ok(Promises::default()),
+    };
+    survival.is_closed.store(true, Ordering::SeqCst);
     let path = &survival.path;
     if store.is_damaged() {
         let message =
             format!("cache directory '{path}': left as after a crash, because of a panic");
         return Err(Error::new(ErrorKind::Poisoned, message));
     }
-    if store.flushes_to_cache() && keeps_promises(store, survival) {
+    let promises = promises?;
+    if promises.any {
         // As after a crash: the journal has them.
+        survival
+            .keeps_leftovers
+            .store(promises.all_kept, Ordering::SeqCst);
         return Ok(());
     }
     sum::sum_all(store, survival).map_err(|error| {
@@ -54,13 +63,28 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
         .map_err(|error| load::at_path(path, &error))
 }
 
-/// Whether the directory has something that the origin does not. What can be made durable there is.
-fn keeps_promises(store: &Store, survival: &Survival) -> bool {
-    let mut keeps = false;
+/// Whether the directory has something that the origin does not. All that can be made durable there is.
+fn keep_promises(store: &Store) -> Result<Promises, Error> {
+    let mut promises = Promises {
+        any: false,
+        all_kept: true,
+    };
     for volume in store.volumes() {
-        keeps |= volume.kept.is_sealed() || volume.is_dirty() || volume.is_poisoned();
+        let is_poisoned = volume.is_poisoned();
+        if volume.is_dirty() && volume.kept.is_judged() && !is_poisoned {
+            super::flush(&volume)?;
+        }
+        promises.any |= volume.kept.is_sealed() || volume.is_dirty() || is_poisoned;
+        promises.all_kept &= !is_poisoned;
     }
-    keeps && survival.home.journal().failure().is_none()
+    Ok(promises)
+}
+
+/// What the directory has that the origins do not.
+#[derive(Default)]
+struct Promises {
+    any: bool,
+    all_kept: bool,
 }
 
 /// A volume whose clean blocks are kept.

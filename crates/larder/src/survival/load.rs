@@ -98,6 +98,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             to_list: Mutex::default(),
             maintenance: Maintenance::default(),
             is_closed: AtomicBool::new(false),
+            keeps_leftovers: AtomicBool::new(false),
             cursor: super::sum::Cursor::default(),
         },
         slots,

@@ -17,18 +17,18 @@ use crate::persist::sums::{BlockSums, Incarnation, Occupant};
 use crate::persist::volumes::VolumeTable;
 use crate::sector::{BlockNumber, Mask};
 
-pub(super) const BLOCK: u64 = 4096;
-pub(super) const SECTOR: u64 = 512;
-pub(super) const JOURNAL: u64 = 64 << 10;
+pub(crate) const BLOCK: u64 = 4096;
+pub(crate) const SECTOR: u64 = 512;
+pub(crate) const JOURNAL: u64 = 64 << 10;
 
 /// Ends in the middle of the second sector of block 16.
-pub(super) const SIZE: u64 = 16 * BLOCK + SECTOR + 188;
+pub(crate) const SIZE: u64 = 16 * BLOCK + SECTOR + 188;
 
-pub(super) const ALL: Mask = Mask(0xff);
+pub(crate) const ALL: Mask = Mask(0xff);
 
 /// What a slot is to hold.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Put {
+pub(crate) struct Put {
     pub slot: u32,
     pub volume: u32,
     pub block: u64,
@@ -41,7 +41,7 @@ pub(super) struct Put {
 }
 
 /// All of a clean block.
-pub(super) fn clean(slot: u32, volume: u32, block: u64) -> Put {
+pub(crate) fn clean(slot: u32, volume: u32, block: u64) -> Put {
     Put {
         slot,
         volume,
@@ -54,10 +54,10 @@ pub(super) fn clean(slot: u32, volume: u32, block: u64) -> Put {
 }
 
 /// The same numbers each time.
-pub(super) struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -67,12 +67,12 @@ impl Random {
 }
 
 /// Somebody who has a directory open.
-pub(super) struct User {
+pub(crate) struct User {
     pub home: Home,
     slots: Box<dyn MediumFile>,
 }
 
-pub(super) fn wanted() -> Wanted {
+pub(crate) fn wanted() -> Wanted {
     Wanted {
         block_bytes: None,
         default_block_bytes: BLOCK,
@@ -83,7 +83,7 @@ pub(super) fn wanted() -> Wanted {
     }
 }
 
-pub(super) fn id(volume: u32) -> VolumeId {
+pub(crate) fn id(volume: u32) -> VolumeId {
     VolumeId {
         volume: VolumeNumber(volume),
         incarnation: Incarnation(volume),
@@ -91,7 +91,7 @@ pub(super) fn id(volume: u32) -> VolumeId {
 }
 
 /// The volume of that number.
-pub(super) fn volume(number: u32) -> Op<'static> {
+pub(crate) fn volume(number: u32) -> Op<'static> {
     let version = RecordedVersion {
         stable: b"device 1, inode 2".to_vec(),
         changing: vec![0, 255],
@@ -108,7 +108,7 @@ pub(super) fn volume(number: u32) -> Op<'static> {
 }
 
 /// Zeros of a volume, which are all that it has.
-pub(super) fn zeros(number: u32, ranges: &[(u64, u64)]) -> Op<'static> {
+pub(crate) fn zeros(number: u32, ranges: &[(u64, u64)]) -> Op<'static> {
     let zeros = ranges.iter().map(|(start, end)| RecordedZeros {
         start: *start,
         end: *end,
@@ -123,12 +123,12 @@ pub(super) fn zeros(number: u32, ranges: &[(u64, u64)]) -> Op<'static> {
 }
 
 impl User {
-    pub(super) fn open(medium: &MemoryMedium) -> Self {
+    pub(crate) fn open(medium: &MemoryMedium) -> Self {
         Self::open_with(medium, JOURNAL)
     }
 
     /// A directory that is made gets a journal of that length.
-    pub(super) fn open_with(medium: &MemoryMedium, journal_bytes: u64) -> Self {
+    pub(crate) fn open_with(medium: &MemoryMedium, journal_bytes: u64) -> Self {
         let medium = Arc::new(medium.clone());
         let mut opened = Home::open_with(medium, &wanted(), journal_bytes).unwrap();
         let slots = opened.home.take_slots_file().unwrap();
@@ -139,7 +139,7 @@ impl User {
     }
 
     /// Puts bytes into a slot, but for those that the journal gets. What is to be said of it.
-    pub(super) fn put(&self, put: Put) -> Op<'static> {
+    pub(crate) fn put(&self, put: Put) -> Op<'static> {
         self.home.prepare_slots(put.slot + 1).unwrap();
         let VolumeId {
             volume,
@@ -180,21 +180,21 @@ impl User {
     }
 
     /// Puts bytes that the journal has into their slot.
-    pub(super) fn apply(&self, put: Put) {
+    pub(crate) fn apply(&self, put: Put) {
         for sector in each(put.inlined) {
             self.write_sector(put.slot, sector, &content_of(put, sector));
         }
     }
 
     /// Writes into a slot without a word.
-    pub(super) fn write_sector(&self, slot: u32, sector: u32, bytes: &[u8]) {
+    pub(crate) fn write_sector(&self, slot: u32, sector: u32, bytes: &[u8]) {
         let start = self.home.shape().slot_offset(SlotNumber(slot));
         let within = u64::from(sector) * SECTOR;
         self.slots.write(start + within, bytes).unwrap();
     }
 
     /// Says something durably.
-    pub(super) fn say(&self, ops: &[Op<'static>]) {
+    pub(crate) fn say(&self, ops: &[Op<'static>]) {
         let mut frame = FrameBuilder::new();
         ops.iter().for_each(|op| frame.push(op));
         self.home.journal().append(frame).unwrap();
@@ -202,13 +202,13 @@ impl User {
     }
 
     /// All that was said goes into the tables. What the journal carried must be in the slots.
-    pub(super) fn checkpoint(&self) {
+    pub(crate) fn checkpoint(&self) {
         self.home.journal().note_applied();
         self.home.checkpoint().unwrap();
     }
 
     /// All that was said is in the tables, and they are all there is.
-    pub(super) fn close(self, said: &[Op<'static>]) {
+    pub(crate) fn close(self, said: &[Op<'static>]) {
         self.checkpoint();
         let mut table = VolumeTable::default();
         said.iter().for_each(|op| table.apply(op).unwrap());
@@ -222,7 +222,7 @@ impl User {
     }
 }
 
-fn content_of(put: Put, sector: u32) -> [u8; SECTOR as usize] {
+pub(crate) fn content_of(put: Put, sector: u32) -> [u8; SECTOR as usize] {
     [put.content ^ put.block as u8 ^ (sector as u8) << 4; SECTOR as usize]
 }
 
@@ -230,7 +230,7 @@ fn content_of(put: Put, sector: u32) -> [u8; SECTOR as usize] {
 type OnRead = dyn Fn(&str, u64) -> io::Result<()> + Send + Sync;
 
 /// A directory whose reads are watched.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     medium: MemoryMedium,
     on_read: Arc<OnRead>,
 }
@@ -242,7 +242,7 @@ struct WatchedFile {
 }
 
 impl Watched {
-    pub(super) fn new(
+    pub(crate) fn new(
         medium: &MemoryMedium,
         on_read: impl Fn(&str, u64) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {

@@ -13,6 +13,7 @@ use crate::persist::lock;
 use crate::persist::making::{self, Plan};
 use crate::persist::open_error::{OpenError, THE_DIRECTORY};
 use crate::persist::recover::Recovery;
+use crate::persist::refusal::Finding;
 use crate::persist::shape::{LARGEST_BLOCK_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes};
 use crate::persist::sums::Uuid;
 use crate::persist::superblock::{FILE_NAME, State, Superblock};
@@ -63,6 +64,32 @@ impl Home {
                 },
             )?;
         }
+        Self::find_locked(medium, lock, wanted, is_made)
+    }
+
+    /// As [`Home::find`], of a directory that must be there: none is made.
+    pub(crate) fn find_existing(
+        medium: Arc<dyn Medium>,
+        wanted: &Wanted,
+    ) -> Result<Opened, OpenError> {
+        wanted.check()?;
+        let missing = || OpenError::of_file(FILE_NAME, Finding::Missing);
+        if contents(&*medium)? != Contents::Cache {
+            return Err(missing());
+        }
+        let lock = lock::take(&*medium, &wanted.lock_text)?;
+        match contents(&*medium)? {
+            Contents::Cache => Self::find_locked(medium, lock, wanted, false),
+            _ => Err(missing()),
+        }
+    }
+
+    fn find_locked(
+        medium: Arc<dyn Medium>,
+        lock: Box<dyn MediumFile>,
+        wanted: &Wanted,
+        is_made: bool,
+    ) -> Result<Opened, OpenError> {
         let tables = load(&*medium, wanted)?;
         let state = tables.superblocks().current().state;
         let found = match state {

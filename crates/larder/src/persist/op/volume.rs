@@ -2,8 +2,10 @@
 
 use super::zero::MAY_TRIM;
 use super::{VolumeId, put_id, take_id};
+use crate::origin::RequestLimits;
 use crate::persist::bytes::{Malformed, Put, Reader};
 use crate::persist::shape::Shape;
+use crate::sector::Geometry;
 
 /// The longest name, cache id or version, in bytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 4096;
@@ -34,6 +36,15 @@ const CHANGED_SINCE_VERSION: u8 = 1;
 const HAS_VERSION: u8 = 2;
 
 impl VolumeRecord {
+    /// The sizes of its blocks and sectors.
+    pub(crate) fn geometry(&self, block_bytes: u64) -> Option<Geometry> {
+        let limits = RequestLimits {
+            minimum: 1 << self.sector_shift,
+            ..RequestLimits::default()
+        };
+        Geometry::new(block_bytes, limits)
+    }
+
     pub(super) fn payload_bytes(&self) -> usize {
         let version = self.version.as_ref();
         let version = version.map_or(0, |it| it.stable.len() + it.changing.len());
