@@ -97,6 +97,19 @@ impl Unflushed {
         state.entries = left.filter(|entry| entry.start < entry.end).collect();
     }
 
+    /// These bytes were written back: where it was uncertain what the origin has, the next flush tells.
+    pub(crate) fn renew(&self, connection: ConnectionNumber, start: u64, end: u64) {
+        let is_uncertain = {
+            let state = sync::lock(&self.state);
+            let uncertain =
+                |entry: &Entry| entry.noted.last == NEVER && entry.start < end && start < entry.end;
+            state.entries.iter().any(uncertain)
+        };
+        if is_uncertain {
+            self.note(connection, start, end);
+        }
+    }
+
     fn note_anything(&self, connection: ConnectionNumber, start: u64, end: u64) {
         let state = &mut *sync::lock(&self.state);
         let noted = Noted {
