@@ -19,12 +19,27 @@ pub(crate) fn flush(client: &Client) -> Result<(), Error> {
 
 /// Everything acknowledged so far becomes durable in the cache's directory; what went past the cache, on the origin.
 fn flush_into_cache(client: &Client) -> Result<(), Error> {
-    client.check_poison()?;
-    flush_what_went_past(client)?;
-    survival::flush(&client.volume)?;
-    flush_what_went_past(client)?;
-    client.check_poison()
+    let volume = &*client.volume;
+    for _ in 0..MOST_ROUNDS {
+        client.check_poison()?;
+        flush_what_went_past(client)?;
+        survival::flush(volume)?;
+        if !survival::keeps_what_is_older(volume) {
+            flush_what_went_past(client)?;
+            return client.check_poison();
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Origin,
+        format!(
+            "flush: the origin refused to make durable what volume '{}' has changed past the cache, which must be written again",
+            volume.name()
+        ),
+    ))
 }
+
+/// So often in a row somebody else's trims come in between, if the origin takes them.
+const MOST_ROUNDS: u32 = 16;
 
 /// The origin may still lose what has gone past the cache. Asked after the directory was told as well: what a trim has taken from under the commit, the commit
 /// does not keep, but it has been noted by then.

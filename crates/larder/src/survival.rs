@@ -48,7 +48,7 @@ use journaled::Journaled;
 pub(crate) use load::{load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;
-pub(crate) use record::{flush, record, release, unrecord, unrecord_blocks};
+pub(crate) use record::{flush, keeps_what_is_older, record, release, unrecord, unrecord_blocks};
 pub(crate) use revoke::revoke;
 use unrecordable::Unrecordable;
 pub(crate) use verify::verify;

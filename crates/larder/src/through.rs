@@ -311,7 +311,11 @@ pub(crate) fn following<R>(
     follow: impl FnOnce() -> R,
 ) -> R {
     let volume = &*client.volume;
-    if durable || !tracks_unflushed(client) {
+    if !tracks_unflushed(client) {
+        return follow();
+    }
+    if durable {
+        volume.unflushed.replaced(start, end);
         return follow();
     }
     volume.unflushed.note(client.attached.number, start, end);

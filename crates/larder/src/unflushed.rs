@@ -69,15 +69,59 @@ pub(crate) struct Unflushed {
 }
 
 impl Unflushed {
-    /// The origin has acknowledged a change of these bytes.
+    /// The origin has acknowledged a change of these bytes. Whatever it made of an older one that it refused, it has this one there.
     pub(crate) fn note(&self, connection: ConnectionNumber, start: u64, end: u64) {
+        self.replaced(start, end);
+        self.note_anything(connection, start, end);
+    }
+
+    /// A change of these bytes is there for good, or noted: nothing is uncertain in them any more.
+    pub(crate) fn replaced(&self, start: u64, end: u64) {
+        let state = &mut *sync::lock(&self.state);
+        let is_meant =
+            |entry: &Entry| entry.noted.last == NEVER && entry.start < end && start < entry.end;
+        if !state.entries.iter().any(is_meant) {
+            return;
+        }
+        let left = state.entries.drain(..).flat_map(|entry| {
+            let (before, after) = match is_meant(&entry) {
+                true => (entry.end.min(start), entry.start.max(end)),
+                false => (entry.end, entry.end),
+            };
+            [(entry.start, before), (after, entry.end)].map(|(start, end)| Entry {
+                start,
+                end,
+                ..entry
+            })
+        });
+        state.entries = left.filter(|entry| entry.start < entry.end).collect();
+    }
+
+    /// These bytes were written back: where it was uncertain what the origin has, the next flush tells.
+    pub(crate) fn renew(&self, connection: ConnectionNumber, start: u64, end: u64) {
+        let is_uncertain = {
+            let state = sync::lock(&self.state);
+            let uncertain =
+                |entry: &Entry| entry.noted.last == NEVER && entry.start < end && start < entry.end;
+            state.entries.iter().any(uncertain)
+        };
+        if is_uncertain {
+            self.note(connection, start, end);
+        }
+    }
+
+    fn note_anything(&self, connection: ConnectionNumber, start: u64, end: u64) {
         let state = &mut *sync::lock(&self.state);
         let noted = Noted {
             first: state.now,
             last: state.now,
         };
         match state.entries.last_mut() {
-            Some(last) if last.end == start && last.connection == connection => {
+            Some(last)
+                if last.end == start
+                    && last.connection == connection
+                    && last.noted.last != NEVER =>
+            {
                 last.end = end;
                 last.noted = last.noted.join(noted);
             }
@@ -96,7 +140,7 @@ impl Unflushed {
 
     /// The origin has refused a change of these bytes, or to make it durable: it may hold it for now, and no later flush says that it stays.
     pub(crate) fn note_uncertain(&self, connection: ConnectionNumber, start: u64, end: u64) {
-        self.note(connection, start, end);
+        self.note_anything(connection, start, end);
         let state = &mut *sync::lock(&self.state);
         let of_range = |entry: &&mut Entry| entry.start < end && start < entry.end;
         for entry in state.entries.iter_mut().filter(of_range) {
@@ -232,5 +276,21 @@ mod tests {
         assert_eq!(unflushed.ranges(), None, "others' may be among it");
         unflushed.flushed(now(&unflushed), None);
         assert_eq!(unflushed.ranges().unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_changed_once_more_is_certain_again() {
+        let unflushed = Unflushed::default();
+        unflushed.note_uncertain(A, 10, 50);
+        unflushed.flushed(now(&unflushed), None);
+        assert_eq!(unflushed.ranges(), Some(vec![(10, 50)]));
+        unflushed.note(B, 20, 30);
+        assert_eq!(unflushed.ranges(), Some(vec![(10, 20), (30, 50), (20, 30)]));
+        unflushed.flushed(now(&unflushed), None);
+        assert_eq!(unflushed.ranges(), Some(vec![(10, 20), (30, 50)]));
+        unflushed.replaced(0, 40);
+        unflushed.note(A, 50, 60);
+        unflushed.flushed(now(&unflushed), None);
+        assert_eq!(unflushed.ranges(), Some(vec![(40, 50)]));
     }
 }

@@ -55,6 +55,23 @@ fn is_sealed(volume: &Volume, number: BlockNumber) -> bool {
     !state.sealed.is_empty()
 }
 
+/// Whether the directory calls something dirty that is not, since the origin may still lose what came after it there. After a flush that means
+/// that a promise is not kept.
+pub(crate) fn keeps_what_is_older(volume: &Volume) -> bool {
+    let Some(ranges) = volume.unflushed.ranges() else {
+        return volume.kept.is_sealed();
+    };
+    let geometry = volume.geometry();
+    let directory = &volume.store().directory;
+    ranges.iter().any(|&(start, end)| {
+        known(volume, start, end).into_iter().any(|number| {
+            let touched = geometry.touched(&geometry.piece_within(number, start, end));
+            let state = volume.index().peek(number, Mask::EMPTY, directory);
+            !((state.sealed.sectors - state.unsettled()) & touched).is_empty()
+        })
+    })
+}
+
 /// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten: what comes first of it, if
 /// it is much.
 pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {

@@ -357,7 +357,12 @@ fn write_counted(
     volume
         .store()
         .trace(|| format!("writeback {} bytes at {start}", data.len()));
-    attempts.attempt(|writer| writer.write(start, data, false))?;
+    attempts.attempt(|writer| {
+        writer.write(start, data, false)?;
+        let end = start + data.len() as u64;
+        volume.unflushed.renew(writer.number, start, end);
+        Ok(())
+    })?;
     volume
         .store()
         .stats
