@@ -374,7 +374,7 @@ fn regression_a_write_over_what_cannot_be_read_is_an_error_and_no_endless_loop()
     assert!(life.client().get(0, LENGTH).unwrap() == expected);
 }
 
-/// The end gave up at the first volume that could not be recorded.
+/// The end tells of the first; the other was recorded when its last client left.
 #[test]
 fn regression_one_volume_that_cannot_be_recorded_at_the_end_costs_no_other() {
     let mut survivor = survivor();
