@@ -20,6 +20,7 @@ pub mod contract;
 pub mod crash;
 pub mod disk;
 pub mod fault;
+pub mod flushing;
 pub mod gate;
 pub mod holds;
 pub mod log;

@@ -5,6 +5,7 @@
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "not everything is about clients at once")]
 mod engine_crash;
 
 use engine_crash::engine;

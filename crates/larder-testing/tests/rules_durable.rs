@@ -6,69 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::{CacheOnRead, CacheState, Config, FlushTo, HomeSizes, Medium, ZeroOptions};
+use larder::{CacheState, Config, Medium, ZeroOptions};
 use larder_testing::crash::{CallKind, MediumFault, walk::Walk};
+use larder_testing::flushing::{
+    AGE, BLOCK, IMAGE, SECTOR, age, end, few, new, newer, old, small, survivor, to_cache, to_origin,
+};
 use larder_testing::random::content;
 use larder_testing::rig::Client;
 use larder_testing::surviving::{Life, Survivor};
-use larder_testing::{Fault, Kind, OriginSettings, Random, When};
-
-const BLOCK: usize = 4096;
-const SECTOR: usize = 512;
-const IMAGE: u64 = 1 << 20;
-const AGE: Duration = Duration::from_secs(30);
-
-fn config() -> Config {
-    Config {
-        flush_to: FlushTo::Cache,
-        block_bytes: BLOCK as u64,
-        cache_on_read: CacheOnRead::Always,
-        max_size_bytes: Some(40 << 20),
-        cache_id: Some("the disk".to_owned()),
-        dirty_age: Some(AGE),
-        ..Config::default()
-    }
-}
-
-fn to_origin() -> Config {
-    Config {
-        flush_to: FlushTo::Origin,
-        ..config()
-    }
-}
-
-/// The origin holds [`old`].
-fn survivor() -> Survivor {
-    let survivor = Survivor::new(OriginSettings::new(IMAGE));
-    survivor.origin.disk().fill(0, &old(0, IMAGE as usize));
-    survivor
-}
-
-fn old(offset: u64, length: usize) -> Vec<u8> {
-    content(1, offset, length)
-}
-
-fn new(offset: u64, length: usize) -> Vec<u8> {
-    content(2, offset, length)
-}
-
-fn newer(offset: u64, length: usize) -> Vec<u8> {
-    content(3, offset, length)
-}
-
-/// With so few slots, of one block each, and the shortest journal.
-fn small(survivor: &Survivor, slots: u32) -> Life {
-    let sizes = HomeSizes {
-        slots,
-        journal_bytes: 64 << 10,
-    };
-    let started = survivor.try_start_with(config(), true, Some(sizes));
-    started.unwrap()
-}
+use larder_testing::{Fault, Kind, Random, When};
 
 /// Writes and flushes in one life, and loses power.
 fn flushed(survivor: &mut Survivor, offset: u64, data: &[u8]) {
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     client.put(offset, data).unwrap();
     client.flush().unwrap();
@@ -82,19 +32,6 @@ fn changes(survivor: &Survivor) -> usize {
     kinds.into_iter().map(|kind| calls.count(kind)).sum()
 }
 
-/// Everything dirty is too old, and written back by the next request.
-fn age(life: &Life, client: &Client) {
-    life.clock.advance(2 * AGE);
-    client.get(IMAGE - 512, 512).unwrap();
-    assert_eq!(life.cache.stats().dirty_bytes, 0);
-}
-
-fn end(life: Life, client: Arc<Client>) {
-    client.leave().unwrap();
-    drop(client);
-    life.end();
-}
-
 fn message<T>(result: Result<T, larder::Error>) -> String {
     result.err().unwrap().to_string()
 }
@@ -102,7 +39,7 @@ fn message<T>(result: Result<T, larder::Error>) -> String {
 #[test]
 fn neither_a_flush_nor_fua_asks_the_origin() {
     let survivor = survivor();
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     client.get(0, BLOCK).unwrap();
     // Who joins flushes what was there before.
@@ -127,7 +64,7 @@ fn what_was_flushed_outlives_a_crash_and_reaches_the_origin_then() {
     let (offset, length) = (1000, 30_000);
     flushed(&mut survivor, offset, &new(offset, length));
     assert!(survivor.origin.disk().durable(offset, length) == old(offset, length));
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     assert!(client.get(offset, length).unwrap() == new(offset, length));
     assert!(client.get(0, 1000).unwrap() == old(0, 1000));
@@ -149,13 +86,13 @@ fn what_was_flushed_outlives_a_crash_and_reaches_the_origin_then() {
 #[test]
 fn fua_alone_outlives_a_crash() {
     let mut survivor = survivor();
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     client.put(0, &new(0, 4096)).unwrap();
     let fua = new(10_000, 5000);
     client.serve(|one| one.write(10_000, &fua, true)).unwrap();
     survivor.power_cut(life, vec![client]);
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     assert!(client.get(10_000, 5000).unwrap() == new(10_000, 5000));
     let first = client.get(0, 4096).unwrap();
@@ -176,12 +113,8 @@ fn crashes(survivor: &Survivor, since: usize, (offset, length): (u64, usize)) ->
                 machine: larder_testing::crash::Machine::new(image, luck),
                 violations: survivor.violations.clone(),
             };
-            let sizes = HomeSizes {
-                slots: 64,
-                journal_bytes: 64 << 10,
-            };
             let life = crashed
-                .try_start_with(config(), true, Some(sizes))
+                .try_start_with(to_cache(), true, Some(few(64)))
                 .unwrap_or_else(|error| panic!("at {position}: {error}"));
             let client = life.client();
             found.push(client.get(offset, length).unwrap());
@@ -390,10 +323,10 @@ fn a_bad_dirty_sector_is_an_error_until_it_is_overwritten() {
     let mut survivor = survivor();
     flushed(&mut survivor, 0, &new(0, 3 * BLOCK));
     // So that it is not in the journal any more.
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     survivor.power_cut(life, Vec::new());
     flip(&survivor, &new(BLOCK as u64, SECTOR));
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     let told = message(client.get(BLOCK as u64 + 100, 200));
     assert!(told.contains("volume") && told.contains("4096"), "{told}");
@@ -408,7 +341,7 @@ fn a_bad_dirty_sector_is_an_error_until_it_is_overwritten() {
     assert!(disk.current(4096, 512) == old(4096, 512));
     assert!(disk.durable(0, 4096) == new(0, 4096));
     survivor.power_cut(life, vec![client]);
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     assert!(client.get(4096, 512).is_err());
     client.put(4096, &newer(4096, 512)).unwrap();
@@ -434,7 +367,7 @@ fn a_directory_with_dirty_data_is_refused_without_the_mode_and_told_the_ways_out
         assert!(told.contains(part), "no {part} in: {told}");
     }
     drop(before);
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     assert!(client.get(0, 3 * BLOCK).unwrap() == new(0, 3 * BLOCK));
     end(life, client);
@@ -448,7 +381,7 @@ fn an_origin_that_has_changed_is_refused_while_something_is_dirty() {
     survivor.origin.set_version("inode 1", "monday");
     let unnamed = Config {
         cache_id: None,
-        ..config()
+        ..to_cache()
     };
     let life = survivor.start(&unnamed);
     let client = life.client();
@@ -478,7 +411,7 @@ fn a_journal_that_cannot_be_written_fails_flushes_for_good() {
         (CallKind::Sync, libc::EIO),
     ] {
         let mut survivor = survivor();
-        let life = survivor.start(&config());
+        let life = survivor.start(&to_cache());
         let client = life.client();
         client.put(0, &new(0, BLOCK)).unwrap();
         client.flush().unwrap();
@@ -494,7 +427,7 @@ fn a_journal_that_cannot_be_written_fails_flushes_for_good() {
         assert!(client.get(0, BLOCK).unwrap() == new(0, BLOCK));
         assert!(client.get(8192, BLOCK).unwrap() == new(8192, BLOCK));
         survivor.power_cut(life, vec![client]);
-        let life = survivor.start(&config());
+        let life = survivor.start(&to_cache());
         let client = life.client();
         assert!(client.get(0, BLOCK).unwrap() == new(0, BLOCK));
         let found = client.get(8192, BLOCK).unwrap();
@@ -535,11 +468,7 @@ fn a_smaller_limit_loses_nothing_dirty() {
     client.put(0, &new(0, length)).unwrap();
     client.flush().unwrap();
     survivor.power_cut(life, vec![client]);
-    let sizes = HomeSizes {
-        slots: 20,
-        journal_bytes: 64 << 10,
-    };
-    let told = message(survivor.try_start_with(config(), true, Some(sizes)));
+    let told = message(survivor.try_start_with(to_cache(), true, Some(few(20))));
     assert!(told.contains("cache-max-size that it had"), "{told}");
     let life = small(&survivor, 200);
     let client = life.client();
@@ -561,7 +490,7 @@ fn a_smaller_limit_loses_nothing_dirty() {
 #[test]
 fn a_connection_that_cannot_write_flushes_what_others_wrote() {
     let mut survivor = survivor();
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let (writer, origin) = (life.client(), survivor.origin.connect_read_only());
     let reader = Arc::new(Client {
         connection: life.volume.connect(Arc::clone(&origin) as _).unwrap(),
@@ -572,7 +501,7 @@ fn a_connection_that_cannot_write_flushes_what_others_wrote() {
     reader.flush().unwrap();
     assert_eq!(changes(&survivor), before);
     survivor.power_cut(life, vec![writer, reader]);
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     assert!(life.client().get(0, BLOCK).unwrap() == new(0, BLOCK));
 }
 
@@ -640,7 +569,7 @@ fn many_volumes_keep_what_is_theirs() {
 #[test]
 fn what_the_origin_refuses_at_the_end_is_kept() {
     let survivor = survivor();
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     client.put(0, &new(0, 3 * BLOCK)).unwrap();
     survivor.origin.fault(Fault::new(Kind::Write, When::Always));
@@ -650,7 +579,7 @@ fn what_the_origin_refuses_at_the_end_is_kept() {
     life.end();
     survivor.origin.heal();
     assert!(survivor.try_start(to_origin(), false).is_err());
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     assert!(client.get(0, 3 * BLOCK).unwrap() == new(0, 3 * BLOCK));
     end(life, client);
@@ -662,7 +591,7 @@ fn what_the_origin_refuses_at_the_end_is_kept() {
 fn what_a_killed_process_had_sent_is_flushed_by_the_next_before_it_counts() {
     let mut survivor = survivor();
     flushed(&mut survivor, 0, &new(0, BLOCK));
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     client.put(0, &newer(0, BLOCK)).unwrap();
     survivor.origin.fault(Fault::new(Kind::Flush, When::Always));
@@ -670,11 +599,11 @@ fn what_a_killed_process_had_sent_is_flushed_by_the_next_before_it_counts() {
     client.get(IMAGE - 512, 512).unwrap();
     survivor.kill(life, vec![client]);
     survivor.origin.heal();
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     let client = life.client();
     let found = client.get(0, BLOCK).unwrap();
     client.flush().unwrap();
     survivor.power_cut(life, vec![client]);
-    let life = survivor.start(&config());
+    let life = survivor.start(&to_cache());
     assert!(life.client().get(0, BLOCK).unwrap() == found);
 }

@@ -1,0 +1,97 @@
+//! A small volume whose flushes end in its cache's directory, for directed tests of what they promise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::{CacheOnRead, Config, FlushTo, HomeSizes};
+
+use crate::origin::OriginSettings;
+use crate::random::content;
+use crate::rig::Client;
+use crate::surviving::{Life, Survivor};
+
+/// Bytes of a block.
+pub const BLOCK: usize = 4096;
+/// Bytes of a sector.
+pub const SECTOR: usize = 512;
+/// Bytes of the volume.
+pub const IMAGE: u64 = 1 << 20;
+/// Dirty data that is older than this is written back.
+pub const AGE: Duration = Duration::from_secs(30);
+
+/// Flushes end in the directory.
+pub fn to_cache() -> Config {
+    Config {
+        flush_to: FlushTo::Cache,
+        block_bytes: BLOCK as u64,
+        cache_on_read: CacheOnRead::Always,
+        max_size_bytes: Some(40 << 20),
+        cache_id: Some("the disk".to_owned()),
+        dirty_age: Some(AGE),
+        ..Config::default()
+    }
+}
+
+/// The same cache, but flushes end on the origin.
+pub fn to_origin() -> Config {
+    Config {
+        flush_to: FlushTo::Origin,
+        ..to_cache()
+    }
+}
+
+/// An empty directory beside an origin that holds [`old`].
+pub fn survivor() -> Survivor {
+    survivor_beside(OriginSettings::new(IMAGE))
+}
+
+/// The same beside an origin like that, of [`IMAGE`] bytes.
+pub fn survivor_beside(settings: OriginSettings) -> Survivor {
+    let survivor = Survivor::new(settings);
+    survivor.origin.disk().fill(0, &old(0, IMAGE as usize));
+    survivor
+}
+
+/// What the origin holds at first.
+pub fn old(offset: u64, length: usize) -> Vec<u8> {
+    content(1, offset, length)
+}
+
+/// What clients write.
+pub fn new(offset: u64, length: usize) -> Vec<u8> {
+    content(2, offset, length)
+}
+
+/// What clients write over that.
+pub fn newer(offset: u64, length: usize) -> Vec<u8> {
+    content(3, offset, length)
+}
+
+/// So many slots, of one block each, and the shortest journal.
+pub fn few(slots: u32) -> HomeSizes {
+    HomeSizes {
+        slots,
+        journal_bytes: 64 << 10,
+    }
+}
+
+/// A life with [`few`] slots.
+pub fn small(survivor: &Survivor, slots: u32) -> Life {
+    survivor
+        .try_start_with(to_cache(), true, Some(few(slots)))
+        .expect("a directory that can be used")
+}
+
+/// Everything dirty is too old, and written back by the next request.
+pub fn age(life: &Life, client: &Client) {
+    life.clock.advance(2 * AGE);
+    client.get(IMAGE - 512, 512).expect("a read");
+    assert_eq!(life.cache.stats().dirty_bytes, 0);
+}
+
+/// The last client leaves, and the cache ends.
+pub fn end(life: Life, client: Arc<Client>) {
+    client.leave().expect("an origin that takes everything");
+    drop(client);
+    life.end();
+}
