@@ -5,14 +5,21 @@
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
 
+// Its runs of one thread are not wanted here.
+#[allow(dead_code)]
 mod engine_crash;
 
+use std::sync::{Mutex, PoisonError};
+
 use engine_crash::engine;
+use larder::planted::{Bug, plant};
 use larder_testing::When;
 use larder_testing::crash::{CallKind, Crowd, MediumFault, Tally, Violation, soak_for_seconds};
 
 const SECTORS: u64 = 96;
 const CRASHES: u64 = 150;
+/// Ten times what it takes.
+const MOST_RUNS: u64 = 400;
 
 fn crowd(seed: u64) -> Crowd {
     let faults = match seed % 3 {
@@ -47,8 +54,12 @@ fn run(seed: u64) -> Result<Tally, (Tally, Violation)> {
     }
 }
 
+/// Bugs are planted in the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_crowd_loses_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in 0..10 {
         if let Err((_, violation)) = run(seed) {
             panic!("seed {seed}: {violation}");
@@ -56,8 +67,22 @@ fn a_crowd_loses_nothing() {
     }
 }
 
+/// What shows only if something comes in between. Each takes a few runs; how many depends on the threads.
+#[test]
+fn bugs_that_need_threads_are_caught() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for bug in [Bug::FrozenAfterSync, Bug::EmptyOverSealed] {
+        plant(Some(bug));
+        let caught = (0..MOST_RUNS).find_map(|seed| run(seed).err());
+        plant(None);
+        let (_, violation) = caught.unwrap_or_else(|| panic!("{bug:?} is not caught"));
+        println!("{bug:?}: {violation}");
+    }
+}
+
 #[test]
 #[ignore = "runs as long as LARDER_SOAK_SECONDS says; cargo xtask soak"]
 fn soak() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     soak_for_seconds(run);
 }
