@@ -214,6 +214,10 @@ impl Connection {
             volume, attached, ..
         } = &self.client;
         let is_last = volume.attached.leave(attached) && attached.capabilities.write;
+        if volume.flushes_to_cache() && !volume.is_poisoned() {
+            // Nobody else's flush may cover what this connection has changed on the origin. If it fails, the next flush tells.
+            let _ = self.catching("disconnect", || flush::flush_what_went_past(&self.client));
+        }
         if !is_last {
             return Ok(());
         }

@@ -44,9 +44,9 @@ const MOST_ROUNDS: u32 = 16;
 /// The origin may still lose what has gone past the cache. Asked after the directory was told as well: what a trim has taken from under the commit, the commit
 /// does not keep, but it has been noted by then.
 pub(crate) fn flush_what_went_past(client: &Client) -> Result<(), Error> {
-    match client.volume.unflushed.is_empty() {
-        true => Ok(()),
-        false => flush_origin(&client.volume, &client.attached),
+    match client.volume.unflushed.is_waiting() {
+        true => flush_origin(&client.volume, &client.attached),
+        false => Ok(()),
     }
 }
 

@@ -19,6 +19,10 @@ impl Volume {
             .ok_or_else(|| does_not_fit(limits.minimum, block_bytes))?;
         let attached = Attached::new(origin, self.unflushed.moment());
         let _joining = self.lock_joining();
+        if !self.has_geometry() && self.is_dirty() {
+            // Its sizes are decided by an origin that has been accepted.
+            survival::check_found(self, &*attached.origin, wanted)?;
+        }
         let geometry = self.decide_geometry(wanted);
         if geometry.sector_bytes() < wanted.sector_bytes() {
             return Err(Error::new(

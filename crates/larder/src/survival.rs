@@ -43,7 +43,7 @@ use crate::volume::Volume;
 
 pub(crate) use close::close;
 use gone::Gone;
-pub(crate) use identity::{Kept, judge, left, settle};
+pub(crate) use identity::{Kept, check_found, judge, left, settle};
 use journaled::Journaled;
 pub(crate) use load::{load, open};
 pub(crate) use maintain::maintain;

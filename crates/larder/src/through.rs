@@ -406,6 +406,15 @@ pub(crate) fn forget(client: &Client, start: u64, end: u64) {
     volume.with_zeros(|zeros| zeros.remove(start, end));
 }
 
+/// Whether the directory has something of these bytes, or is to have it with the next flush.
+pub(crate) fn is_promised(volume: &Volume, start: u64, end: u64) -> bool {
+    let directory = &volume.store().directory;
+    known_blocks(volume, start, end).into_iter().any(|number| {
+        let state = volume.index().peek(number, Mask::EMPTY, directory);
+        !(state.unsettled() | state.sealed.sectors).is_empty()
+    })
+}
+
 fn known_blocks(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
     let geometry = volume.geometry();
     let first = geometry.block_of(start);

@@ -190,6 +190,19 @@ impl Unflushed {
         state.everything.is_none() && state.entries.is_empty()
     }
 
+    /// Whether the list is so long that more of it should not wait for a flush.
+    pub(crate) fn is_long(&self) -> bool {
+        sync::lock(&self.state).entries.len() > MOST_RANGES / 2
+    }
+
+    /// Whether a flush would make anything durable.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let state = sync::lock(&self.state);
+        let noted = state.entries.iter().map(|entry| entry.noted);
+        let mut noted = noted.chain(state.everything);
+        noted.any(|noted| noted.last != NEVER)
+    }
+
     /// The ranges, as start and end; any byte if there is none.
     pub(crate) fn ranges(&self) -> Option<Vec<(u64, u64)>> {
         let state = sync::lock(&self.state);

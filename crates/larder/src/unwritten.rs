@@ -7,7 +7,9 @@ const RANGES_TO_NAME: usize = 64;
 
 /// Everything the origin does not have, as byte ranges in order: offset and length.
 pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
-    if !volume.has_geometry() {
+    // Before its origin was accepted only the directory knows it.
+    let is_known = volume.has_geometry() && volume.size() > 0;
+    if !is_known {
         return found_ranges(volume);
     }
     let (geometry, size) = (volume.geometry(), volume.size());

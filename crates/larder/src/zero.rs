@@ -70,8 +70,8 @@ pub(crate) fn zero(
     let mode = client.store().config.mode;
     let split = split(volume, offset, length);
     let options = ZeroOptions {
-        // Another connection's flush would not cover it.
-        fua: options.fua || (volume.flushes_to_cache() && !client.attached.capabilities.multi_conn),
+        // It is a promise that nothing in the directory keeps: the origin has it for good before the answer.
+        fua: options.fua || volume.flushes_to_cache(),
         ..options
     };
     if options.fast && split.has_edges() {

@@ -69,15 +69,20 @@ fn keep_promises(store: &Store) -> Result<Promises, Error> {
         any: false,
         all_kept: true,
     };
+    // What of others can be kept is.
+    let mut result = Ok(());
     for volume in store.volumes() {
         let is_poisoned = volume.is_poisoned();
-        if volume.is_dirty() && volume.kept.is_judged() && !is_poisoned {
-            super::flush(&volume)?;
+        if volume.is_dirty() && volume.flushes_to_cache() && volume.kept.is_judged() && !is_poisoned
+        {
+            result = result.and(super::flush(&volume));
         }
         promises.any |= volume.kept.is_sealed() || volume.is_dirty() || is_poisoned;
-        promises.all_kept &= !is_poisoned;
+        // One that the directory does not know has nothing there.
+        let is_kept = volume.flushes_to_cache() || !volume.is_dirty();
+        promises.all_kept &= is_kept && !is_poisoned;
     }
-    Ok(promises)
+    result.map(|()| promises)
 }
 
 /// What the directory has that the origins do not.

@@ -37,11 +37,11 @@ pub(super) fn freeze(store: &Store, survival: &Survival) -> Result<(), CommitErr
     if !is_planted(Bug::FrozenAfterSync) {
         sync_slots(store, survival)?;
     }
-    for frame in batch.into_frames() {
-        // There is always room for this, see `make_room` in `tell.rs`.
-        journal
-            .append(frame)
-            .map_err(|error| journal.fail(&error.to_string()))?;
+    for (number, frame) in batch.into_frames().into_iter().enumerate() {
+        // There is always room for this, see `prepare` in `tell.rs`.
+        let appended = journal.append(frame);
+        appended.map_err(|error| journal.fail(&error.to_string()))?;
+        recording.appended(number);
     }
     journal.sync()?;
     recording.durable();

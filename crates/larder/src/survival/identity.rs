@@ -15,7 +15,7 @@ use crate::persist::bytes::Malformed;
 use crate::persist::op::volume::{MAX_TEXT_BYTES, RecordedVersion};
 use crate::persist::op::{Op, VolumeId, VolumeRecord};
 use crate::persist::sums::Incarnation;
-use crate::sector::Mask;
+use crate::sector::{Geometry, Mask};
 use crate::sync;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
@@ -141,9 +141,9 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
     if volume.is_private() {
         return Ok(());
     }
-    let claimed = claimed(volume, origin)?;
+    let claimed = claimed(volume, origin, volume.geometry())?;
     if volume.store().flushes_to_cache() {
-        check_durable(survival, volume, &claimed)?;
+        check_durable(survival, volume, &claimed, volume.geometry())?;
         if volume.kept.is_sealed() && volume.kept.is_judged() && !volume.is_dirty() {
             // All of it is on the origin. If the directory cannot be told, that counts below.
             let _ = super::flush(volume);
@@ -171,17 +171,9 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
             survival.forget(volume);
             record(survival, volume, claimed)
         }
-        Verdict::Other(why) if volume.is_dirty() || volume.kept.is_sealed() => Err(Error::new(
-            ErrorKind::Config,
-            format!(
-                "volume '{}' has data that could not be written to the origin, and the origin is another one now: {why}{}",
-                volume.name(),
-                match volume.store().flushes_to_cache() {
-                    true => WAYS_OUT,
-                    false => "",
-                }
-            ),
-        )),
+        Verdict::Other(why) if volume.is_dirty() || volume.kept.is_sealed() => {
+            Err(refusal(volume, &why))
+        }
         Verdict::Other(why) => {
             volume.store().log.warning(&format!(
                 "volume '{}': what is cached of it is dropped: {why}",
@@ -194,9 +186,45 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
     }
 }
 
+/// The same of a volume that was found with data that its origin does not have, before anybody has joined it: only refuses.
+pub(crate) fn check_found(
+    volume: &Volume,
+    origin: &dyn Origin,
+    geometry: Geometry,
+) -> Result<(), Error> {
+    let Some(survival) = &volume.store().survival else {
+        return Ok(());
+    };
+    let claimed = claimed(volume, origin, geometry)?;
+    check_durable(survival, volume, &claimed, geometry)?;
+    let known = known(survival, volume);
+    match known.map(|known| compare(&known, &claimed, Since::AnEarlierLife)) {
+        Some(Verdict::Other(why)) => Err(refusal(volume, &why)),
+        Some(Verdict::Same) | None => Ok(()),
+    }
+}
+
+/// What is dirty is another disk's.
+fn refusal(volume: &Volume, why: &str) -> Error {
+    let ways_out = match volume.store().flushes_to_cache() {
+        true => WAYS_OUT,
+        false => "",
+    };
+    let message = format!(
+        "volume '{}' has data that could not be written to the origin, and the origin is another one now: {why}{ways_out}",
+        volume.name()
+    );
+    Error::new(ErrorKind::Config, message)
+}
+
 /// What was flushed into the directory must find its origin again, and a sector must fit into its journal.
-fn check_durable(survival: &Survival, volume: &Volume, claimed: &Claimed) -> Result<(), Error> {
-    let (sector, most) = (volume.geometry().sector_bytes(), survival.released_bytes());
+fn check_durable(
+    survival: &Survival,
+    volume: &Volume,
+    claimed: &Claimed,
+    geometry: Geometry,
+) -> Result<(), Error> {
+    let (sector, most) = (geometry.sector_bytes(), survival.released_bytes());
     if sector > most {
         let message = format!(
             "cache-flush=cache: volume '{}' is cached in sectors of {sector} bytes, and the journal in '{}' takes at most {most}: \
@@ -239,7 +267,7 @@ pub(crate) fn settle(volume: &Volume, attached: &Attached) {
     kept.is_flushed.store(is_flushed, Ordering::SeqCst);
 }
 
-fn claimed(volume: &Volume, origin: &dyn Origin) -> Result<Claimed, Error> {
+fn claimed(volume: &Volume, origin: &dyn Origin, geometry: Geometry) -> Result<Claimed, Error> {
     let version = origin.version().map_err(|error| {
         let context = format!(
             "volume '{}': asking the origin for its version",
@@ -249,7 +277,7 @@ fn claimed(volume: &Volume, origin: &dyn Origin) -> Result<Claimed, Error> {
     })?;
     Ok(Claimed {
         size_bytes: origin.size(),
-        sector_shift: volume.geometry().sector_bytes().trailing_zeros() as u8,
+        sector_shift: geometry.sector_bytes().trailing_zeros() as u8,
         cache_id: volume.store().config.cache_id.clone().unwrap_or_default(),
         version: version.and_then(recorded),
     })

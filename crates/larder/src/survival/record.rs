@@ -96,7 +96,9 @@ pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error
             scope.ask((volume.number(), number), asked);
         }
     }
-    tell(volume, scope, "an overwrite")
+    let meant: Vec<BlockNumber> = scope.record.keys().map(|(_, number)| *number).collect();
+    tell(volume, scope, "an overwrite")?;
+    check_recorded(volume, &meant, "an overwrite")
 }
 
 fn known(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
@@ -117,11 +119,16 @@ fn record_blocks(volume: &Volume, blocks: Vec<(BlockNumber, Asked)>) -> Result<(
     }
     let meant: Vec<BlockNumber> = blocks.into_iter().map(|(number, _)| number).collect();
     tell(volume, scope, "a durable request")?;
+    check_recorded(volume, &meant, "a durable request")
+}
+
+/// Whether the directory could be told of these blocks.
+fn check_recorded(volume: &Volume, blocks: &[BlockNumber], what: &str) -> Result<(), Error> {
     let survival = volume.store().survival.as_ref();
     let why =
-        survival.and_then(|survival| survival.unrecordable.of_blocks(volume.number(), &meant));
+        survival.and_then(|survival| survival.unrecordable.of_blocks(volume.number(), blocks));
     match why {
-        Some(why) => Err(refused(volume, "a durable request", &why)),
+        Some(why) => Err(refused(volume, what, &why)),
         None => Ok(()),
     }
 }

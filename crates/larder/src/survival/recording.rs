@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Survival, occupant, sum};
+use super::{Survival, occupant, sum, verify};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::latch::{Latch, Latched};
 use crate::persist::batch::Batch;
@@ -148,6 +148,8 @@ struct Made {
     /// The frame of the batch that has the op, and whether bytes are in it.
     frame: usize,
     has_bytes: bool,
+    /// The frame may be in the journal, or there is none.
+    is_appended: bool,
 }
 
 /// The blocks of a batch.
@@ -202,7 +204,13 @@ impl<'s> Recording<'s> {
             return Ok(());
         };
         let before = state.sealed;
-        let is_said = self.make_latched(volume, number, &mut state, Kind::Freeze, batch)?;
+        let is_said = match self.make_latched(volume, number, &mut state, Kind::Freeze, batch) {
+            Ok(is_said) => is_said,
+            Err(_) => {
+                self.lose_unreadable(volume, number, &mut state);
+                self.make_latched(volume, number, &mut state, Kind::Freeze, batch)?
+            }
+        };
         state.sealed.in_slot = state.sealed.sectors;
         if is_said.is_none() {
             self.made.push(Made {
@@ -214,9 +222,31 @@ impl<'s> Recording<'s> {
                 released: Mask::EMPTY,
                 frame: usize::MAX,
                 has_bytes: false,
+                is_appended: true,
             });
         }
         Ok(())
+    }
+
+    /// What was written to the slot and cannot be read there is lost, and what it was when it was recorded with it: it would keep the journal
+    /// from ever being free again.
+    fn lose_unreadable(&self, volume: &Volume, number: BlockNumber, state: &mut Latch<'_>) {
+        let geometry = volume.geometry();
+        let mut lost = Mask::EMPTY;
+        for sector in each(state.sealed.changed) {
+            let (start, end) = geometry.bytes_of(number, (sector, sector + 1), volume.size());
+            let mut content = vec![0; (end - start) as usize];
+            if state
+                .read_slot(start - geometry.base(number), &mut content)
+                .is_err()
+            {
+                lost |= Mask::span(sector, sector + 1);
+            }
+        }
+        verify::tell_lost(self.survival, volume, number, lost);
+        state.sealed.changed -= lost;
+        state.sealed.in_slot |= lost;
+        state.sealed.bad |= lost;
     }
 
     fn make_latched(
@@ -227,7 +257,8 @@ impl<'s> Recording<'s> {
         kind: Kind,
         batch: &mut Batch,
     ) -> io::Result<Option<SlotNumber>> {
-        if volume.is_poisoned() {
+        // After a panic nothing new is promised. What was is not in doubt: its bytes were written whole, or noted as changed.
+        if volume.is_poisoned() && !matches!(kind, Kind::Freeze) {
             return Err(io::Error::other("the volume answers nothing any more"));
         }
         let (Some(slot), Some(occupant)) = (state.slot, occupant(volume, number)) else {
@@ -284,6 +315,7 @@ impl<'s> Recording<'s> {
             released: view.released,
             frame,
             has_bytes: !inlined.is_empty(),
+            is_appended: false,
         });
         Ok(Some(slot))
     }
@@ -325,17 +357,20 @@ impl<'s> Recording<'s> {
     }
 
     /// That frame of the batch may be in the journal.
-    pub(super) fn appended(&self, frame: usize) {
-        let of_frame = |made: &&Made| made.frame == frame && made.has_bytes;
-        for made in self.made.iter().filter(of_frame) {
-            let key = (made.volume.number(), made.number);
-            self.survival.journaled.insert(key);
+    pub(super) fn appended(&mut self, frame: usize) {
+        let of_frame = |made: &&mut Made| made.frame == frame;
+        for made in self.made.iter_mut().filter(of_frame) {
+            made.is_appended = true;
+            if made.has_bytes {
+                let key = (made.volume.number(), made.number);
+                self.survival.journaled.insert(key);
+            }
         }
     }
 
-    /// All that was made is durable.
+    /// All that was appended is durable.
     pub(super) fn durable(&mut self) {
-        for made in self.made.drain(..) {
+        for made in self.made.extract_if(.., |made| made.is_appended) {
             let pin = made.volume.pin(made.number);
             let mut state = pin.latch();
             let mut now = state.sealed;

@@ -222,8 +222,8 @@ impl Telling<'_> {
         }
     }
 
-    /// Volumes come before slots that are said to hold something of them.
-    fn make_volumes(&mut self, batch: &mut Batch) -> io::Result<()> {
+    /// Volumes come before slots that are said to hold something of them. False if there are more.
+    fn make_volumes(&mut self, batch: &mut Batch) -> io::Result<bool> {
         for volume in std::mem::take(&mut self.scope.changed).into_values() {
             if !volume.kept.is_changed()
                 && let Some(record) = self.survival.changed_record(&volume)
@@ -232,12 +232,18 @@ impl Telling<'_> {
                 self.told.changed.push(volume);
             }
         }
-        let pending = sync::lock(&self.survival.pending).clone();
-        for op in &pending[self.told.said..] {
-            Self::push(batch, op)?;
+        loop {
+            let pending = sync::lock(&self.survival.pending);
+            let Some(op) = pending.get(self.told.said).cloned() else {
+                return Ok(true);
+            };
+            drop(pending);
+            if batch.is_full() {
+                return Ok(false);
+            }
+            Self::push(batch, &op)?;
+            self.told.said += 1;
         }
-        self.told.said = pending.len();
-        Ok(())
     }
 
     fn make_empty(&mut self, batch: &mut Batch) -> io::Result<()> {
@@ -285,7 +291,9 @@ impl CommitWork for Telling<'_> {
         if self.told.until.is_none() {
             self.begin();
         }
-        self.make_volumes(batch)?;
+        if !self.make_volumes(batch)? {
+            return Ok(More::Yes);
+        }
         self.make_empty(batch)?;
         self.make_records(batch);
         self.make_listed(batch)?;

@@ -1,12 +1,14 @@
 //! Comparing what a slot holds with its checksums, before anybody uses what was found again.
 
+use std::io;
+
 use crate::directory::SlotNumber;
 use crate::latch::Latched;
-use crate::persist::sums::Sum;
+use crate::persist::sums::{BlockSums, Sum};
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
 use crate::scratch::Scratch;
-use crate::sector::Mask;
+use crate::sector::{BlockNumber, Mask};
 use crate::survival::Survival;
 use crate::volume::Volume;
 
@@ -28,7 +30,7 @@ pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
     let damaged = damaged(survival, pin, &state, slot);
     let lost = damaged & state.sealed.in_slot;
     if !lost.is_empty() {
-        tell_lost(survival, pin, volume, lost);
+        tell_lost(survival, volume, pin.number(), lost);
         state.sealed.bad |= lost;
     }
     // What was written since has no checksum yet.
@@ -47,9 +49,10 @@ pub(crate) fn verify(survival: &Survival, pin: &Pin<'_>, volume: &Volume) {
     survival.marks.verified(slot);
 }
 
-fn tell_lost(survival: &Survival, pin: &Pin<'_>, volume: &Volume, lost: Mask) {
+/// Tells of what a promise was made for and that is lost.
+pub(super) fn tell_lost(survival: &Survival, volume: &Volume, number: BlockNumber, lost: Mask) {
     for run in lost.runs() {
-        let (start, end) = volume.geometry().bytes_of(pin.number(), run, volume.size());
+        let (start, end) = volume.geometry().bytes_of(number, run, volume.size());
         volume.store().log.error(&format!(
             "volume '{}': {} bytes at {start} that the origin does not have are not as they were written into the cache directory '{}': \
              they are lost, and reading them fails until they are overwritten",
@@ -66,25 +69,43 @@ fn damaged(survival: &Survival, pin: &Pin<'_>, state: &impl Latched, slot: SlotN
     let Some(sums) = survival.block_sums(volume, pin.number()) else {
         return state.valid;
     };
-    let geometry = volume.geometry();
-    let base = geometry.base(pin.number());
     let mut damaged = Mask::EMPTY;
+    let place = (slot, pin.number());
     for run in state.valid.runs() {
-        let (start, end) = geometry.bytes_of(pin.number(), run, volume.size());
-        let mut recorded = vec![Sum(0); (run.1 - run.0) as usize];
-        let mut bytes = Scratch::new((end - start) as usize);
-        let read = survival.home.read_sums(slot, run.0, &mut recorded);
-        let read = read.and_then(|()| state.read_slot(start - base, &mut bytes));
-        if read.is_err() {
-            damaged |= Mask::span(run.0, run.1);
-            continue;
-        }
-        let sectors = bytes.chunks(geometry.sector_bytes() as usize);
-        for ((sector, bytes), recorded) in (run.0..).zip(sectors).zip(&recorded) {
-            if sums.of(sector, bytes) != *recorded && !is_planted(Bug::VerifyLeftOut) {
-                damaged |= Mask::span(sector, sector + 1);
-            }
-        }
+        damaged |= match damaged_of(survival, state, place, run, sums) {
+            Ok(damaged) => damaged,
+            // Those that can be read must not be lost with those that cannot.
+            Err(_) => (run.0..run.1).fold(Mask::EMPTY, |damaged, sector| {
+                let one = (sector, sector + 1);
+                let of_one = damaged_of(survival, state, place, one, sums);
+                damaged | of_one.unwrap_or(Mask::span(one.0, one.1))
+            }),
+        };
     }
     damaged
+}
+
+/// Those of a run.
+fn damaged_of(
+    survival: &Survival,
+    state: &impl Latched,
+    (slot, number): (SlotNumber, BlockNumber),
+    run: (u32, u32),
+    sums: BlockSums,
+) -> io::Result<Mask> {
+    let volume = state.volume();
+    let geometry = volume.geometry();
+    let (start, end) = geometry.bytes_of(number, run, volume.size());
+    let mut recorded = vec![Sum(0); (run.1 - run.0) as usize];
+    let mut bytes = Scratch::new((end - start) as usize);
+    survival.home.read_sums(slot, run.0, &mut recorded)?;
+    state.read_slot(start - geometry.base(number), &mut bytes)?;
+    let sectors = bytes.chunks(geometry.sector_bytes() as usize);
+    let mut damaged = Mask::EMPTY;
+    for ((sector, bytes), recorded) in (run.0..).zip(sectors).zip(&recorded) {
+        if sums.of(sector, bytes) != *recorded && !is_planted(Bug::VerifyLeftOut) {
+            damaged |= Mask::span(sector, sector + 1);
+        }
+    }
+    Ok(damaged)
 }

@@ -216,23 +216,40 @@ impl Sending<'_> {
             unreadable(volume, self.sent, bytes, cause);
         }
         for run in (dirty - state.sealed.bad).runs() {
-            let (start, end) = geometry.bytes_of(piece.number, run, size);
-            let length = (end - start) as usize;
-            let within = start - geometry.base(piece.number);
-            let room = self.copies.room(length);
-            if let Err(cause) = state.read_slot(within, room) {
-                unreadable(volume, self.sent, (start, end), cause);
-                continue;
-            }
-            let sectors = Mask::span(run.0, run.1);
-            state.dirty -= sectors;
-            state.writing |= sectors;
-            parts.push(Part::Data {
-                start,
-                place: self.copies.keep(length),
-                sectors,
-            });
+            self.copy_run(state, piece.number, run, parts);
         }
+    }
+
+    /// Neighbouring dirty sectors; one by one if not all of them can be read.
+    fn copy_run(
+        &mut self,
+        state: &mut Latch<'_>,
+        number: BlockNumber,
+        run: (u32, u32),
+        parts: &mut Vec<Part>,
+    ) {
+        let volume = self.volume;
+        let geometry = volume.geometry();
+        let (start, end) = geometry.bytes_of(number, run, volume.size());
+        let length = (end - start) as usize;
+        let room = self.copies.room(length);
+        if let Err(cause) = state.read_slot(start - geometry.base(number), room) {
+            if run.1 - run.0 == 1 {
+                return unreadable(volume, self.sent, (start, end), cause);
+            }
+            for one in run.0..run.1 {
+                self.copy_run(state, number, (one, one + 1), parts);
+            }
+            return;
+        }
+        let sectors = Mask::span(run.0, run.1);
+        state.dirty -= sectors;
+        state.writing |= sectors;
+        parts.push(Part::Data {
+            start,
+            place: self.copies.keep(length),
+            sectors,
+        });
     }
 
     /// Joins a part with what is pending, or sends that and begins anew.
