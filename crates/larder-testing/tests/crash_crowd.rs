@@ -32,6 +32,7 @@ fn crowd(seed: u64) -> Crowd {
         _ => Vec::new(),
     };
     let mut engine = engine(2 * seed + 1);
+    engine.origin.parallel = seed.is_multiple_of(2);
     engine.slots = [8, 14, 60][(seed % 5 % 3) as usize];
     Crowd {
         engine,

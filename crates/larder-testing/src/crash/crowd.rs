@@ -111,7 +111,7 @@ impl Shared<'_> {
             shared: self,
             number,
             connections: (0..volumes)
-                .map(|volume| connect(&cache, &self.machine, volume))
+                .map(|volume| connect(&cache, &self.crowd.engine, &self.machine, volume))
                 .collect::<Result<_, _>>()
                 .expect("a connection"),
             random: Random::new(mix(seed, 100 + number)),

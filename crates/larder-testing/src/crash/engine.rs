@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{
-    Cache, CacheHome, CacheOnRead, Config, Connection, Error, FlushTo, HomeSizes, Mode, ZeroOptions,
+    Cache, CacheHome, CacheOnRead, Capabilities, Config, Connection, Error, FlushTo, HomeSizes,
+    Mode, ZeroOptions,
 };
 
 use super::machine::Machine;
@@ -24,7 +25,9 @@ pub struct Engine {
     pub flush_to: FlushTo,
     /// What has been dirty for so long is written back.
     pub dirty_age: Option<Duration>,
-    /// Over so many volumes.
+    /// Over origins that can do this.
+    pub origin: Capabilities,
+    /// So many of them.
     pub volumes: u32,
     /// With so few slots, of 4 KiB.
     pub slots: u32,
@@ -104,10 +107,12 @@ impl Engine {
 /// A client of a volume.
 pub(super) fn connect(
     cache: &Arc<Cache>,
+    engine: &Engine,
     machine: &Machine,
     volume: u32,
 ) -> Result<Connection, Error> {
-    let origin = Arc::new(machine.origin(volume as usize));
+    let origin = machine.origin(volume as usize);
+    let origin = Arc::new(origin.as_able_as(engine.origin));
     cache.volume(&format!("volume {volume}")).connect(origin)
 }
 
@@ -138,7 +143,8 @@ impl Running {
             engine, machine, ..
         } = self;
         let cache = engine.open(machine, &self.cache_id, self.slots, false)?;
-        let connections = (0..engine.volumes).map(|volume| connect(&cache, machine, volume));
+        let connections =
+            (0..engine.volumes).map(|volume| connect(&cache, engine, machine, volume));
         let connections = connections.collect::<Result<_, _>>()?;
         Ok(Life { connections, cache })
     }
