@@ -22,15 +22,26 @@ const CRASHES: u64 = 150;
 const MOST_RUNS: u64 = 400;
 
 fn crowd(seed: u64) -> Crowd {
-    let faults = match seed % 3 {
-        2 => vec![
-            MediumFault::origin(0, CallKind::Write).when(When::Always),
-            MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
-            MediumFault::origin(1, CallKind::Read).when(When::Chance(50)),
-            MediumFault::file("slots", CallKind::Write, When::Chance(10)).errno(28),
-        ],
-        _ => Vec::new(),
-    };
+    let mut faults = vec![
+        MediumFault::origin(0, CallKind::Write).when(When::Always),
+        MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
+        MediumFault::origin(1, CallKind::Read).when(When::Chance(50)),
+        MediumFault::file("slots", CallKind::Write, When::Chance(10)).errno(28),
+    ];
+    let nth = When::Nth(1);
+    match seed % 6 {
+        2 => {}
+        4 => faults.extend([
+            MediumFault::origin(0, CallKind::Sync),
+            MediumFault::origin(1, CallKind::Sync).when(When::Chance(50)),
+        ]),
+        5 => faults.extend([
+            MediumFault::file("journal", CallKind::Sync, nth),
+            MediumFault::file("slots", CallKind::Sync, nth),
+            MediumFault::file("map", CallKind::Sync, nth),
+        ]),
+        _ => faults.clear(),
+    }
     let mut engine = engine(2 * seed + 1);
     engine.origin.parallel = seed.is_multiple_of(2);
     engine.slots = [8, 14, 60][(seed % 5 % 3) as usize];
@@ -38,6 +49,7 @@ fn crowd(seed: u64) -> Crowd {
         engine,
         sectors: SECTORS,
         clients: 3,
+        trims: seed % 6 != 4,
         requests: 120,
         faults,
         crashes: CRASHES,
