@@ -25,11 +25,15 @@ pub struct Engine {
     pub flush_to: FlushTo,
     /// What has been dirty for so long is written back.
     pub dirty_age: Option<Duration>,
-    /// Over origins that can do this.
+    /// What its origins can do.
     pub origin: Capabilities,
-    /// So many of them.
+    /// Their sectors, in bytes.
+    pub sector_bytes: u32,
+    /// The cache's blocks, in bytes.
+    pub block_bytes: u64,
+    /// How many volumes there are.
     pub volumes: u32,
-    /// With so few slots, of 4 KiB.
+    /// With so few slots.
     pub slots: u32,
     /// With so short a journal.
     pub journal_bytes: u64,
@@ -80,7 +84,7 @@ impl Engine {
             mode: self.mode,
             flush_to: self.flush_to,
             dirty_age: self.dirty_age,
-            block_bytes: 4096,
+            block_bytes: self.block_bytes,
             // Its slots are counted below.
             max_size_bytes: Some(32 << 20),
             cache_on_read: CacheOnRead::Always,
@@ -112,7 +116,11 @@ pub(super) fn connect(
     volume: u32,
 ) -> Result<Connection, Error> {
     let origin = machine.origin(volume as usize);
-    let origin = Arc::new(origin.as_able_as(engine.origin));
+    let origin = Arc::new(
+        origin
+            .as_able_as(engine.origin)
+            .with_sectors_of(engine.sector_bytes),
+    );
     cache.volume(&format!("volume {volume}")).connect(origin)
 }
 

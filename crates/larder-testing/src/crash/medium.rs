@@ -228,6 +228,7 @@ pub struct SimOrigin {
     machine: Machine,
     number: usize,
     capabilities: Capabilities,
+    limits: RequestLimits,
 }
 
 /// What an origin can do unless something else is said.
@@ -249,12 +250,19 @@ impl SimOrigin {
             machine,
             number,
             capabilities: CAPABILITIES,
+            limits: RequestLimits::default(),
         }
     }
 
     /// The same, which says that it can do this.
     pub fn as_able_as(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;
+        self
+    }
+
+    /// The same, which takes only whole sectors of so many bytes.
+    pub fn with_sectors_of(mut self, bytes: u32) -> Self {
+        self.limits.minimum = bytes;
         self
     }
 
@@ -278,7 +286,7 @@ impl Origin for SimOrigin {
     }
 
     fn limits(&self) -> RequestLimits {
-        RequestLimits::default()
+        self.limits
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

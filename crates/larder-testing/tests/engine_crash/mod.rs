@@ -39,6 +39,8 @@ fn of_origin(case: u64) -> Engine {
         flush_to: FlushTo::Origin,
         dirty_age: None,
         origin: CAPABILITIES,
+        sector_bytes: 512,
+        block_bytes: 4096,
         volumes: VOLUMES,
         // Sometimes fewer than there are blocks.
         slots: [5, 9, 40][(case % 3) as usize],
@@ -58,6 +60,8 @@ fn of_cache(case: u64) -> Engine {
             multi_conn: case % 11 != 10,
             ..CAPABILITIES
         },
+        sector_bytes: if case % 17 == 16 { 2048 } else { 512 },
+        block_bytes: if case % 9 == 8 { 16 << 10 } else { 4096 },
         volumes: VOLUMES,
         slots: [5, 9, 40][(case % 3) as usize],
         journal_bytes: [64 << 10, 64 << 10, 128 << 10, 256 << 10][(case / 2 % 4) as usize],
