@@ -171,12 +171,13 @@ fn run_batch(
         };
         let is_forgotten = is_planted(Bug::LossIsForgotten);
         let is_durable = flushed.is_ok() && !(how.flushing && sent.is_silent);
+        // What is clean and still called dirty in the directory is about to turn into room.
+        volume.store().slots.take_in_hand();
         let settled = settle(volume, &sent, is_durable || is_forgotten);
-        if flushed.is_ok()
-            && let Err(error) = unrecord(volume, &sent)
-        {
+        if is_durable && let Err(error) = unrecord(volume, &sent) {
             outcome.error.get_or_insert(error);
         }
+        volume.store().slots.settle();
         volume.store().slots.news().room();
         if let Err(failure) = flushed {
             volume.note_not_durable(&failure);
