@@ -8,8 +8,8 @@ use crate::options::Options;
 use crate::run::run as run_command;
 use crate::tools;
 
-/// An equal share of the time for the model in the engine, the crash simulator over the engine and over the files of a cache directory,
-/// the filter, the server, and both killed over a cache directory under a client that knows what it wrote, under fio, under a file
+/// An equal share of the time for the model in the engine, the crash simulator over the engine, over crowds of clients and over the files of
+/// a cache directory, the filter, the server, and both killed over a cache directory under a client that knows what it wrote, under fio, under a file
 /// system and under a database.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let seconds: u64 = options.number("seconds", 600)?;
@@ -22,6 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let parts = [
         ("larder-testing", "model"),
         ("larder-testing", "crash_engine"),
+        ("larder-testing", "crash_crowd"),
         ("larder-testing", "persist_crash"),
         ("larder-e2e", "random"),
         ("larder-e2e", "serve_random"),

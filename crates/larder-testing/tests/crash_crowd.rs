@@ -5,32 +5,50 @@
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "not everything is about clients at once")]
+#[allow(dead_code, reason = "its runs of one thread are not wanted here")]
 mod engine_crash;
 
+use std::sync::{Mutex, PoisonError};
+
 use engine_crash::engine;
+use larder::planted::{Bug, plant};
 use larder_testing::When;
 use larder_testing::crash::{CallKind, Crowd, MediumFault, Tally, Violation, soak_for_seconds};
 
 const SECTORS: u64 = 96;
 const CRASHES: u64 = 150;
+/// Ten times what it takes.
+const MOST_RUNS: u64 = 400;
 
 fn crowd(seed: u64) -> Crowd {
-    let faults = match seed % 3 {
-        2 => vec![
-            MediumFault::origin(0, CallKind::Write).when(When::Always),
-            MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
-            MediumFault::origin(1, CallKind::Read).when(When::Chance(50)),
-            MediumFault::file("slots", CallKind::Write, When::Chance(10)).errno(28),
-        ],
-        _ => Vec::new(),
-    };
+    let mut faults = vec![
+        MediumFault::origin(0, CallKind::Write).when(When::Always),
+        MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
+        MediumFault::origin(1, CallKind::Read).when(When::Chance(50)),
+        MediumFault::file("slots", CallKind::Write, When::Chance(10)).errno(28),
+    ];
+    let nth = When::Nth(1);
+    match seed % 6 {
+        2 => {}
+        4 => faults.extend([
+            MediumFault::origin(0, CallKind::Sync),
+            MediumFault::origin(1, CallKind::Sync).when(When::Chance(50)),
+        ]),
+        5 => faults.extend([
+            MediumFault::file("journal", CallKind::Sync, nth),
+            MediumFault::file("slots", CallKind::Sync, nth),
+            MediumFault::file("map", CallKind::Sync, nth),
+        ]),
+        _ => faults.clear(),
+    }
     let mut engine = engine(2 * seed + 1);
+    engine.origin.parallel = seed.is_multiple_of(2);
     engine.slots = [8, 14, 60][(seed % 5 % 3) as usize];
     Crowd {
         engine,
         sectors: SECTORS,
         clients: 3,
+        trims: seed % 6 != 4,
         requests: 120,
         faults,
         crashes: CRASHES,
@@ -48,8 +66,12 @@ fn run(seed: u64) -> Result<Tally, (Tally, Violation)> {
     }
 }
 
+/// Bugs are planted in the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_crowd_loses_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in 0..10 {
         if let Err((_, violation)) = run(seed) {
             panic!("seed {seed}: {violation}");
@@ -57,8 +79,22 @@ fn a_crowd_loses_nothing() {
     }
 }
 
+/// What shows only if something comes in between. Each takes a few runs; how many depends on the threads.
+#[test]
+fn bugs_that_need_threads_are_caught() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for bug in [Bug::FrozenAfterSync, Bug::EmptyOverSealed] {
+        plant(Some(bug));
+        let caught = (0..MOST_RUNS).find_map(|seed| run(seed).err());
+        plant(None);
+        let (_, violation) = caught.unwrap_or_else(|| panic!("{bug:?} is not caught"));
+        println!("{bug:?}: {violation}");
+    }
+}
+
 #[test]
 #[ignore = "runs as long as LARDER_SOAK_SECONDS says; cargo xtask soak"]
 fn soak() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     soak_for_seconds(run);
 }

@@ -14,7 +14,7 @@ use larder_testing::flushing::{
 use larder_testing::random::content;
 use larder_testing::rig::Client;
 use larder_testing::surviving::{Life, Survivor};
-use larder_testing::{Fault, Kind, Random, When};
+use larder_testing::{Fault, Kind, OriginSettings, Random, When};
 
 /// Writes and flushes in one life, and loses power.
 fn flushed(survivor: &mut Survivor, offset: u64, data: &[u8]) {
@@ -606,4 +606,82 @@ fn what_a_killed_process_had_sent_is_flushed_by_the_next_before_it_counts() {
     survivor.power_cut(life, vec![client]);
     let life = survivor.start(&to_cache());
     assert!(life.client().get(0, BLOCK).unwrap() == found);
+}
+
+#[test]
+fn the_ragged_end_of_a_volume_is_as_durable_as_the_rest() {
+    let size = IMAGE + 700;
+    let mut survivor = Survivor::new(OriginSettings::new(size));
+    survivor.origin.disk().fill(0, &old(0, size as usize));
+    let (offset, length) = (IMAGE - 900, 1600);
+    for round in 2..6 {
+        let life = small(&survivor, 64);
+        let client = life.client();
+        client.put(offset, &content(round, offset, length)).unwrap();
+        client.flush().unwrap();
+        if round == 4 {
+            assert!(life.cache.maintain_medium(Duration::ZERO));
+            client.put(size - 1, &[9]).unwrap();
+        }
+        survivor.power_cut(life, vec![client]);
+        let life = small(&survivor, 64);
+        let client = life.client();
+        let found = client.get(offset, length).unwrap();
+        let last = found[length - 1];
+        assert!(found[..length - 1] == content(round, offset, length)[..length - 1]);
+        assert!(last == content(round, offset, length)[length - 1] || (round == 4 && last == 9));
+        survivor.power_cut(life, vec![client]);
+    }
+    let life = small(&survivor, 64);
+    let client = life.client();
+    end(life, client);
+    assert!(survivor.origin.disk().durable(offset, length) == content(5, offset, length));
+}
+
+#[test]
+fn an_origin_of_another_size_is_refused_while_something_is_dirty() {
+    let mut survivor = survivor();
+    flushed(&mut survivor, 0, &new(0, 3 * BLOCK));
+    let life = survivor.start(&to_cache());
+    for size in [IMAGE / 2, 2 * IMAGE] {
+        let origin = survivor.origin.connect_as(|terms| terms.size = size);
+        let told = message(life.volume.connect(origin));
+        assert!(told.contains(&size.to_string()), "{told}");
+    }
+    let client = life.client();
+    assert!(client.get(0, 3 * BLOCK).unwrap() == new(0, 3 * BLOCK));
+    end(life, client);
+    assert!(survivor.origin.disk().durable(0, 3 * BLOCK) == new(0, 3 * BLOCK));
+}
+
+#[test]
+fn an_origin_that_refuses_everything_for_a_while_costs_nothing() {
+    let mut survivor = survivor();
+    let mut life = small(&survivor, 64);
+    let mut client = life.client();
+    client.put(0, &new(0, 8 * BLOCK)).unwrap();
+    client.flush().unwrap();
+    for kind in [Kind::Write, Kind::Flush] {
+        survivor.origin.fault(Fault::new(kind, When::Always));
+        for round in 0..30_u64 {
+            let at = round % 8 * BLOCK as u64;
+            client.put(at, &content(round, at, 1000)).unwrap();
+            life.clock.advance(2 * AGE);
+            client.flush().unwrap();
+            if round % 10 == 9 {
+                survivor.power_cut(life, vec![client]);
+                life = small(&survivor, 64);
+                client = life.client();
+            }
+        }
+        survivor.origin.heal();
+    }
+    let mut expected = new(0, 8 * BLOCK);
+    for round in 22..30 {
+        let at = round as usize % 8 * BLOCK;
+        expected[at..at + 1000].copy_from_slice(&content(round, at as u64, 1000));
+    }
+    assert!(client.get(0, 8 * BLOCK).unwrap() == expected);
+    end(life, client);
+    assert!(survivor.origin.disk().durable(0, 8 * BLOCK) == expected);
 }

@@ -33,6 +33,8 @@ pub struct Crowd {
     pub clients: u64,
     /// How many requests each makes.
     pub requests: u64,
+    /// Some requests are trims: not where an origin fails flushes, since nobody has what it loses of them.
+    pub trims: bool,
     /// What may fail, one at a time.
     pub faults: Vec<MediumFault>,
     /// How many crashes are looked at.
@@ -111,7 +113,7 @@ impl Shared<'_> {
             shared: self,
             number,
             connections: (0..volumes)
-                .map(|volume| connect(&cache, &self.machine, volume))
+                .map(|volume| connect(&cache, &self.crowd.engine, &self.machine, volume))
                 .collect::<Result<_, _>>()
                 .expect("a connection"),
             random: Random::new(mix(seed, 100 + number)),
@@ -163,8 +165,8 @@ impl One<'_> {
                 45..53 => self.change(Change::Write, true)?,
                 53..56 => self.change(Change::Zero, false)?,
                 56..58 => self.change(Change::Zero, true)?,
-                58..61 => self.change(Change::Trim, false)?,
-                61..80 => self.flush()?,
+                58..61 if self.shared.crowd.trims => self.change(Change::Trim, false)?,
+                58..80 => self.flush()?,
                 80..98 => self.read()?,
                 _ => self.fault(),
             }

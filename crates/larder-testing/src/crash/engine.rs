@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{
-    Cache, CacheHome, CacheOnRead, Config, Connection, Error, FlushTo, HomeSizes, Mode, ZeroOptions,
+    Cache, CacheHome, CacheOnRead, Capabilities, Config, Connection, Error, FlushTo, HomeSizes,
+    Mode, ZeroOptions,
 };
 
 use super::machine::Machine;
@@ -24,9 +25,15 @@ pub struct Engine {
     pub flush_to: FlushTo,
     /// What has been dirty for so long is written back.
     pub dirty_age: Option<Duration>,
-    /// Over so many volumes.
+    /// What its origins can do.
+    pub origin: Capabilities,
+    /// Their sectors, in bytes.
+    pub sector_bytes: u32,
+    /// The cache's blocks, in bytes.
+    pub block_bytes: u64,
+    /// How many volumes there are.
     pub volumes: u32,
-    /// With so few slots, of 4 KiB.
+    /// With so few slots.
     pub slots: u32,
     /// With so short a journal.
     pub journal_bytes: u64,
@@ -77,7 +84,7 @@ impl Engine {
             mode: self.mode,
             flush_to: self.flush_to,
             dirty_age: self.dirty_age,
-            block_bytes: 4096,
+            block_bytes: self.block_bytes,
             // Its slots are counted below.
             max_size_bytes: Some(32 << 20),
             cache_on_read: CacheOnRead::Always,
@@ -104,10 +111,16 @@ impl Engine {
 /// A client of a volume.
 pub(super) fn connect(
     cache: &Arc<Cache>,
+    engine: &Engine,
     machine: &Machine,
     volume: u32,
 ) -> Result<Connection, Error> {
-    let origin = Arc::new(machine.origin(volume as usize));
+    let origin = machine.origin(volume as usize);
+    let origin = Arc::new(
+        origin
+            .as_able_as(engine.origin)
+            .with_sectors_of(engine.sector_bytes),
+    );
     cache.volume(&format!("volume {volume}")).connect(origin)
 }
 
@@ -138,7 +151,8 @@ impl Running {
             engine, machine, ..
         } = self;
         let cache = engine.open(machine, &self.cache_id, self.slots, false)?;
-        let connections = (0..engine.volumes).map(|volume| connect(&cache, machine, volume));
+        let connections =
+            (0..engine.volumes).map(|volume| connect(&cache, engine, machine, volume));
         let connections = connections.collect::<Result<_, _>>()?;
         Ok(Life { connections, cache })
     }

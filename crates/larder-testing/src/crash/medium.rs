@@ -227,11 +227,43 @@ impl MediumFile for SimFile {
 pub struct SimOrigin {
     machine: Machine,
     number: usize,
+    capabilities: Capabilities,
+    limits: RequestLimits,
 }
+
+/// What an origin can do unless something else is said.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    write: true,
+    flush: true,
+    fua: Fua::Emulated,
+    trim: true,
+    zero: true,
+    fast_zero: false,
+    extents: false,
+    multi_conn: true,
+    parallel: false,
+};
 
 impl SimOrigin {
     pub(super) fn new(machine: Machine, number: usize) -> Self {
-        Self { machine, number }
+        Self {
+            machine,
+            number,
+            capabilities: CAPABILITIES,
+            limits: RequestLimits::default(),
+        }
+    }
+
+    /// The same, which says that it can do this.
+    pub fn as_able_as(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
+    /// The same, which takes only whole sectors of so many bytes.
+    pub fn with_sectors_of(mut self, bytes: u32) -> Self {
+        self.limits.minimum = bytes;
+        self
     }
 
     fn called(&self, kind: CallKind, offset: u64, length: u64) -> Called<'_> {
@@ -250,19 +282,11 @@ impl Origin for SimOrigin {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            write: true,
-            flush: true,
-            fua: Fua::Emulated,
-            trim: true,
-            zero: true,
-            multi_conn: true,
-            ..Capabilities::default()
-        }
+        self.capabilities
     }
 
     fn limits(&self) -> RequestLimits {
-        RequestLimits::default()
+        self.limits
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -47,7 +47,7 @@ pub use history::History;
 pub use image::Image;
 pub use log::Recording;
 pub use machine::Machine;
-pub use medium::{SimMedium, SimOrigin};
+pub use medium::{CAPABILITIES, SimMedium, SimOrigin};
 pub use requests::{Mix, Requests, Shape};
 pub use soak::soak_for_seconds;
 pub use store::{BadSector, Look, Store, Subject};

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use larder::{FlushTo, Mode};
+use larder::{Capabilities, FlushTo, Fua, Mode};
 use larder_testing::When;
 use larder_testing::crash::requests;
 use larder_testing::crash::{
-    CallKind, Engine, History, MediumFault, Mix, Recording, Shape, Sweep, Tally, Violation,
+    CAPABILITIES, CallKind, Engine, History, MediumFault, Mix, Recording, Shape, Sweep, Tally,
+    Violation,
 };
 
 const VOLUMES: u32 = 2;
@@ -37,6 +38,9 @@ fn of_origin(case: u64) -> Engine {
         },
         flush_to: FlushTo::Origin,
         dirty_age: None,
+        origin: CAPABILITIES,
+        sector_bytes: 512,
+        block_bytes: 4096,
         volumes: VOLUMES,
         // Sometimes fewer than there are blocks.
         slots: [5, 9, 40][(case % 3) as usize],
@@ -51,6 +55,13 @@ fn of_cache(case: u64) -> Engine {
         flush_to: FlushTo::Cache,
         dirty_age: [None, Some(300), Some(1500), Some(5000)][(case / 3 % 4) as usize]
             .map(Duration::from_micros),
+        origin: Capabilities {
+            fua: [Fua::Emulated, Fua::None][(case / 7 % 2) as usize],
+            multi_conn: case % 11 != 10,
+            ..CAPABILITIES
+        },
+        sector_bytes: if case % 17 == 16 { 2048 } else { 512 },
+        block_bytes: if case % 9 == 8 { 16 << 10 } else { 4096 },
         volumes: VOLUMES,
         slots: [5, 9, 40][(case % 3) as usize],
         journal_bytes: [64 << 10, 64 << 10, 128 << 10, 256 << 10][(case / 2 % 4) as usize],
