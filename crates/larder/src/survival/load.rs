@@ -182,6 +182,8 @@ struct Part {
     promised: Vec<Promise>,
     /// The same in slots above the limit.
     promised_beyond: u64,
+    /// The same, where their volumes have no such place.
+    promised_nowhere: u64,
 }
 
 /// A slot that holds nothing, or nothing that anybody wants: hotter than any.
@@ -205,6 +207,7 @@ impl Loader<'_> {
         let (mut lower, mut upper) = (lower.map_err(failed)?, upper.map_err(failed)?);
         lower.promised.append(&mut upper.promised);
         let beyond = lower.promised_beyond + upper.promised_beyond;
+        let nowhere = lower.promised_nowhere + upper.promised_nowhere;
         for (indexed, later) in lower.indexed.iter_mut().zip(upper.indexed.drain(..)) {
             indexed.append(later);
         }
@@ -214,6 +217,7 @@ impl Loader<'_> {
         let promises = Promises {
             kept: lower.promised,
             beyond,
+            nowhere,
         };
         promises.check(&self.store.config, &needless, &self.survival.path)?;
         for slot in &needless {
@@ -235,6 +239,7 @@ impl Loader<'_> {
             free: Vec::new(),
             promised: Vec::new(),
             promised_beyond: 0,
+            promised_nowhere: 0,
         };
         let add = &mut |slot, entry| self.add(slot, entry, &mut part);
         self.survival.home.read_entries(slots, add)?;
@@ -277,6 +282,8 @@ impl Loader<'_> {
             false => content.dirty,
         };
         if !is_of_volume {
+            let is_promised = found.id == occupant.volume_id() && !content.dirty.is_empty();
+            part.promised_nowhere += u64::from(is_promised);
             return false;
         }
         let owner = Owner {

@@ -19,6 +19,8 @@ pub(super) struct Promises {
     pub kept: Vec<Promise>,
     /// How many are in slots above the limit.
     pub beyond: u64,
+    /// How many are of no place that their volume has.
+    pub nowhere: u64,
 }
 
 const WAYS_OUT: &str = "use it with cache-flush=cache, or end that first: 'larder drain DIR ORIGIN' writes it back, \
@@ -32,7 +34,7 @@ impl Promises {
         needless: &[SlotNumber],
         path: &str,
     ) -> Result<(), Error> {
-        let blocks = self.kept.len() as u64 + self.beyond;
+        let blocks = self.kept.len() as u64 + self.beyond + self.nowhere;
         let refuse = |why: &str| {
             let message = format!(
                 "cache directory '{path}': {blocks} of its blocks hold what was flushed into it and has not reached the origin: {why}"
@@ -46,6 +48,9 @@ impl Promises {
             return refuse(
                 "use it with at least the cache-max-size that it had, until that is written back ('larder drain DIR ORIGIN' does it too)",
             );
+        }
+        if self.nowhere > 0 {
+            return refuse("and some of them lie beyond the end of their volume: it is damaged");
         }
         let is_needless = |promise: &Promise| needless.contains(&promise.slot);
         if !needless.is_empty() && self.kept.iter().any(is_needless) {
