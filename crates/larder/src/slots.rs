@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::cache_file::{CacheFile, write_zeros};
@@ -66,6 +66,8 @@ pub(crate) struct Slots {
     counts: ChangeCounts,
     /// Where the cache survives.
     marks: Option<Arc<SlotMarks>>,
+    /// A sync has failed, and it has not been decided yet what of the slots can still be used.
+    is_in_doubt: AtomicBool,
 }
 
 /// The slots that fit under a limit on allocated bytes, the file system's own metadata for the
@@ -113,6 +115,7 @@ impl Slots {
             news: Arc::default(),
             counts: ChangeCounts::new(),
             marks: None,
+            is_in_doubt: AtomicBool::new(false),
         }
     }
 
@@ -334,8 +337,21 @@ impl Slots {
     }
 
     /// Makes durable what was written to slots before the call.
+    ///
+    /// # Errors
+    /// Then the slots are in doubt: the system may have dropped what was written to them.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        self.file.sync().inspect_err(|_| self.doubt(true))
+    }
+
+    /// Whether what slots hold is in doubt, from now on or no longer.
+    pub(crate) fn doubt(&self, is_in_doubt: bool) {
+        self.is_in_doubt.store(is_in_doubt, Ordering::SeqCst);
+    }
+
+    /// To be asked after what was read is to go somewhere for good.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Ordering::SeqCst)
     }
 
     /// Begins a read that holds no lock, while whoever calls still knows what the slot holds. None if that must be verified

@@ -375,6 +375,12 @@ impl Volume {
         !self.is_dirty() && self.index.is_empty()
     }
 
+    /// Whether what was just read from a slot can be sent to the origin, or promised: a sync of the slots may have failed meanwhile, after
+    /// which they may show anything.
+    pub(crate) fn trusts_slots(&self) -> bool {
+        !self.store.slots.is_in_doubt() && !self.is_poisoned()
+    }
+
     /// After a panic: requests fail from now on.
     pub(crate) fn poison(&self) {
         self.poisoned.store(true, Ordering::SeqCst);

@@ -10,6 +10,7 @@ use crate::volume::Volume;
 /// Nothing that is in a slot is what it was for sure.
 pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
     let path = &survival.path;
+    store.slots.doubt(true);
     for volume in store.volumes() {
         let has_own = volume.with_dirty(|dirty| !dirty.is_empty()) || volume.kept.is_sealed();
         if has_own && !volume.is_poisoned() {
@@ -37,6 +38,7 @@ pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
             }
         }
     }
+    store.slots.doubt(false);
 }
 
 /// What nobody has joined yet was verified by nobody either.

@@ -353,6 +353,9 @@ impl<'s> Recording<'s> {
                 }
             }
         }
+        if volume.store().slots.is_in_doubt() {
+            return Err(io::Error::other("the cache file has failed meanwhile"));
+        }
         Ok((sums_as_bytes(sums), bytes))
     }
 

@@ -233,7 +233,12 @@ impl Sending<'_> {
         let (start, end) = geometry.bytes_of(number, run, volume.size());
         let length = (end - start) as usize;
         let room = self.copies.room(length);
-        if let Err(cause) = state.read_slot(start - geometry.base(number), room) {
+        let read = state.read_slot(start - geometry.base(number), room);
+        if read.is_ok() && !volume.trusts_slots() {
+            let cause = io::Error::other("the cache file has failed meanwhile");
+            return unreadable(volume, self.sent, (start, end), cause);
+        }
+        if let Err(cause) = read {
             if run.1 - run.0 == 1 {
                 return unreadable(volume, self.sent, (start, end), cause);
             }
