@@ -73,8 +73,18 @@ impl Superblocks {
         self.has_failed
     }
 
-    /// What counts becomes durable, as far as whoever was killed has only written it.
-    pub(super) fn sync(&mut self) -> Result<(), OpenError> {
+    /// What counts becomes durable, as far as whoever was killed has only written it. It is written once more: a sync alone saves nothing of what an
+    /// earlier sync has failed to save, though reads see it. If that is torn now, it was not durable, and the other copy
+    /// is what a crash would have left.
+    pub(super) fn renew(&mut self) -> Result<(), OpenError> {
+        let counting = 1 - self.spare;
+        let page = self.current.encode();
+        let written = self.file.write(counting * PAGE_BYTES, page.as_slice());
+        self.unless_failed(written, "written")?;
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<(), OpenError> {
         let synced = self.file.sync();
         self.unless_failed(synced, SYNCED)
     }

@@ -110,7 +110,7 @@ impl Home {
             return Ok(());
         }
         // Who was killed may have written a copy and not synced it.
-        superblocks.sync()?;
+        superblocks.renew()?;
         superblocks.write_first(Superblock {
             state: State::InUse,
             session: current.session + 1,
@@ -220,7 +220,7 @@ fn recover(tables: &Tables) -> Result<Found, OpenError> {
     let frames = recovery.frames();
     {
         let mut superblocks = tables.superblocks();
-        superblocks.sync()?;
+        superblocks.renew()?;
         superblocks.settle()?;
     }
     recovery.write(tables)?;
