@@ -15,7 +15,7 @@ use crate::latch::Latch;
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
 use crate::room;
-use crate::sector::{BlockNumber, Mask, Piece};
+use crate::sector::{Mask, Piece};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind, present, survival};
 
@@ -373,7 +373,7 @@ pub(crate) fn refused(
 /// on its way is dirty again.
 fn distrust(volume: &Volume, start: u64, end: u64) {
     let geometry = volume.geometry();
-    for number in known_blocks(volume, start, end) {
+    for number in volume.known_blocks(start, end) {
         let piece = geometry.piece_within(number, start, end);
         let touched = geometry.touched(&piece);
         let pin = volume.pin(number);
@@ -393,7 +393,7 @@ fn distrust(volume: &Volume, start: u64, end: u64) {
 /// The whole sectors between these bounds are what the origin says: nothing of them is kept.
 pub(crate) fn forget(client: &Client, start: u64, end: u64) {
     let volume = &*client.volume;
-    for number in known_blocks(volume, start, end) {
+    for number in volume.known_blocks(start, end) {
         let piece = volume.geometry().piece_within(number, start, end);
         let whole = volume.geometry().whole(&piece, volume.size());
         let pin = volume.pin(number);
@@ -409,18 +409,8 @@ pub(crate) fn forget(client: &Client, start: u64, end: u64) {
 /// Whether the directory has something of these bytes, or is to have it with the next flush.
 pub(crate) fn is_promised(volume: &Volume, start: u64, end: u64) -> bool {
     let directory = &volume.store().directory;
-    known_blocks(volume, start, end).into_iter().any(|number| {
+    volume.known_blocks(start, end).into_iter().any(|number| {
         let state = volume.index().peek(number, Mask::EMPTY, directory);
         !(state.unsettled() | state.sealed.sectors).is_empty()
     })
-}
-
-fn known_blocks(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
-    let geometry = volume.geometry();
-    let first = geometry.block_of(start);
-    let last = geometry.block_of(end.saturating_sub(1).max(start));
-    let after = BlockNumber(last.0 + 1);
-    volume
-        .index()
-        .known_within(first, after, &volume.store().directory)
 }

@@ -332,6 +332,15 @@ impl Volume {
         });
     }
 
+    /// The blocks that these bytes touch and that are resident or pinned, in order.
+    pub(crate) fn known_blocks(&self, start: u64, end: u64) -> Vec<BlockNumber> {
+        let geometry = self.geometry();
+        let first = geometry.block_of(start);
+        let last = geometry.block_of(end.saturating_sub(1).max(start));
+        let after = BlockNumber(last.0 + 1);
+        self.index.known_within(first, after, &self.store.directory)
+    }
+
     /// Runs `action` with the byte ranges between `start` and `end` that lie in blocks of which nothing is
     /// known, and with the pieces of the blocks between them; nothing becomes known meanwhile.
     pub(crate) fn between_known(

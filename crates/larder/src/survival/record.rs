@@ -22,14 +22,14 @@ pub(crate) fn flush(volume: &Volume) -> Result<(), Error> {
 
 /// The same of these bytes only.
 pub(crate) fn record(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
-    let blocks = known(volume, start, end).into_iter();
+    let blocks = volume.known_blocks(start, end).into_iter();
     record_blocks(volume, blocks.map(|number| (number, Asked::SEAL)).collect())
 }
 
 /// The origin has these bytes, durably: what the directory says of the whole sectors among them must not come back. Called with their range lock.
 pub(crate) fn unrecord(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
     let geometry = volume.geometry();
-    let blocks = known(volume, start, end).into_iter();
+    let blocks = volume.known_blocks(start, end).into_iter();
     let sealed = blocks.filter(|number| is_sealed(volume, *number));
     let asked = sealed.map(|number| {
         let piece = geometry.piece_within(number, start, end);
@@ -64,7 +64,7 @@ pub(crate) fn keeps_what_is_older(volume: &Volume) -> bool {
     let geometry = volume.geometry();
     let directory = &volume.store().directory;
     ranges.iter().any(|&(start, end)| {
-        known(volume, start, end).into_iter().any(|number| {
+        volume.known_blocks(start, end).into_iter().any(|number| {
             let touched = geometry.touched(&geometry.piece_within(number, start, end));
             let state = volume.index().peek(number, Mask::EMPTY, directory);
             !((state.sealed.sectors - state.unsettled()) & touched).is_empty()
@@ -83,7 +83,7 @@ pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error
         .map(Survival::released_bytes);
     let end = end.min(start + most.unwrap_or(0).max(volume.geometry().sector_bytes()));
     let geometry = volume.geometry();
-    for number in known(volume, start, end) {
+    for number in volume.known_blocks(start, end) {
         let touched = geometry.touched(&geometry.piece_within(number, start, end));
         let directory = &volume.store().directory;
         let state = volume.index().peek(number, Mask::EMPTY, directory);
@@ -99,14 +99,6 @@ pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error
     let meant: Vec<BlockNumber> = scope.record.keys().map(|(_, number)| *number).collect();
     tell(volume, scope, "an overwrite")?;
     check_recorded(volume, &meant, "an overwrite")
-}
-
-fn known(volume: &Volume, start: u64, end: u64) -> Vec<BlockNumber> {
-    let geometry = volume.geometry();
-    let first = geometry.block_of(start);
-    let after = BlockNumber(geometry.block_of(end.saturating_sub(1).max(start)).0 + 1);
-    let index = volume.index();
-    index.known_within(first, after, &volume.store().directory)
 }
 
 fn record_blocks(volume: &Volume, blocks: Vec<(BlockNumber, Asked)>) -> Result<(), Error> {
