@@ -78,7 +78,7 @@ mod zero_map;
 pub use cache::{Cache, Leftover};
 pub use cache_file::CacheFile;
 pub use clock::{Clock, SystemClock};
-pub use config::{CacheOnRead, Config, FlushTo, Mode};
+pub use config::{CacheOnRead, Config, FlushTo, Mode, Writeback};
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 pub use log::Log;

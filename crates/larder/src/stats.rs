@@ -41,6 +41,12 @@ pub struct StatsSnapshot {
     pub readahead_used_bytes: u64,
     /// Sectors that were not in the cache directory as they had been written there, and that the origin has too: they were read again.
     pub bad_clean_sectors: u64,
+    /// Bytes of changes that are queued now for an origin that gets them in order, dirty data in slots apart.
+    pub queued_bytes: u64,
+    /// Flushes among them, of clients and of the cache's own, that the origin does not have yet.
+    pub queued_flushes: u64,
+    /// Flushes that origins have got in order.
+    pub sent_flushes: u64,
     /// Slots in use now.
     pub slots_used: u64,
 }
@@ -84,6 +90,9 @@ pub(crate) struct Stats {
     pub fetch_waits: Counter,
     pub readahead_bytes: Counter,
     pub bad_clean_sectors: Counter,
+    pub queued_bytes: Counter,
+    pub queued_flushes: Counter,
+    pub sent_flushes: Counter,
 }
 
 impl Stats {
@@ -105,6 +114,9 @@ impl Stats {
             fetch_waits: self.fetch_waits.get(),
             readahead_bytes: self.readahead_bytes.get(),
             bad_clean_sectors: self.bad_clean_sectors.get(),
+            queued_bytes: self.queued_bytes.get(),
+            queued_flushes: self.queued_flushes.get(),
+            sent_flushes: self.sent_flushes.get(),
             ..StatsSnapshot::default()
         }
     }
