@@ -200,13 +200,6 @@ impl Survival {
     }
 }
 
-impl Survival {
-    /// The volume of that number ends, and the cache goes on.
-    pub(crate) fn forget_queue(&self, number: VolumeNumber) {
-        self.queues.forget(&self.home, number);
-    }
-}
-
 /// A connection joins: with the queue before its origin, where that gets everything in order. Called with the lock on joining held, and once the
 /// origin was judged.
 ///
@@ -234,6 +227,7 @@ pub(crate) fn attach(
         survival
             .queues
             .provide(&survival.home, volume, &survival.path)?;
+        identity::note_queue(survival, volume)?;
     }
     let queued = QueuedOrigin::new(Arc::clone(&volume.queue), origin);
     Ok(Attached::queued(Arc::new(queued), joined))

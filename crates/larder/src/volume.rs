@@ -470,9 +470,6 @@ impl Drop for Volume {
                 self.store.forgotten(slot);
                 self.store.release(slot);
             }
-            if let Some(survival) = &self.store.survival {
-                survival.forget_queue(self.number);
-            }
         }
         if let Some(survival) = &self.store.survival {
             survival.forget(self);

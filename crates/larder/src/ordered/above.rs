@@ -48,9 +48,9 @@ impl QueuedOrigin {
             return Ok(());
         };
         queue.flush()?;
-        while !queue.is_empty() {
-            self.send(&queue, How::default())?;
-        }
+        // What comes later is somebody else's to send.
+        let end = queue.cut();
+        while queue.has_before(end) && self.send(&queue, How::default())? {}
         Ok(())
     }
 
@@ -146,13 +146,13 @@ impl Origin for QueuedOrigin {
         self.wipe(offset, length, how, options.fua)
     }
 
-    /// As a zero that may be a hole, where the origin has such: so what is read does not change when it is sent.
+    /// As a zero that may be a hole: so what is read does not change when it is sent. Where the origin has no such thing nothing happens: it is
+    /// advice.
     fn trim(&self, offset: u64, length: u64, fua: bool) -> io::Result<()> {
-        let how = match self.capabilities.zero {
-            true => Wiping::Hole,
-            false => Wiping::Trim,
-        };
-        self.wipe(offset, length, how, fua)
+        match self.capabilities.zero {
+            true => self.wipe(offset, length, Wiping::Hole, fua),
+            false => Ok(()),
+        }
     }
 
     fn version(&self) -> io::Result<Option<OriginVersion>> {
@@ -192,7 +192,6 @@ fn extent(piece: &Piece) -> Extent {
     let (hole, zero) = match piece.content {
         Content::Data(_) => (false, false),
         Content::Zero { may_trim } => (may_trim, true),
-        Content::Trim => (true, false),
     };
     Extent {
         length: piece.end - piece.start,

@@ -18,7 +18,6 @@ pub(super) enum Work {
     /// Written: where in the ring the data lies, one place after the other, with lengths.
     Data(Vec<(u64, u64)>),
     Zero { may_trim: bool },
-    Trim,
 }
 
 /// The requests of the changes before that place. No two touch the same byte.
@@ -53,7 +52,6 @@ fn add(requests: &mut Vec<Request>, piece: &Piece, longest: u64) {
             Work::Data(vec![(offset, length)])
         }
         Content::Zero { may_trim } => Work::Zero { may_trim },
-        Content::Trim => Work::Trim,
     };
     requests.push(Request {
         start: piece.start,

@@ -13,8 +13,6 @@ pub(crate) enum Content {
         /// A hole will do.
         may_trim: bool,
     },
-    /// Nobody wants them any more: they read as before until the origin trims them.
-    Trim,
 }
 
 impl Content {

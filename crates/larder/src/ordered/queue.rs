@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Duration;
 
 use super::overlay::{Content, Overlay, Piece};
 use super::room::Refusals;
 use super::sender::Bell;
 use crate::persist::frame::Position;
+use crate::persist::home::Home;
 use crate::persist::journal::CommitError;
+use crate::persist::open_error::OpenError;
 use crate::persist::op::VolumeId;
 use crate::persist::queue_log::{Change, FoundChange, FoundContent, FoundQueue, QueueLog, Wiping};
 use crate::stats::StatsSnapshot;
-use crate::sync;
+use crate::volume::Volume;
+use crate::{survival, sync};
 
 /// The longest data of one frame, in bytes.
 const FRAME_BYTES: usize = 1 << 20;
@@ -37,7 +40,7 @@ pub(super) struct State {
 /// The queue of one volume.
 pub(crate) struct Queue {
     pub(super) id: VolumeId,
-    pub(super) name: String,
+    owner: Weak<Volume>,
     pub(super) log: QueueLog,
     state: RwLock<State>,
     appending: Mutex<()>,
@@ -71,10 +74,10 @@ pub(crate) struct Waiting {
 
 impl Queue {
     /// With nothing in it.
-    pub(crate) fn new(id: VolumeId, name: &str, log: QueueLog) -> Self {
+    pub(crate) fn new(id: VolumeId, owner: &Arc<Volume>, log: QueueLog) -> Self {
         Self {
             id,
-            name: name.to_owned(),
+            owner: Arc::downgrade(owner),
             log,
             state: RwLock::default(),
             appending: Mutex::default(),
@@ -88,7 +91,7 @@ impl Queue {
     }
 
     /// With what was found in the directory.
-    pub(crate) fn found(name: &str, found: FoundQueue) -> Result<Self, crate::persist::open_error::OpenError> {
+    pub(crate) fn found(owner: &Arc<Volume>, found: FoundQueue, home: &Home) -> Result<Self, OpenError> {
         let id = found.id;
         let mut state = State::default();
         for change in &found.found {
@@ -113,7 +116,7 @@ impl Queue {
                 }),
             }
         }
-        let queue = Self::new(id, name, found.begin()?);
+        let queue = Self::new(id, owner, found.begin(home)?);
         *sync::write(&queue.state) = state;
         Ok(queue)
     }
@@ -126,9 +129,30 @@ impl Queue {
         action(&mut sync::write(&self.state))
     }
 
+    /// Before anything is sent: the directory knows that the origin is not what it was.
+    pub(super) fn announce(&self) -> io::Result<()> {
+        let Some(volume) = self.owner.upgrade() else {
+            return Err(io::Error::other("the volume has ended"));
+        };
+        if volume.kept.is_changed() {
+            return Ok(());
+        }
+        survival::revoke(&volume, &[]).map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// Nothing is sent as long as the guard lives.
+    pub(crate) fn stop_sending(&self) -> MutexGuard<'_, ()> {
+        sync::lock(&self.sending)
+    }
+
     /// Whether the origin has everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.with_state(|state| state.changes.is_empty())
+    }
+
+    /// Whether something is queued before that place.
+    pub(super) fn has_before(&self, end: Position) -> bool {
+        self.with_state(|state| state.changes.front().is_some_and(|first| first.seq < end.seq))
     }
 
     /// What waits to be sent.
@@ -264,7 +288,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Where the log ends now, with nobody appending.
+    /// Where the log ends now.
     pub(super) fn cut(&self) -> Position {
         let _appending = sync::lock(&self.appending);
         self.log.end()
@@ -288,7 +312,7 @@ impl Queue {
                     self.log.read(place, part)?;
                     newest = newest.max(piece.seq);
                 }
-                Content::Zero { .. } | Content::Trim => part.fill(0),
+                Content::Zero { .. } => part.fill(0),
             }
             at = piece.end;
         }
@@ -311,9 +335,7 @@ impl State {
             self.bytes += piece.end - piece.start;
         }
         self.changes.push_back(piece);
-        if piece.content != Content::Trim {
-            self.overlay.insert(piece);
-        }
+        self.overlay.insert(piece);
     }
 
     /// The origin has all that frames before that place say.
@@ -336,7 +358,6 @@ fn content_of(how: Wiping) -> Content {
     match how {
         Wiping::Zero => Content::Zero { may_trim: false },
         Wiping::Hole => Content::Zero { may_trim: true },
-        Wiping::Trim => Content::Trim,
     }
 }
 

@@ -10,15 +10,14 @@ use crate::persist::home::Home;
 use crate::persist::open_error::OpenError;
 use crate::persist::op::VolumeId;
 use crate::persist::queue_log::FoundQueue;
+use crate::persist::volumes::VolumeTable;
 use crate::sync;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
 /// The smallest and the largest ring, in bytes.
 const SMALLEST_RING: u64 = 8 << 20;
-const LARGEST_RING: u64 = 1 << 30;
-/// Without a limit on the cache.
-const USUAL_RING: u64 = 256 << 20;
+const LARGEST_RING: u64 = 256 << 20;
 
 /// How much space queues take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +33,7 @@ impl QueueSpace {
     pub(crate) fn of(config: &Config) -> Self {
         let Some(max) = config.max_size_bytes else {
             return Self {
-                ring_bytes: USUAL_RING,
+                ring_bytes: LARGEST_RING,
                 most: u64::MAX,
             };
         };
@@ -103,8 +102,15 @@ impl Queues {
     ///
     /// # Errors
     /// Something is queued and cannot be sent in this life of the cache; or a queue is damaged.
-    pub(crate) fn find(home: &Home, config: &Config, space: QueueSpace, path: &str) -> Result<Self, Error> {
+    pub(crate) fn find(
+        home: &Home,
+        volumes: &VolumeTable,
+        config: &Config,
+        space: QueueSpace,
+        path: &str,
+    ) -> Result<Self, Error> {
         let found = home.find_queues().map_err(|error| at_path(path, &error))?;
+        check_all_found(volumes, &found, path)?;
         let is_ordered = config.writeback == Writeback::Ordered;
         let waiting = found.iter().filter(|queue| !queue.is_empty()).count();
         if waiting > 0 && !is_ordered {
@@ -134,9 +140,11 @@ impl Queues {
                 .find(|volume| volume.kept.id(volume.number()) == Some(found.id));
             match owner {
                 Some(volume) if self.is_ordered => {
-                    let queue = Queue::found(volume.name(), found).map_err(failed)?;
+                    let queue = Queue::found(volume, found, home).map_err(failed)?;
                     volume.queue.set(Arc::new(queue));
                 }
+                // It is empty, and the directory says that it is there.
+                Some(_) => {}
                 None if !found.is_empty() => {
                     let message = format!(
                         "cache directory '{path}': a queue holds what was flushed and has not reached the origin, of a volume that \
@@ -156,14 +164,6 @@ impl Queues {
         Ok(())
     }
 
-    /// The volume is forgotten, and so is its queue, which is empty.
-    pub(crate) fn forget(&self, home: &Home, volume: VolumeNumber) {
-        if sync::lock(&self.there).contains(&volume) {
-            // What stays is empty, and made anew with the next volume of that number.
-            let _ = self.remove(home, volume);
-        }
-    }
-
     /// Sees to it that a volume has a queue, its own. Called while nobody is served.
     pub(crate) fn provide(&self, home: &Home, volume: &Arc<Volume>, path: &str) -> Result<(), Error> {
         let Some(id) = volume.kept.id(volume.number()) else {
@@ -181,7 +181,7 @@ impl Queues {
         Ok(())
     }
 
-    fn make(&self, home: &Home, volume: &Volume, id: VolumeId, path: &str) -> Result<Queue, Error> {
+    fn make(&self, home: &Home, volume: &Arc<Volume>, id: VolumeId, path: &str) -> Result<Queue, Error> {
         let there = &mut *sync::lock(&self.there);
         if !there.contains(&id.volume) && there.len() as u64 >= self.space.most {
             let message = format!(
@@ -195,8 +195,22 @@ impl Queues {
         let log = home.make_queue(id, self.space.ring_bytes);
         let log = log.map_err(|error| at_path(path, &error))?;
         there.insert(id.volume);
-        Ok(Queue::new(id, volume.name(), log))
+        Ok(Queue::new(id, volume, log))
     }
+}
+
+/// What a volume had queued is not forgotten because somebody took the file away.
+fn check_all_found(volumes: &VolumeTable, found: &[FoundQueue], path: &str) -> Result<(), Error> {
+    let is_found = |id: VolumeId| found.iter().any(|queue| queue.id == id);
+    let mut queued = volumes.volumes().filter(|volume| volume.record.has_queue);
+    let Some(missing) = queued.find(|volume| !is_found(volume.record.id)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "cache directory '{path}': the queue of volume '{}' is missing, and with it perhaps what was flushed and has not reached the origin",
+        missing.record.name
+    );
+    Err(Error::new(ErrorKind::Config, message))
 }
 
 fn at_path(path: &str, error: &OpenError) -> Error {

@@ -46,6 +46,7 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
         None if how.cuts && !queue.is_empty() => queue.cut(),
         None => return Ok(false),
     };
+    queue.announce()?;
     // What could be lost from the log is not read from it either.
     queue.sync_to(after.seq - 1)?;
     let requests = requests(queue, after, longest(below));
@@ -165,8 +166,6 @@ fn send(
             below.write(request.start, buffer, false)
         }
         Work::Zero { may_trim } => zero(below, request, *may_trim, buffer),
-        Work::Trim if !below.capabilities().trim => Ok(()),
-        Work::Trim => by_ranges(request, |at, length| below.trim(at, length, false)),
     }
 }
 

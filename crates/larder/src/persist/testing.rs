@@ -196,6 +196,7 @@ pub(super) fn random_volume(random: &mut Random, id: VolumeId) -> VolumeRecord {
         size_bytes: random.next() >> 1,
         sector_shift: 9 + random.below(4) as u8,
         changed_since_version: random.chance(50),
+        has_queue: false,
         name: "ä".repeat(length(random)),
         cache_id: "id".repeat(length(random)),
         version: has_version.then(|| RecordedVersion {

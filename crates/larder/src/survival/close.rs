@@ -58,7 +58,8 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
     })?;
     let volumes = leaving(store);
     for volume in store.volumes() {
-        if !volumes.contains_key(&volume.number()) {
+        // What is queued for its origin belongs to it.
+        if !volumes.contains_key(&volume.number()) && !volume.queue.has_any() {
             survival.forget(&volume);
         }
     }

@@ -366,6 +366,7 @@ fn record(survival: &Survival, volume: &Volume, now: Claimed) -> Result<(), Erro
             size_bytes: now.size_bytes,
             sector_shift: now.sector_shift,
             changed_since_version: false,
+            has_queue: false,
             name: volume.name().to_owned(),
             cache_id: now.cache_id,
             version: now.version,
@@ -406,12 +407,31 @@ fn recorded_as(
     Ok(())
 }
 
+/// The volume has a queue in the directory from now on: said with the first change, and so before anything is in it.
+pub(crate) fn note_queue(survival: &Survival, volume: &Volume) -> Result<(), Error> {
+    match known(survival, volume) {
+        Some(known) if !known.has_queue => {
+            let record = VolumeRecord {
+                has_queue: true,
+                ..known
+            };
+            let incarnation = record.id.incarnation;
+            let said = survival.say(Op::Volume(record));
+            recorded_as(survival, volume, said, Some(incarnation))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The last connection that may write has left, and everything is on the origin: what it says of itself now is the version that is
 /// cached, if it was us who changed it.
 pub(crate) fn left(volume: &Volume, origin: &dyn Origin) {
     let Some(survival) = &volume.store().survival else {
         return;
     };
+    let queue = volume.queue.get();
+    // Whoever sends something after this says first that the origin changes.
+    let _nobody_sends = queue.as_ref().map(|queue| queue.stop_sending());
     let is_whole = !volume.has_unwritten() && volume.store().config.mode != Mode::Unsafe;
     if volume.is_private() || !volume.kept.is_changed() || !is_whole {
         return;
@@ -452,6 +472,7 @@ mod tests {
             size_bytes: 4096,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: "disk".to_owned(),
             cache_id: String::new(),
             version: version("noon"),

@@ -107,6 +107,7 @@ fn volume() -> VolumeRecord {
         size_bytes: 1 << 40,
         sector_shift: 9,
         changed_since_version: true,
+        has_queue: false,
         name: "disk".to_owned(),
         cache_id: "x".to_owned(),
         version: Some(RecordedVersion {

@@ -18,6 +18,7 @@ fn record(id: VolumeId, size_bytes: u64) -> VolumeRecord {
         size_bytes,
         sector_shift: 9,
         changed_since_version: false,
+        has_queue: false,
         name: "disk".to_owned(),
         cache_id: String::new(),
         version: None,
