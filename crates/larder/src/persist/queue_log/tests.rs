@@ -9,6 +9,7 @@ use crate::persist::memory_medium::{Image, MemoryMedium};
 use crate::persist::open_error::OpenError;
 use crate::persist::sums::Incarnation;
 use crate::persist::testing::{Random, pool};
+use crate::persist::volumes::VolumeTable;
 
 mod damage;
 mod failures;
@@ -137,6 +138,20 @@ fn what_was_said_is_found_again_after_a_kill_at_any_frame() {
     let (_home, queue) = found(&medium.image());
     assert_eq!((queue.id, queue.ring_bytes), (id(3, 4), RING));
     assert!(!queue.is_empty());
+}
+
+#[test]
+fn a_directory_that_is_closed_keeps_its_queue() {
+    let (medium, home, log) = made();
+    let change = data(0, &[1; 5000]);
+    let placed = log.append(&change).unwrap();
+    log.sync().unwrap();
+    let table = VolumeTable::default();
+    home.close(&table, 0, &mut std::iter::empty()).unwrap();
+    let (home, changes, log) = begin(&medium.image());
+    assert_eq!(changes, [as_found(&change, placed)]);
+    assert_eq!(sync::lock(&log.heads).current().session, home.session());
+    assert_eq!(bytes_at(&log, placed.offset, 5000), [1; 5000]);
 }
 
 #[test]

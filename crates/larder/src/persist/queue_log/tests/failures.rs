@@ -83,6 +83,10 @@ fn a_disk_that_is_full_is_met_when_the_queue_is_made_and_nothing_stays() {
     medium.fail_after(2, Errno::NOSPC, false);
     assert!(home.make_queue(id(3, 4), RING).is_err());
     assert_eq!(medium.image(), before);
+    medium.take_written("queue-3.new");
+    let log = home.make_queue(id(3, 4), RING).unwrap();
+    let file_bytes = RING_START + log.ring_bytes();
+    assert_eq!(medium.take_written("queue-3.new"), file_bytes);
 }
 
 #[test]
@@ -215,6 +219,8 @@ fn a_failure_that_one_is_told_is_everybodys() {
         begins.recv().unwrap();
         let syncing = scope.spawn(|| dead(log.sync()));
         goes_on.send(Err(Errno::IO)).unwrap();
+        // For a second sync, if there were one.
+        goes_on.send(Ok(())).unwrap();
         let told = advancing.join().unwrap();
         assert_eq!(syncing.join().unwrap(), told);
         assert_eq!(log.synced_seq(), 0);
