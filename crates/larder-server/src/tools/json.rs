@@ -161,7 +161,10 @@ impl<'i> InspectionJson<'i> {
                 frames: found.journal.frames,
             },
             files: files
-                .map(|&(name, bytes)| FileJson { name, bytes })
+                .map(|(name, bytes)| FileJson {
+                    name,
+                    bytes: *bytes,
+                })
                 .collect(),
             volumes: found.volumes.iter().map(VolumeJson::new).collect(),
         }
