@@ -22,7 +22,7 @@ pub(super) struct InspectionJson<'i> {
     slots_numbered: u32,
     slots_used: u32,
     journal: JournalJson,
-    files: Vec<FileJson>,
+    files: Vec<FileJson<'i>>,
     volumes: Vec<VolumeJson<'i>>,
 }
 
@@ -34,8 +34,8 @@ struct JournalJson {
 }
 
 #[derive(Debug, Serialize)]
-struct FileJson {
-    name: &'static str,
+struct FileJson<'i> {
+    name: &'i str,
     bytes: u64,
 }
 
