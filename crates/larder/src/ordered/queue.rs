@@ -434,7 +434,7 @@ impl State {
 fn content_of(how: Wiping) -> Content {
     match how {
         Wiping::Zero => Content::Zero { may_trim: false },
-        Wiping::Hole | Wiping::Trim => Content::Zero { may_trim: true },
+        Wiping::Hole => Content::Zero { may_trim: true },
     }
 }
 
