@@ -69,7 +69,7 @@ impl QueuedOrigin {
     }
 
     fn send(&self, queue: &Queue, how: How<'_>) -> io::Result<bool> {
-        let _sending = sync::lock(&queue.sending);
+        let _sending = queue.send_at_once();
         send_oldest(queue, &*self.below, how)
     }
 
