@@ -10,7 +10,6 @@ use super::queues::QueueCell;
 use super::send::{How, has_ended, send_oldest};
 use crate::origin::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};
 use crate::persist::queue_log::Wiping;
-use crate::sync;
 
 /// A connection to an origin, with the volume's queue before it.
 pub(crate) struct QueuedOrigin {
