@@ -1,9 +1,9 @@
 //! Clients that ask again at once: waking a thread takes as long as such a client takes to send its next request, so it is looked for, for a moment,
 //! before anybody goes to sleep.
 //!
-//! Only right after an answer, only as long as the client has been that quick before, and so that whoever else wants the processor has it meanwhile. And
-//! only while such clients are few: more of them than half of the processors would take from each other what they gain, and from the clients, if
-//! those are on the same machine (four on two processors lost a fifth).
+//! Only right after an answer, only as long as the client has been that quick before, and while nobody else wants the processor: whoever does has it
+//! at once, and nobody is looked for for a while. And only while such clients are few: more of them than half of the processors would take from
+//! each other what they gain, and from the clients, if those are on the same machine.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 const LOOKED_FOR: Duration = Duration::from_micros(60);
 /// A request that has come so soon after an answer was worth looking for, had anybody looked.
 const SOON: Duration = Duration::from_micros(100);
+
+/// Somebody else has had the processor if giving it up took longer than this.
+const TAKEN: Duration = Duration::from_micros(10);
+/// So many requests in a row nobody is looked for then.
+const RESTS: u32 = 256;
 
 /// All clients that share some processors.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ static ALL: Clients = Clients::new();
 pub(super) struct Prompt {
     among: &'static Clients,
     is_prompt: bool,
+    /// For so many requests more nobody looks.
+    rests: u32,
 }
 
 impl Default for Prompt {
@@ -59,11 +66,16 @@ impl Prompt {
         Self {
             among,
             is_prompt: false,
+            rests: 0,
         }
     }
 
     /// Calls `look` until it finds something, if that is worth it.
-    pub(super) fn look<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    pub(super) fn look<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.rests > 0 {
+            self.rests -= 1;
+            return None;
+        }
         if !self.is_prompt || !self.among.are_few() {
             return None;
         }
@@ -72,10 +84,14 @@ impl Prompt {
             if let Some(found) = look() {
                 return Some(found);
             }
-            if begun.elapsed() >= LOOKED_FOR {
+            let looked = begun.elapsed();
+            if looked >= LOOKED_FOR {
                 return None;
             }
             thread::yield_now();
+            if begun.elapsed() - looked > TAKEN {
+                self.rests = RESTS;
+            }
         }
     }
 
@@ -109,7 +125,9 @@ mod tests {
         static FEW: Clients = Clients::new();
         FEW.most.set(1).unwrap();
         let mut prompt = Prompt::among(&FEW);
-        let found = |prompt: &Prompt| {
+        let found = |prompt: &mut Prompt| {
+            // Whatever else the machine does.
+            prompt.rests = 0;
             let mut left = 3;
             let look = || {
                 left -= 1;
@@ -117,18 +135,18 @@ mod tests {
             };
             prompt.look(look).is_some()
         };
-        assert!(!found(&prompt));
+        assert!(!found(&mut prompt));
         prompt.note(Duration::from_micros(90));
-        assert!(found(&prompt));
+        assert!(found(&mut prompt));
         assert_eq!(prompt.look(|| None::<()>), None);
         let mut other = Prompt::among(&FEW);
         other.note(Duration::ZERO);
         other.note(Duration::ZERO);
-        assert!(!found(&prompt) && !found(&other));
+        assert!(!found(&mut prompt) && !found(&mut other));
         drop(other);
-        assert!(found(&prompt));
+        assert!(found(&mut prompt));
         prompt.note(Duration::from_millis(1));
-        assert!(!found(&prompt));
+        assert!(!found(&mut prompt));
         assert_eq!(FEW.prompt.load(Ordering::Relaxed), 0);
     }
 }
