@@ -1,4 +1,4 @@
-//! Many clients at once over a cache whose flushes are durable in its directory, and crashes in the middle of that.
+//! Many clients at once over a cache whose flushes are durable in its directory, also where the origin gets them in order, and crashes in the middle of that.
 //!
 //! `LARDER_SOAK_SECONDS=n cargo test -p larder-testing --test crash_crowd soak -- --ignored --nocapture` goes on for longer.
 
@@ -10,7 +10,7 @@ mod engine_crash;
 
 use std::sync::{Mutex, PoisonError};
 
-use engine_crash::engine;
+use engine_crash::{Kind, engine};
 use larder::planted::{Bug, plant};
 use larder_testing::When;
 use larder_testing::crash::{CallKind, Crowd, MediumFault, Tally, Violation, soak_for_seconds};
@@ -20,7 +20,12 @@ const CRASHES: u64 = 150;
 /// Ten times what it takes.
 const MOST_RUNS: u64 = 400;
 
+/// Seeds of one kind and the other take turns.
+const KINDS: [Kind; 2] = [Kind::Cache, Kind::Order];
+
 fn crowd(seed: u64) -> Crowd {
+    let kind = KINDS[(seed % 2) as usize];
+    let seed = seed / 2;
     let mut faults = vec![
         MediumFault::origin(0, CallKind::Write).when(When::Always),
         MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
@@ -41,14 +46,18 @@ fn crowd(seed: u64) -> Crowd {
         ]),
         _ => faults.clear(),
     }
-    let mut engine = engine(2 * seed + 1);
+    let mut engine = engine(kind.seed(seed));
     engine.origin.parallel = seed.is_multiple_of(2);
     engine.slots = [8, 14, 60][(seed % 5 % 3) as usize];
     Crowd {
+        // In order, what an origin loses of one is sent again.
+        trims: match kind {
+            Kind::Order => engine.origin.zero,
+            _ => seed % 6 != 4,
+        },
         engine,
         sectors: SECTORS,
         clients: 3,
-        trims: seed % 6 != 4,
         requests: 120,
         faults,
         crashes: CRASHES,
@@ -72,7 +81,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[test]
 fn a_crowd_loses_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for seed in 0..10 {
+    for seed in 0..20 {
         if let Err((_, violation)) = run(seed) {
             panic!("seed {seed}: {violation}");
         }
@@ -85,7 +94,9 @@ fn bugs_that_need_threads_are_caught() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for bug in [Bug::FrozenAfterSync, Bug::EmptyOverSealed] {
         plant(Some(bug));
-        let caught = (0..MOST_RUNS).find_map(|seed| run(seed).err());
+        let caught = (0..MOST_RUNS)
+            .map(|case| 2 * case)
+            .find_map(|seed| run(seed).err());
         plant(None);
         let (_, violation) = caught.unwrap_or_else(|| panic!("{bug:?} is not caught"));
         println!("{bug:?}: {violation}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder::{
     Cache, CacheHome, CacheOnRead, Capabilities, Config, Connection, Error, FlushTo, HomeSizes,
-    Mode, ZeroOptions,
+    Mode, Writeback, ZeroOptions,
 };
 
 use super::machine::Machine;
@@ -23,6 +23,8 @@ pub struct Engine {
     pub mode: Mode,
     /// Where flushes are durable.
     pub flush_to: FlushTo,
+    /// In which order the origins get what was flushed into the directory.
+    pub writeback: Writeback,
     /// What has been dirty for so long is written back.
     pub dirty_age: Option<Duration>,
     /// What its origins can do.
@@ -37,6 +39,8 @@ pub struct Engine {
     pub slots: u32,
     /// With so short a journal.
     pub journal_bytes: u64,
+    /// With so short a queue for each volume.
+    pub queue_bytes: u64,
     /// Now and then it is ended properly and started again.
     pub restarts: bool,
 }
@@ -72,6 +76,11 @@ impl Engine {
         Ok(running)
     }
 
+    /// Whether a slot may be the only place where something flushed is.
+    fn promises_in_slots(&self) -> bool {
+        self.flush_to == FlushTo::Cache && self.writeback == Writeback::Unordered
+    }
+
     /// The cache in the directory of that machine. With `background`, others see to what it does there.
     pub(super) fn open(
         &self,
@@ -83,6 +92,7 @@ impl Engine {
         let config = Config {
             mode: self.mode,
             flush_to: self.flush_to,
+            writeback: self.writeback,
             dirty_age: self.dirty_age,
             block_bytes: self.block_bytes,
             // Its slots are counted below.
@@ -193,10 +203,10 @@ impl Running {
         }
         let slots = self.engine.slots;
         let fewest = slots.div_ceil(2);
-        let slots = match self.engine.flush_to {
+        let slots = match self.engine.promises_in_slots() {
             // With fewer than hold what was promised it is refused.
-            FlushTo::Cache => slots,
-            FlushTo::Origin => random.pick(&[slots, slots, fewest, slots + 3]),
+            true => slots,
+            false => random.pick(&[slots, slots, fewest, slots + 3]),
         };
         self.slots = slots;
         // Where nothing fails it cannot but work, and what does not is seen by the next request.
@@ -268,9 +278,9 @@ impl Store for Running {
             self.restart(random);
         } else if let Ok(life) = &self.life {
             // What has not been touched between two looks is summed, and then listed.
-            let looks = match self.engine.flush_to {
-                FlushTo::Origin => 1,
-                FlushTo::Cache => random.between(1, 3),
+            let looks = match self.engine.promises_in_slots() {
+                true => random.between(1, 3),
+                false => 1,
             };
             for _ in 0..looks {
                 life.cache.maintain_medium(Duration::ZERO);
@@ -285,19 +295,20 @@ impl Store for Running {
         Ok(true)
     }
 
-    /// With `cache-flush=cache` that is nobody's flush, but the age of what is dirty; and after that the directory is one of
+    /// With `cache-flush=cache` that is nobody's flush, but the age of what is dirty, or in order the end; and after that the directory is one of
     /// `cache-flush=origin`, which refuses what is dirty.
     fn drain(&mut self) -> io::Result<()> {
-        match self.engine.flush_to {
-            FlushTo::Origin => {
+        match self.engine.promises_in_slots() {
+            false => {
                 for volume in 0..self.engine.volumes {
                     self.flush(volume)?;
                 }
             }
-            FlushTo::Cache => self.write_back()?,
+            true => self.write_back()?,
         }
         self.end()?;
         self.engine.flush_to = FlushTo::Origin;
+        self.engine.writeback = Writeback::Unordered;
         self.cache_id = "none of that".to_owned();
         self.start().map_err(io::Error::other)?;
         match self.life()?.cache.stats().dirty_bytes {

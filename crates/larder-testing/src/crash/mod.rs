@@ -53,4 +53,4 @@ pub use medium::{CAPABILITIES, SimMedium, SimOrigin};
 pub use requests::{Mix, Requests, Shape};
 pub use soak::soak_for_seconds;
 pub use store::{BadSector, Look, Store, Subject};
-pub use sweep::{Sweep, Tally};
+pub use sweep::{Origins, Sweep, Tally};

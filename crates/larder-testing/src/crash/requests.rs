@@ -39,6 +39,8 @@ pub struct Shape {
     pub trims: bool,
     /// Zeros are durable at once, for the same reason, where the cache does not keep them.
     pub durable_zeros: bool,
+    /// All changes are queued before an origin gets them, and what it loses is sent again.
+    pub queued: bool,
 }
 
 /// Runs a store from an empty medium on, over origins as [`origin_bytes`] makes them. The seed decides everything.
@@ -273,7 +275,8 @@ impl Requests<'_> {
     }
 
     /// The process is killed, and started again where nothing fails. It serves what was flushed, and sometimes all of it is read: what is
-    /// seen then is there after the next flush. Not where an origin may have failed a flush, though: what it lost then nobody can know in the next life.
+    /// seen then is there after the next flush. Not where an origin may have failed a flush, though: what it lost then nobody can know in the next life,
+    /// unless it is queued.
     fn kill(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
         self.machine.heal();
         match store.kill() {
@@ -288,7 +291,8 @@ impl Requests<'_> {
         let loses = |fault: &MediumFault| {
             fault.kind == CallKind::Sync && matches!(fault.target, Target::Origin(_))
         };
-        if self.random.chance(50) || self.shape.faults.iter().any(loses) {
+        let may_be_lost = !self.shape.queued && self.shape.faults.iter().any(loses);
+        if self.random.chance(50) || may_be_lost {
             return Ok(());
         }
         let mut seen = Vec::with_capacity(self.history.start.len());
