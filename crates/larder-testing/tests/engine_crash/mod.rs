@@ -71,7 +71,7 @@ fn of_origin(case: u64) -> Engine {
         // Sometimes fewer than there are blocks.
         slots: [5, 9, 40][(case % 3) as usize],
         journal_bytes: 64 << 10,
-        queue_bytes: 0,
+        queue_bytes: 64 << 10,
         restarts: !has_faults(case),
     }
 }
@@ -103,7 +103,7 @@ fn of_order(case: u64) -> Engine {
             zero: zeroes(case),
             ..other.origin
         },
-        queue_bytes: [64 << 10, 128 << 10, 1 << 20][(case / 2 % 3) as usize],
+        queue_bytes: [64 << 10, 128 << 10, 256 << 10, 512 << 10][(case / 2 % 4) as usize],
         ..other
     }
 }
