@@ -47,11 +47,7 @@ impl Attached {
         Self::make(origin, None, joined)
     }
 
-    fn make(
-        origin: Arc<dyn Origin>,
-        queued: Option<Arc<QueuedOrigin>>,
-        joined: u64,
-    ) -> Arc<Self> {
+    fn make(origin: Arc<dyn Origin>, queued: Option<Arc<QueuedOrigin>>, joined: u64) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             number: ConnectionNumber(NEXT.fetch_add(1, Ordering::Relaxed)),

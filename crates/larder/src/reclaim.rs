@@ -105,10 +105,10 @@ fn send_queued_inline(client: &Client) {
     let Some(queued) = queued.filter(|_| client.attached.capabilities.write) else {
         return;
     };
-    let now = store.clock.now();
-    if !queued.is_due(now, store.config.dirty_age) {
+    if !queued.is_due(store.config.dirty_age) {
         return;
     }
+    let now = store.clock.now();
     if let Some(_maintaining) = store.inline.begin(now)
         && let Err(error) = queued.send_one()
     {

@@ -10,7 +10,7 @@ pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
     // Before its origin was accepted only the directory knows it.
     let is_known = volume.has_geometry() && volume.size() > 0;
     let queued = volume.queue.get();
-    let mut all = queued.map_or_else(Vec::new, |queue| queue.ranges());
+    let mut all = queued.map_or_else(Vec::new, |queue| queue.ranges(0, u64::MAX));
     match is_known {
         true => all.extend(known_ranges(volume)),
         false => all.extend(found_ranges(volume)),

@@ -55,9 +55,9 @@ impl QueuedOrigin {
     }
 
     /// For who has no background thread: whether it is time to send something.
-    pub(crate) fn is_due(&self, now: Duration, dirty_age: Option<Duration>) -> bool {
+    pub(crate) fn is_due(&self, dirty_age: Option<Duration>) -> bool {
         let queue = self.cell.get();
-        queue.is_some_and(|queue| has_ended(&queue) && queue.is_filling_or_old(now, dirty_age))
+        queue.is_some_and(|queue| has_ended(&queue) && queue.is_filling_or_old(dirty_age))
     }
 
     /// Sends the oldest epoch, one request at a time.

@@ -17,7 +17,9 @@ pub(super) struct Request {
 pub(super) enum Work {
     /// Written: where in the ring the data lies, one place after the other, with lengths.
     Data(Vec<(u64, u64)>),
-    Zero { may_trim: bool },
+    Zero {
+        may_trim: bool,
+    },
 }
 
 /// The requests of the changes before that place. No two touch the same byte.

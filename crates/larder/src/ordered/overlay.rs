@@ -60,10 +60,6 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
     /// The piece takes the place of whatever was there.
     pub(crate) fn insert(&mut self, piece: Piece) {
         self.cut(piece.start, piece.end, |_| true);
@@ -195,10 +191,13 @@ mod tests {
         overlay.forget(0, 30, 6);
         assert_eq!(
             all(&overlay),
-            [(20, 40, Content::Data(7000)), (40, 100, Content::Data(1040))]
+            [
+                (20, 40, Content::Data(7000)),
+                (40, 100, Content::Data(1040))
+            ]
         );
         overlay.forget(0, 1000, 7);
-        assert!(overlay.is_empty());
+        assert!(all(&overlay).is_empty());
     }
 
     /// Against an array of bytes.

@@ -9,18 +9,21 @@ use std::time::Duration;
 use super::overlay::{Content, Overlay, Piece};
 use super::room::Refusals;
 use super::sender::Bell;
+use crate::clock::Clock;
 use crate::persist::frame::Position;
 use crate::persist::home::Home;
 use crate::persist::journal::CommitError;
-use crate::persist::open_error::OpenError;
 use crate::persist::op::VolumeId;
-use crate::persist::queue_log::{Change, FoundChange, FoundContent, FoundQueue, QueueLog, Wiping};
+use crate::persist::open_error::OpenError;
+use crate::persist::queue_log::{
+    Change, FoundChange, FoundContent, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping,
+};
 use crate::stats::StatsSnapshot;
 use crate::volume::Volume;
 use crate::{survival, sync};
 
-/// The longest data of one frame, in bytes.
-const FRAME_BYTES: usize = 1 << 20;
+/// A frame takes at most one part in so many of the ring.
+const RING_PARTS: u64 = 8;
 
 /// What is known of the log.
 #[derive(Debug, Default)]
@@ -30,17 +33,27 @@ pub(super) struct State {
     /// All changes, in the order of the log.
     pub changes: VecDeque<Piece>,
     /// Where epochs end: what lies before such a place, and behind the one before it, is one.
-    pub boundaries: VecDeque<Position>,
+    pub boundaries: VecDeque<Boundary>,
     /// Changes behind the last boundary.
     pub open: usize,
     /// Bytes of data among the changes.
     pub bytes: u64,
 }
 
+/// Where an epoch ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Boundary {
+    /// The place behind its frame.
+    pub after: Position,
+    /// When it was made, or found.
+    pub since: Duration,
+}
+
 /// The queue of one volume.
 pub(crate) struct Queue {
     pub(super) id: VolumeId,
     owner: Weak<Volume>,
+    clock: Arc<dyn Clock>,
     pub(super) log: QueueLog,
     state: RwLock<State>,
     appending: Mutex<()>,
@@ -50,8 +63,6 @@ pub(crate) struct Queue {
     pub(super) refusals: Refusals,
     pub(super) bell: Bell,
     pub(super) figures: Figures,
-    /// The number of the oldest change, and since when it has been the oldest, as far as somebody has looked.
-    oldest: Mutex<Option<(u64, Duration)>>,
 }
 
 /// What was done, for an operator.
@@ -78,6 +89,7 @@ impl Queue {
         Self {
             id,
             owner: Arc::downgrade(owner),
+            clock: Arc::clone(&owner.store().clock),
             log,
             state: RwLock::default(),
             appending: Mutex::default(),
@@ -86,18 +98,24 @@ impl Queue {
             refusals: Refusals::default(),
             bell: Bell::default(),
             figures: Figures::default(),
-            oldest: Mutex::default(),
         }
     }
 
     /// With what was found in the directory.
-    pub(crate) fn found(owner: &Arc<Volume>, found: FoundQueue, home: &Home) -> Result<Self, OpenError> {
+    pub(crate) fn found(
+        owner: &Arc<Volume>,
+        found: FoundQueue,
+        home: &Home,
+    ) -> Result<Self, OpenError> {
         let id = found.id;
         let mut state = State::default();
         for change in &found.found {
             match change {
                 FoundChange::Boundary(after) => {
-                    state.boundaries.push_back(*after);
+                    state.boundaries.push_back(Boundary {
+                        after: *after,
+                        since: owner.store().clock.now(),
+                    });
                     state.open = 0;
                 }
                 FoundChange::Change {
@@ -152,7 +170,12 @@ impl Queue {
 
     /// Whether something is queued before that place.
     pub(super) fn has_before(&self, end: Position) -> bool {
-        self.with_state(|state| state.changes.front().is_some_and(|first| first.seq < end.seq))
+        self.with_state(|state| {
+            state
+                .changes
+                .front()
+                .is_some_and(|first| first.seq < end.seq)
+        })
     }
 
     /// What waits to be sent.
@@ -175,15 +198,13 @@ impl Queue {
     }
 
     /// Whether so much of the ring is used, or so long by now, that something should leave it.
-    pub(super) fn is_filling_or_old(&self, now: Duration, age: Option<Duration>) -> bool {
-        let first = self.with_state(|state| state.changes.front().map(|change| change.seq));
-        let mut oldest = sync::lock(&self.oldest);
-        if oldest.map(|(seq, _)| seq) != first {
-            *oldest = first.map(|seq| (seq, now));
-        }
-        let since = oldest.map_or(now, |(_, since)| since);
-        let is_old = age.is_some_and(|age| now.saturating_sub(since) > age);
-        is_old || self.log.used_bytes() > self.log.ring_bytes() / 4
+    pub(super) fn is_filling_or_old(&self, age: Option<Duration>) -> bool {
+        let oldest = self.with_state(|state| state.boundaries.front().copied());
+        let is_old = |boundary: Boundary| {
+            let waiting = self.clock.since(boundary.since);
+            age.is_some_and(|age| waiting > age)
+        };
+        oldest.is_some_and(is_old) || self.log.used_bytes() > self.log.ring_bytes() / 4
     }
 
     /// What the queue says of these bytes.
@@ -191,12 +212,10 @@ impl Queue {
         self.with_state(|state| state.overlay.within(start, end).collect())
     }
 
-    /// The ranges that the origin does not have as they are, as start and end.
-    pub(crate) fn ranges(&self) -> Vec<(u64, u64)> {
-        self.with_state(|state| {
-            let pieces = state.overlay.within(0, u64::MAX);
-            pieces.map(|piece| (piece.start, piece.end)).collect()
-        })
+    /// The ranges among these bytes that the origin does not have as they are, as start and end.
+    pub(crate) fn ranges(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let pieces = self.pieces(start, end).into_iter();
+        pieces.map(|piece| (piece.start, piece.end)).collect()
     }
 
     /// Appends a write. With `make_room`, which is called with nothing held, as often as there is no room.
@@ -207,7 +226,7 @@ impl Queue {
         make_room: &dyn Fn(u64) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut at = start;
-        for part in data.chunks(FRAME_BYTES) {
+        for part in data.chunks(self.frame_bytes()) {
             let change = Change::Data {
                 start: at,
                 bytes: part,
@@ -217,6 +236,12 @@ impl Queue {
             at = end;
         }
         Ok(())
+    }
+
+    /// The longest data of one frame, in bytes: whole units of whatever an origin takes.
+    fn frame_bytes(&self) -> usize {
+        let part = (self.log.ring_bytes() / RING_PARTS).max(1);
+        (1 << part.ilog2()).min(MAX_DATA_BYTES) as usize
     }
 
     /// Appends a zero or a trim.
@@ -266,9 +291,12 @@ impl Queue {
         let last = {
             let _appending = sync::lock(&self.appending);
             if self.with_state(|state| state.open) > 0 {
-                let after = self.log.bound().map_err(told)?;
+                let boundary = Boundary {
+                    after: self.log.bound().map_err(told)?,
+                    since: self.clock.now(),
+                };
                 self.change_state(|state| {
-                    state.boundaries.push_back(after);
+                    state.boundaries.push_back(boundary);
                     state.open = 0;
                 });
             }
@@ -321,7 +349,9 @@ impl Queue {
         }
         if newest > self.log.synced_seq() && self.log.failure().is_some() {
             // What could not be made durable may have gone from the system's memory too.
-            return Err(io::Error::other("the queue has failed, and may have lost it"));
+            return Err(io::Error::other(
+                "the queue has failed, and may have lost it",
+            ));
         }
         Ok(gaps)
     }
@@ -340,7 +370,11 @@ impl State {
 
     /// The origin has all that frames before that place say.
     pub(super) fn forget(&mut self, before: Position) {
-        while self.boundaries.front().is_some_and(|boundary| boundary.seq <= before.seq) {
+        while self
+            .boundaries
+            .front()
+            .is_some_and(|boundary| boundary.after.seq <= before.seq)
+        {
             self.boundaries.pop_front();
         }
         while let Some(piece) = self.changes.front().filter(|piece| piece.seq < before.seq) {
@@ -357,7 +391,7 @@ impl State {
 fn content_of(how: Wiping) -> Content {
     match how {
         Wiping::Zero => Content::Zero { may_trim: false },
-        Wiping::Hole => Content::Zero { may_trim: true },
+        Wiping::Hole | Wiping::Trim => Content::Zero { may_trim: true },
     }
 }
 

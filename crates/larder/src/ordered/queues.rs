@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::queue::{Queue, Waiting};
+use super::queue::Queue;
 use crate::config::{Config, Writeback};
 use crate::directory::VolumeNumber;
 use crate::persist::home::Home;
-use crate::persist::open_error::OpenError;
 use crate::persist::op::VolumeId;
+use crate::persist::open_error::OpenError;
 use crate::persist::queue_log::FoundQueue;
 use crate::persist::volumes::VolumeTable;
 use crate::sync;
@@ -81,10 +81,6 @@ impl QueueCell {
             queue.dismiss_sender();
         }
     }
-
-    pub(crate) fn waiting(&self) -> Waiting {
-        self.get().map(|queue| queue.waiting()).unwrap_or_default()
-    }
 }
 
 /// All queues of a directory.
@@ -103,13 +99,12 @@ impl Queues {
     /// # Errors
     /// Something is queued and cannot be sent in this life of the cache; or a queue is damaged.
     pub(crate) fn find(
-        home: &Home,
+        found: Vec<FoundQueue>,
         volumes: &VolumeTable,
         config: &Config,
         space: QueueSpace,
         path: &str,
     ) -> Result<Self, Error> {
-        let found = home.find_queues().map_err(|error| at_path(path, &error))?;
         check_all_found(volumes, &found, path)?;
         let is_ordered = config.writeback == Writeback::Ordered;
         let waiting = found.iter().filter(|queue| !queue.is_empty()).count();
@@ -132,7 +127,12 @@ impl Queues {
     ///
     /// # Errors
     /// A queue that is not empty belongs to no volume: then the directory is damaged.
-    pub(crate) fn load(&self, home: &Home, volumes: &[Arc<Volume>], path: &str) -> Result<(), Error> {
+    pub(crate) fn load(
+        &self,
+        home: &Home,
+        volumes: &[Arc<Volume>],
+        path: &str,
+    ) -> Result<(), Error> {
         let failed = |error: OpenError| at_path(path, &error);
         for found in std::mem::take(&mut *sync::lock(&self.found)) {
             let owner = volumes
@@ -165,7 +165,12 @@ impl Queues {
     }
 
     /// Sees to it that a volume has a queue, its own. Called while nobody is served.
-    pub(crate) fn provide(&self, home: &Home, volume: &Arc<Volume>, path: &str) -> Result<(), Error> {
+    pub(crate) fn provide(
+        &self,
+        home: &Home,
+        volume: &Arc<Volume>,
+        path: &str,
+    ) -> Result<(), Error> {
         let Some(id) = volume.kept.id(volume.number()) else {
             return Ok(());
         };
@@ -181,7 +186,13 @@ impl Queues {
         Ok(())
     }
 
-    fn make(&self, home: &Home, volume: &Arc<Volume>, id: VolumeId, path: &str) -> Result<Queue, Error> {
+    fn make(
+        &self,
+        home: &Home,
+        volume: &Arc<Volume>,
+        id: VolumeId,
+        path: &str,
+    ) -> Result<Queue, Error> {
         let there = &mut *sync::lock(&self.there);
         if !there.contains(&id.volume) && there.len() as u64 >= self.space.most {
             let message = format!(

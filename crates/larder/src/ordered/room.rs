@@ -46,7 +46,10 @@ impl Refusals {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(
                 refusal.kind,
-                format!("the queue is full, and the origin takes nothing of it: {}", refusal.text),
+                format!(
+                    "the queue is full, and the origin takes nothing of it: {}",
+                    refusal.text
+                ),
             ),
         })
     }

@@ -42,7 +42,7 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     }
     let oldest = queue.with_state(|state| state.boundaries.front().copied());
     let after = match oldest {
-        Some(after) => after,
+        Some(boundary) => boundary.after,
         None if how.cuts && !queue.is_empty() => queue.cut(),
         None => return Ok(false),
     };
@@ -88,7 +88,9 @@ fn send_durably(
     loop {
         send_all(queue, below, requests, how)?;
         match below.flush() {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && retries < MOST_RETRIES => {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionReset && retries < MOST_RETRIES =>
+            {
                 retries += 1;
             }
             flushed => return flushed,
@@ -109,8 +111,7 @@ fn send_all(
     let begun = Instant::now();
     let mut buffer = Vec::new();
     send(queue, below, first, how, &mut buffer)?;
-    let is_worth_threads =
-        !how.is_alone && below.capabilities().parallel && begun.elapsed() > SLOW;
+    let is_worth_threads = !how.is_alone && below.capabilities().parallel && begun.elapsed() > SLOW;
     let threads = match is_worth_threads {
         true => IN_FLIGHT.min(rest.len()),
         false => 1,
@@ -134,7 +135,10 @@ fn send_all(
         }
         work(buffer);
     });
-    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    match failure
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
         Some(error) => Err(error),
         None => Ok(()),
     }

@@ -79,7 +79,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         Some(sizes) => sizes.slots,
         None => limit(config, home.shape(), home.journal_bytes(), space),
     };
-    let queues = Queues::find(&home, &opened.volumes, config, space, &path)?;
+    let queues = Queues::find(opened.queues, &opened.volumes, config, space, &path)?;
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
