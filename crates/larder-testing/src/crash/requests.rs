@@ -21,6 +21,8 @@ pub enum Mix {
     Anywhere,
     /// Many flushes, and ranges that were changed lately are changed again. Now and then the process is killed.
     Flushes,
+    /// The same, and more often something begins to fail, or is well again.
+    Outages,
 }
 
 /// What a run is like.
@@ -120,6 +122,20 @@ const FLUSHES: [(Next, u64); 10] = [
     (Next::Kill, 2),
 ];
 
+/// The same where what fails matters as much.
+const OUTAGES: [(Next, u64); 10] = [
+    (Next::Change(Change::Write, false), 34),
+    (Next::Change(Change::Write, true), 8),
+    (Next::Change(Change::Zero, false), 4),
+    (Next::Change(Change::Zero, true), 2),
+    (Next::Change(Change::Trim, false), 4),
+    (Next::Flush, 22),
+    (Next::Read, 8),
+    (Next::Step, 6),
+    (Next::Fault, 10),
+    (Next::Kill, 2),
+];
+
 /// So many ranges are remembered.
 const LATELY: usize = 8;
 
@@ -144,6 +160,7 @@ impl Requests<'_> {
         let mix: &[(Next, u64)] = match self.shape.mix {
             Mix::Anywhere => &ANYWHERE,
             Mix::Flushes => &FLUSHES,
+            Mix::Outages => &OUTAGES,
         };
         let all = mix.iter().map(|(_, weight)| weight).sum();
         let mut left = self.random.below(all);

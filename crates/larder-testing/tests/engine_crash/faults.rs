@@ -30,7 +30,8 @@ pub(super) fn faults_of_cache(flushes_fail: bool) -> Vec<MediumFault> {
 pub(super) fn faults_of_order() -> Vec<MediumFault> {
     let mut faults = faults();
     faults.extend(faults_of_tables());
-    for queue in ["queue-0", "queue-1"] {
+    // In the life that makes it, it is opened by its first name.
+    for queue in ["queue-0.new", "queue-0", "queue-1.new", "queue-1"] {
         faults.extend([
             MediumFault::file(queue, CallKind::Write, When::Nth(1)),
             MediumFault::file(queue, CallKind::Write, When::Chance(10)).errno(libc::ENOSPC),
@@ -38,7 +39,7 @@ pub(super) fn faults_of_order() -> Vec<MediumFault> {
             MediumFault::file(queue, CallKind::Read, When::Nth(2)),
         ]);
     }
-    for _ in 0..3 {
+    for _ in 0..5 {
         faults.extend(later_faults_of_order());
     }
     faults

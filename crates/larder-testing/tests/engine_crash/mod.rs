@@ -10,7 +10,7 @@ use faults::{faults_of_cache, faults_of_order, faults_of_origin, later_faults_of
 use larder::{Capabilities, FlushTo, Fua, Mode, Writeback};
 use larder_testing::crash::requests;
 use larder_testing::crash::{
-    CAPABILITIES, Engine, History, Mix, Origins, Recording, Shape, Sweep, Tally, Violation,
+    CAPABILITIES, Engine, History, MediumFault, Mix, Origins, Recording, Shape, Sweep, Tally, Violation,
 };
 
 const VOLUMES: u32 = 2;
@@ -104,6 +104,7 @@ fn of_order(case: u64) -> Engine {
             ..other.origin
         },
         queue_bytes: [64 << 10, 128 << 10, 256 << 10, 512 << 10][(case / 2 % 4) as usize],
+        restarts: !has_outages(case),
         ..other
     }
 }
@@ -117,20 +118,22 @@ fn has_faults(case: u64) -> bool {
     case % 5 == 4
 }
 
+/// The same where the origin gets one flush after the other.
+fn has_outages(case: u64) -> bool {
+    case % 5 > 2
+}
+
 fn shape(seed: u64) -> Shape {
     let case = seed / KINDS;
-    let shape = match Kind::of(seed) {
+    match Kind::of(seed) {
         Kind::Origin => shape_of_origin(case),
         Kind::Cache => shape_of_cache(case),
         Kind::Order => shape_of_order(case),
-    };
-    Shape {
-        faults: match has_faults(case) {
-            true => shape.faults,
-            false => Vec::new(),
-        },
-        ..shape
     }
+}
+
+fn only_if(fails: bool, faults: Vec<MediumFault>) -> Vec<MediumFault> {
+    if fails { faults } else { Vec::new() }
 }
 
 /// An origin fails flushes only where what it loses then is somebody else's to write again: the cache's in writeback mode, and no trims.
@@ -141,7 +144,7 @@ fn shape_of_origin(case: u64) -> Shape {
         trims: !has_faults(case) || !flushes_fail,
         requests: 150,
         longest: 12,
-        faults: faults_of_origin(flushes_fail),
+        faults: only_if(has_faults(case), faults_of_origin(flushes_fail)),
         ..Shape::default()
     }
 }
@@ -153,7 +156,7 @@ fn shape_of_cache(case: u64) -> Shape {
         mix: Mix::Flushes,
         trims: !flushes_fail,
         durable_zeros: flushes_fail,
-        faults: faults_of_cache(flushes_fail),
+        faults: only_if(has_faults(case), faults_of_cache(flushes_fail)),
         ..shape_of_origin(case)
     }
 }
@@ -161,10 +164,13 @@ fn shape_of_cache(case: u64) -> Shape {
 /// Whatever an origin loses is sent again.
 fn shape_of_order(case: u64) -> Shape {
     Shape {
-        mix: Mix::Flushes,
+        mix: match has_outages(case) {
+            true => Mix::Outages,
+            false => Mix::Flushes,
+        },
         trims: zeroes(case),
         queued: true,
-        faults: faults_of_order(),
+        faults: only_if(has_outages(case), faults_of_order()),
         ..shape_of_origin(case)
     }
 }
@@ -177,10 +183,10 @@ fn later(seed: u64) -> Shape {
         longest: 4,
         trims: !is_queued || zeroes(seed / KINDS),
         queued: is_queued,
-        faults: match is_queued && has_faults(seed / KINDS) {
-            true => later_faults_of_order(),
-            false => Vec::new(),
-        },
+        faults: only_if(
+            is_queued && has_outages(seed / KINDS),
+            later_faults_of_order(),
+        ),
         ..Shape::default()
     }
 }
