@@ -35,6 +35,18 @@ const BUGS_OF_CACHE: [Bug; 7] = [
     Bug::ThroughKeepsRecord,
 ];
 
+/// In what makes the origin get one flush after the other.
+const BUGS_OF_ORDER: [Bug; 8] = [
+    Bug::QueueEpochsMerged,
+    Bug::QueueHeadNotSynced,
+    Bug::QueueFreedEarly,
+    Bug::QueueBoundaryBeforeSync,
+    Bug::QueueReadsThrough,
+    Bug::QueueSyncLeftOut,
+    Bug::QueueForgetsNewer,
+    Bug::QueueNotWrittenAgain,
+];
+
 /// They are planted in the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -79,4 +91,9 @@ fn every_bug_is_caught() {
 fn every_bug_in_durable_flushes_is_caught() {
     // From other seeds on it takes up to 5,500: `SealListsClean` shows seldom.
     assert_eq!(not_caught(&BUGS_OF_CACHE, Kind::Cache, 4), []);
+}
+
+#[test]
+fn every_bug_in_the_order_of_flushes_is_caught() {
+    assert_eq!(not_caught(&BUGS_OF_ORDER, Kind::Order, 0), []);
 }

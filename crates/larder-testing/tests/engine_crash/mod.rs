@@ -10,7 +10,8 @@ use faults::{faults_of_cache, faults_of_order, faults_of_origin, later_faults_of
 use larder::{Capabilities, FlushTo, Fua, Mode, Writeback};
 use larder_testing::crash::requests;
 use larder_testing::crash::{
-    CAPABILITIES, Engine, History, MediumFault, Mix, Origins, Recording, Shape, Sweep, Tally, Violation,
+    CAPABILITIES, Engine, History, MediumFault, Mix, Origins, Recording, Shape, Sweep, Tally,
+    Violation,
 };
 
 const VOLUMES: u32 = 2;

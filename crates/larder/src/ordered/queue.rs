@@ -18,6 +18,7 @@ use crate::persist::open_error::OpenError;
 use crate::persist::queue_log::{
     Change, FoundChange, FoundContent, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping,
 };
+use crate::planted::{Bug, is_planted};
 use crate::stats::StatsSnapshot;
 use crate::volume::Volume;
 use crate::{survival, sync};
@@ -313,7 +314,9 @@ impl Queue {
             }
             self.log.end().seq - 1
         };
-        self.sync_to(last)?;
+        if !is_planted(Bug::QueueSyncLeftOut) {
+            self.sync_to(last)?;
+        }
         self.bell.ring();
         Ok(())
     }
@@ -337,17 +340,20 @@ impl Queue {
     pub(super) fn oldest(&self, cuts: bool) -> Option<Oldest> {
         // Nobody ends an epoch meanwhile, which would be sent with a part of the next.
         let _appending = sync::lock(&self.appending);
-        self.with_state(|state| match state.boundaries.front() {
-            Some(boundary) => Some(Oldest {
-                after: boundary.after,
-                is_cut: false,
-            }),
-            None if cuts && !state.changes.is_empty() => Some(Oldest {
-                after: self.log.end(),
-                is_cut: true,
-            }),
-            None => None,
-        })
+        let number = usize::from(is_planted(Bug::QueueEpochsMerged));
+        self.with_state(
+            |state| match state.boundaries.iter().take(number + 1).last() {
+                Some(boundary) => Some(Oldest {
+                    after: boundary.after,
+                    is_cut: false,
+                }),
+                None if cuts && !state.changes.is_empty() => Some(Oldest {
+                    after: self.log.end(),
+                    is_cut: true,
+                }),
+                None => None,
+            },
+        )
     }
 
     /// Fills `buffer` from `offset` as far as the queue has it. Gives the ranges that it does not have.
@@ -409,7 +415,11 @@ impl State {
             if let Content::Data(_) = piece.content {
                 self.bytes -= piece.end - piece.start;
             }
-            self.overlay.forget(piece.start, piece.end, before.seq - 1);
+            let up_to = match is_planted(Bug::QueueForgetsNewer) {
+                true => u64::MAX,
+                false => before.seq - 1,
+            };
+            self.overlay.forget(piece.start, piece.end, up_to);
             self.changes.pop_front();
         }
         self.open = self.open.min(self.changes.len());

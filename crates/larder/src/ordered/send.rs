@@ -10,6 +10,7 @@ use super::queue::{Queue, told};
 use crate::durability::MOST_RETRIES;
 use crate::foreground::Foreground;
 use crate::origin::{MAX_RANGE_BYTES, Origin, ZeroOptions};
+use crate::planted::{Bug, is_planted};
 use crate::sync;
 
 /// The most requests in flight.
@@ -44,8 +45,13 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     let after = oldest.after;
     queue.announce()?;
     // What could be lost from the log is not read from it either.
-    queue.sync_to(after.seq - 1)?;
+    if !is_planted(Bug::QueueBoundaryBeforeSync) {
+        queue.sync_to(after.seq - 1)?;
+    }
     let requests = requests(queue, after, longest(below));
+    if is_planted(Bug::QueueFreedEarly) {
+        queue.log.advance(after).map_err(told)?;
+    }
     if let Err(error) = send_durably(queue, below, &requests, how) {
         queue.refusals.note(&error);
         queue.figures.refused.fetch_add(1, Ordering::Relaxed);
