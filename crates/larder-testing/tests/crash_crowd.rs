@@ -26,26 +26,6 @@ const KINDS: [Kind; 2] = [Kind::Cache, Kind::Order];
 fn crowd(seed: u64) -> Crowd {
     let kind = KINDS[(seed % 2) as usize];
     let seed = seed / 2;
-    let mut faults = vec![
-        MediumFault::origin(0, CallKind::Write).when(When::Always),
-        MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
-        MediumFault::origin(1, CallKind::Read).when(When::Chance(50)),
-        MediumFault::file("slots", CallKind::Write, When::Chance(10)).errno(28),
-    ];
-    let nth = When::Nth(1);
-    match seed % 6 {
-        2 => {}
-        4 => faults.extend([
-            MediumFault::origin(0, CallKind::Sync),
-            MediumFault::origin(1, CallKind::Sync).when(When::Chance(50)),
-        ]),
-        5 => faults.extend([
-            MediumFault::file("journal", CallKind::Sync, nth),
-            MediumFault::file("slots", CallKind::Sync, nth),
-            MediumFault::file("map", CallKind::Sync, nth),
-        ]),
-        _ => faults.clear(),
-    }
     let mut engine = engine(kind.seed(seed));
     engine.origin.parallel = seed.is_multiple_of(2);
     engine.slots = [8, 14, 60][(seed % 5 % 3) as usize];
@@ -59,9 +39,38 @@ fn crowd(seed: u64) -> Crowd {
         sectors: SECTORS,
         clients: 3,
         requests: 120,
-        faults,
+        faults: faults(kind, seed),
         crashes: CRASHES,
     }
+}
+
+fn faults(kind: Kind, seed: u64) -> Vec<MediumFault> {
+    let mut faults = vec![
+        MediumFault::origin(0, CallKind::Write).when(When::Always),
+        MediumFault::origin(1, CallKind::Write).when(When::Chance(50)),
+        MediumFault::origin(1, CallKind::Read).when(When::Chance(50)),
+        MediumFault::file("slots", CallKind::Write, When::Chance(10)).errno(libc::ENOSPC),
+    ];
+    let sync = |name| MediumFault::file(name, CallKind::Sync, When::Nth(1));
+    match seed % 6 {
+        2 => {}
+        4 => faults.extend([
+            MediumFault::origin(0, CallKind::Sync),
+            MediumFault::origin(1, CallKind::Sync).when(When::Chance(50)),
+        ]),
+        5 => faults.extend(["journal", "slots", "map"].map(sync)),
+        _ => return Vec::new(),
+    }
+    if kind == Kind::Order {
+        faults.extend(match seed % 6 {
+            5 => ["queue-0.new", "queue-1.new"].map(sync),
+            _ => [0, 1].map(|origin| {
+                let lost = MediumFault::origin(origin, CallKind::Sync).errno(libc::ECONNRESET);
+                lost.when(When::Chance(50))
+            }),
+        });
+    }
+    faults
 }
 
 fn run(seed: u64) -> Result<Tally, (Tally, Violation)> {

@@ -9,8 +9,8 @@
 
 mod engine_crash;
 
-use engine_crash::{Kind, engine, run, sweep};
-use larder_testing::crash::{Tally, soak_for_seconds};
+use engine_crash::{Kind, engine, run, sweep, sweep_of};
+use larder_testing::crash::{Rule, Tally, soak_for_seconds};
 
 /// What it must pass.
 const CRASHES: u64 = 100_000;
@@ -51,6 +51,16 @@ fn a_seed_makes_the_same_run_each_time() {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
     }
     assert_ne!(hash(Kind::Order.seed(0)), hash(Kind::Order.seed(1)));
+}
+
+/// The rule about origins alone is one that a cache breaks which writes back in any order.
+#[test]
+fn an_origin_that_gets_its_data_in_any_order_is_no_older_disk() {
+    for case in 0..3 {
+        let (seed, unordered) = (Kind::Order.seed(case), Kind::Cache.seed(case));
+        let caught = sweep_of(&engine(unordered), seed, 1).unwrap_err();
+        assert_eq!(caught.1.rule, Rule::OriginOlder, "{}", caught.1);
+    }
 }
 
 #[test]

@@ -105,6 +105,8 @@ fn of_order(case: u64) -> Engine {
             ..other.origin
         },
         queue_bytes: [64 << 10, 128 << 10, 256 << 10, 512 << 10][(case / 2 % 4) as usize],
+        // With few of them more is read from the queue.
+        slots: [3, 5, 40][(case % 3) as usize],
         restarts: !has_outages(case),
         ..other
     }
@@ -198,11 +200,19 @@ pub(crate) fn run(engine: &Engine, seed: u64) -> Result<(Recording, History), Vi
 }
 
 pub(crate) fn sweep(seed: u64, survivals: u64) -> Result<Tally, (Tally, Violation)> {
-    let engine = engine(seed);
+    sweep_of(&engine(seed), seed, survivals)
+}
+
+/// With another engine than that seed's.
+pub(crate) fn sweep_of(
+    engine: &Engine,
+    seed: u64,
+    survivals: u64,
+) -> Result<Tally, (Tally, Violation)> {
     let none = |violation| (Tally::default(), violation);
-    let (recording, history) = run(&engine, seed).map_err(none)?;
+    let (recording, history) = run(engine, seed).map_err(none)?;
     let sweep = Sweep {
-        subject: &engine,
+        subject: engine,
         recording: &recording,
         history: &history,
         origins: match Kind::of(seed) {
