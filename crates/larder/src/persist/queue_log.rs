@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub(crate) use super::op::{Change, MAX_DATA_BYTES, Wiping};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use found::FoundFrames;
 pub(crate) use found::{FoundChange, FoundContent, FoundQueue};
 pub(crate) use making::tidy;
 pub(crate) use name::{file_name, is_new, volume_of};
@@ -33,7 +35,8 @@ use super::shape::PAGE_BYTES;
 use crate::medium::MediumFile;
 use crate::planted::{Bug, is_planted};
 use crate::sync;
-use head::{Heads, QueueHead, RING_START};
+pub(super) use head::QueueHead;
+use head::{Heads, RING_START};
 
 /// What a boundary takes.
 const BOUNDARY_BYTES: u64 = PAGE_BYTES;
