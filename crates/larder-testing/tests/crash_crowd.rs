@@ -23,6 +23,13 @@ const MOST_RUNS: u64 = 400;
 /// Seeds of one kind and the other take turns.
 const KINDS: [Kind; 2] = [Kind::Cache, Kind::Order];
 
+/// Bugs that need threads, or show at once where there are some, each with the place of its kind.
+const BUGS: [(Bug, u64); 3] = [
+    (Bug::FrozenAfterSync, 0),
+    (Bug::EmptyOverSealed, 0),
+    (Bug::QueueEpochsMerged, 1),
+];
+
 fn crowd(seed: u64) -> Crowd {
     let kind = KINDS[(seed % 2) as usize];
     let seed = seed / 2;
@@ -101,11 +108,10 @@ fn a_crowd_loses_nothing() {
 #[test]
 fn bugs_that_need_threads_are_caught() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for bug in [Bug::FrozenAfterSync, Bug::EmptyOverSealed] {
+    for (bug, kind) in BUGS {
         plant(Some(bug));
-        let caught = (0..MOST_RUNS)
-            .map(|case| 2 * case)
-            .find_map(|seed| run(seed).err());
+        let mut seeds = (0..MOST_RUNS).map(|case| 2 * case + kind);
+        let caught = seeds.find_map(|seed| run(seed).err());
         plant(None);
         let (_, violation) = caught.unwrap_or_else(|| panic!("{bug:?} is not caught"));
         println!("{bug:?}: {violation}");

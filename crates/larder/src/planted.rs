@@ -54,8 +54,6 @@ pub enum Bug {
     QueueHeadNotSynced,
     /// The queue begins behind an epoch before the origin has flushed it.
     QueueFreedEarly,
-    /// An epoch is sent before its end is durable in the queue.
-    QueueBoundaryBeforeSync,
     /// Reads ask the origin for what is queued.
     QueueReadsThrough,
     /// A flush does not sync the queue.

@@ -124,7 +124,7 @@ const FLUSHES: [(Next, u64); 10] = [
 
 /// The same where what fails matters as much.
 const OUTAGES: [(Next, u64); 10] = [
-    (Next::Change(Change::Write, false), 34),
+    (Next::Change(Change::Write, false), 31),
     (Next::Change(Change::Write, true), 8),
     (Next::Change(Change::Zero, false), 4),
     (Next::Change(Change::Zero, true), 2),
@@ -133,7 +133,7 @@ const OUTAGES: [(Next, u64); 10] = [
     (Next::Read, 8),
     (Next::Step, 6),
     (Next::Fault, 10),
-    (Next::Kill, 2),
+    (Next::Kill, 5),
 ];
 
 /// So many ranges are remembered.

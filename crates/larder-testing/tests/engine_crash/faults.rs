@@ -36,10 +36,11 @@ pub(super) fn faults_of_order() -> Vec<MediumFault> {
             MediumFault::file(queue, CallKind::Write, When::Nth(1)),
             MediumFault::file(queue, CallKind::Write, When::Chance(10)).errno(libc::ENOSPC),
             MediumFault::file(queue, CallKind::Sync, When::Nth(1)),
+            MediumFault::file(queue, CallKind::Sync, When::Nth(2)),
             MediumFault::file(queue, CallKind::Read, When::Nth(2)),
         ]);
     }
-    for _ in 0..5 {
+    for _ in 0..4 {
         faults.extend(later_faults_of_order());
     }
     faults

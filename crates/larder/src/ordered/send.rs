@@ -45,9 +45,7 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     let after = oldest.after;
     queue.announce()?;
     // What could be lost from the log is not read from it either.
-    if !is_planted(Bug::QueueBoundaryBeforeSync) {
-        queue.sync_to(after.seq - 1)?;
-    }
+    queue.sync_to(after.seq - 1)?;
     let requests = requests(queue, after, longest(below));
     if is_planted(Bug::QueueFreedEarly) {
         queue.log.advance(after).map_err(told)?;
