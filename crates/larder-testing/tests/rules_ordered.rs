@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{CacheState, Config, ErrorKind, HomeSizes, Medium, Writeback, ZeroOptions};
+use larder_testing::crash::{CallKind, Machine, MediumFault};
 use larder_testing::flushing::{
     AGE, BLOCK, IMAGE, end, few, new, newer, old, survivor, survivor_beside, to_cache, to_origin,
 };
@@ -394,6 +395,165 @@ fn a_queue_that_is_gone_is_missed() {
         said.contains("the queue of volume 'volume' is missing"),
         "{said}"
     );
+}
+
+#[test]
+fn a_queue_that_cannot_be_written_fails_flushes_for_good_and_nothing_else() {
+    for (kind, errno) in [
+        (CallKind::Write, libc::ENOSPC),
+        (CallKind::Write, libc::EIO),
+        (CallKind::Sync, libc::EIO),
+    ] {
+        let mut survivor = survivor();
+        let life = start(&survivor);
+        let client = life.client();
+        end(life, client);
+        // It is there now, and was opened by that name.
+        let life = start(&survivor);
+        let client = life.client();
+        client.put(0, &new(0, BLOCK)).unwrap();
+        client.flush().unwrap();
+        let fault = MediumFault::file("queue-0", kind, When::Nth(1));
+        survivor.machine.fail(fault.errno(errno));
+        client.put(8192, &new(8192, BLOCK)).unwrap();
+        let told = message(client.flush());
+        assert!(told.contains("queue-0 cannot be"), "{told}");
+        survivor.machine.heal();
+        assert!(client.flush().is_err(), "for good");
+        let fua = client.serve(|one| one.write(20_000, &[1; 512], true));
+        assert!(fua.is_err());
+        assert!(client.get(0, BLOCK).unwrap() == new(0, BLOCK));
+        assert!(client.get(8192, BLOCK).unwrap() == new(8192, BLOCK));
+        survivor.power_cut(life, vec![client]);
+        let life = start(&survivor);
+        let client = life.client();
+        assert!(client.get(0, BLOCK).unwrap() == new(0, BLOCK));
+        client.put(8192, &newer(8192, BLOCK)).unwrap();
+        client.flush().unwrap();
+        end(life, client);
+        let disk = survivor.origin.disk();
+        assert!(disk.durable(0, BLOCK) == new(0, BLOCK));
+        assert!(disk.durable(8192, BLOCK) == newer(8192, BLOCK));
+    }
+}
+
+/// It has nothing dirty, and nothing in the index.
+#[test]
+fn a_volume_with_something_queued_is_not_forgotten_for_others() {
+    let mut survivor = survivor();
+    let life = start(&survivor);
+    let client = life.client();
+    client.put(0, &new(0, BLOCK)).unwrap();
+    client
+        .serve(|one| one.zero(0, 8192, ZeroOptions::default()))
+        .unwrap();
+    survivor.origin.fault(Fault::new(Kind::Write, When::Always));
+    survivor.origin.fault(Fault::new(Kind::Zero, When::Always));
+    client.leave().unwrap_err();
+    drop(client);
+    survivor.origin.heal();
+    for number in 0..200 {
+        drop(life.cache.volume(&format!("invented {number}")));
+    }
+    let other = life.client_of(&life.cache.volume("other"));
+    other.put(65_536, &new(65_536, BLOCK)).unwrap();
+    other.flush().unwrap();
+    survivor.power_cut(life, vec![other]);
+    let life = start(&survivor);
+    let client = life.client();
+    assert!(client.get(0, 8192).unwrap() == [0; 8192]);
+    let other = life.client_of(&life.cache.volume("other"));
+    assert!(other.get(65_536, BLOCK).unwrap() == new(65_536, BLOCK));
+    other.leave().unwrap();
+    drop(other);
+    end(life, client);
+    assert!(survivor.origin.disk().durable(0, 8192) == [0; 8192]);
+}
+
+/// Nothing of it may be listed, and all of it is still to be sent.
+#[test]
+fn a_volume_that_answers_nothing_keeps_what_was_queued() {
+    let survivor = survivor();
+    let life = start(&survivor);
+    let client = life.client();
+    client.put(0, &new(0, BLOCK)).unwrap();
+    client.flush().unwrap();
+    survivor
+        .origin
+        .fault(Fault::new(Kind::Read, When::Nth(1)).panic());
+    assert!(client.get(131_072, 512).is_err());
+    survivor.origin.heal();
+    let _ = client.leave();
+    drop(client);
+    let _ = life.cache.close();
+    drop(life);
+    let life = start(&survivor);
+    let client = life.client();
+    assert!(client.get(0, BLOCK).unwrap() == new(0, BLOCK));
+    end(life, client);
+    assert!(survivor.origin.disk().durable(0, BLOCK) == new(0, BLOCK));
+}
+
+#[test]
+fn there_is_space_for_so_many_queues_and_one_more_is_refused() {
+    let survivor = survivor();
+    let life = survivor.start(&ordered());
+    let first = life.client();
+    first.put(0, &new(0, BLOCK)).unwrap();
+    first.flush().unwrap();
+    let other = life.cache.volume("other");
+    let said = message(other.connect(survivor.origin.connect() as _));
+    assert!(said.contains("a larger cache-max-size"), "{said}");
+    let reader = other.connect(survivor.origin.connect_read_only() as _);
+    drop(reader.unwrap());
+    end(life, first);
+}
+
+/// What is damaged is an error, or was never there; it is no other data.
+#[test]
+fn a_damaged_queue_gives_no_wrong_data() {
+    let survivor = survivor();
+    let life = start(&survivor);
+    let client = life.client();
+    for round in 0..6_u64 {
+        let at = round * 8192;
+        client.put(at, &new(at, BLOCK)).unwrap();
+        client.flush().unwrap();
+    }
+    survivor.kill(life, vec![client]);
+    let image = survivor.machine.durable();
+    let mut refused = 0;
+    for place in (0..100_000).step_by(1021) {
+        let damaged = Survivor {
+            origin: survivor.origin.clone(),
+            machine: Machine::new(image.clone(), 1),
+            violations: survivor.violations.clone(),
+        };
+        let file = damaged.machine.medium().open("queue-0").unwrap();
+        let mut byte = [0];
+        file.read(place, &mut byte).unwrap();
+        file.write(place, &[byte[0] ^ 0x10]).unwrap();
+        drop(file);
+        let sizes = HomeSizes {
+            queue_bytes: 1 << 20,
+            ..few(600)
+        };
+        let Ok(life) = damaged.try_start_with(ordered(), true, Some(sizes)) else {
+            refused += 1;
+            continue;
+        };
+        let client = life.client();
+        for round in 0..5_u64 {
+            let at = round * 8192;
+            assert!(client.get(at, BLOCK).unwrap() == new(at, BLOCK), "{place}");
+        }
+        // The last frames may look like ones that a crash tore off.
+        let last = client.get(5 * 8192, BLOCK).unwrap();
+        assert!(last == new(5 * 8192, BLOCK) || last == old(5 * 8192, BLOCK));
+        damaged.machine.kill();
+        drop((client, life));
+    }
+    assert!(refused > 10, "{refused}");
 }
 
 #[test]

@@ -28,7 +28,6 @@ pub(crate) mod look;
 mod making;
 pub(crate) mod op;
 pub(crate) mod open_error;
-#[allow(dead_code, unused_imports, reason = "for the queued origin")]
 pub(crate) mod queue_log;
 mod recover;
 mod refusal;

@@ -11,7 +11,6 @@ use super::send::{How, has_ended, send_oldest};
 use crate::origin::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};
 use crate::persist::queue_log::Wiping;
 use crate::planted::{Bug, is_planted};
-use crate::sync;
 
 /// A connection to an origin, with the volume's queue before it.
 pub(crate) struct QueuedOrigin {
@@ -70,7 +69,7 @@ impl QueuedOrigin {
     }
 
     fn send(&self, queue: &Queue, how: How<'_>) -> io::Result<bool> {
-        let _sending = sync::lock(&queue.sending);
+        let _sending = queue.send_at_once();
         send_oldest(queue, &*self.below, how)
     }
 

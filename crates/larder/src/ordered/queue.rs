@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Duration;
 
@@ -88,7 +88,9 @@ pub(crate) struct Queue {
     appending: Mutex<()>,
     syncing: Mutex<()>,
     /// Held by who sends an epoch.
-    pub(super) sending: Mutex<()>,
+    sending: Mutex<()>,
+    /// So many wait for something to be sent, or send it.
+    wanting: AtomicUsize,
     pub(super) refusals: Refusals,
     pub(super) bell: Bell,
     pub(super) figures: Figures,
@@ -123,6 +125,7 @@ impl Queue {
             appending: Mutex::default(),
             syncing: Mutex::default(),
             sending: Mutex::default(),
+            wanting: AtomicUsize::new(0),
             refusals: Refusals::default(),
             bell: Bell::default(),
             figures: Figures::default(),
@@ -185,9 +188,23 @@ impl Queue {
         survival::revoke(&volume, &[]).map_err(|error| io::Error::other(error.to_string()))
     }
 
-    /// Nothing is sent as long as the guard lives.
+    /// Nobody else sends as long as the guard lives.
     pub(crate) fn stop_sending(&self) -> MutexGuard<'_, ()> {
         sync::lock(&self.sending)
+    }
+
+    /// The same for somebody who waits for it.
+    pub(super) fn send_at_once(&self) -> SendingAtOnce<'_> {
+        self.wanting.fetch_add(1, Ordering::SeqCst);
+        SendingAtOnce {
+            _sending: sync::lock(&self.sending),
+            queue: self,
+        }
+    }
+
+    /// Whether somebody waits for something to be sent.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanting.load(Ordering::SeqCst) > 0
     }
 
     /// Whether the origin has everything.
@@ -406,6 +423,18 @@ impl Queue {
     }
 }
 
+/// See [`Queue::send_at_once`].
+pub(super) struct SendingAtOnce<'q> {
+    _sending: MutexGuard<'q, ()>,
+    queue: &'q Queue,
+}
+
+impl Drop for SendingAtOnce<'_> {
+    fn drop(&mut self) {
+        self.queue.wanting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl State {
     /// Behind all others.
     fn add(&mut self, piece: Piece) {
@@ -444,7 +473,7 @@ impl State {
 fn content_of(how: Wiping) -> Content {
     match how {
         Wiping::Zero => Content::Zero { may_trim: false },
-        Wiping::Hole | Wiping::Trim => Content::Zero { may_trim: true },
+        Wiping::Hole => Content::Zero { may_trim: true },
     }
 }
 

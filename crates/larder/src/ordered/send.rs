@@ -152,7 +152,7 @@ fn send(
     how: How<'_>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<()> {
-    if let Some(foreground) = how.gives_way {
+    if let Some(foreground) = how.gives_way.filter(|_| !queue.is_wanted()) {
         foreground.give_way(PATIENCE);
     }
     match &request.work {

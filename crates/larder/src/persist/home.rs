@@ -48,7 +48,6 @@ pub(crate) struct Opened {
     pub found: Found,
     pub volumes: VolumeTable,
     /// The queues that are there, by the numbers of their volumes. They were judged before anything was written.
-    #[allow(dead_code, reason = "for the queued origin")]
     pub queues: Vec<FoundQueue>,
     /// Slots below this have entries.
     pub slots_numbered: u32,

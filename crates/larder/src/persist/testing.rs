@@ -212,10 +212,9 @@ pub(super) fn random_change(random: &mut Random) -> Change<'static> {
         end: start + length,
         how,
     };
-    match random.below(6) {
+    match random.below(5) {
         0 => wipe(Wiping::Zero),
         1 => wipe(Wiping::Hole),
-        2 => wipe(Wiping::Trim),
         _ => Change::Data {
             start,
             bytes: pool(random, length as usize),

@@ -26,8 +26,6 @@ pub(crate) enum Wiping {
     Zero,
     /// It is zero, and a hole will do.
     Hole,
-    /// It is anything.
-    Trim,
 }
 
 /// What a range of the volume is given.
@@ -76,7 +74,6 @@ impl<'d> Change<'d> {
                 into.put_u64(match how {
                     Wiping::Zero => 0,
                     Wiping::Hole => 1,
-                    Wiping::Trim => 2,
                 });
             }
         }
@@ -96,7 +93,6 @@ impl<'d> Change<'d> {
         let how = match reader.u8()? {
             0 => Wiping::Zero,
             1 => Wiping::Hole,
-            2 => Wiping::Trim,
             _ => {
                 return Err(Malformed(
                     "a range is wiped in a way that this version does not know",

@@ -106,7 +106,7 @@ fn golden_bytes_of_a_queue() {
     assert_eq!(bytes[..8], [9, 0, 0, 0, 11, 0, 0, 0]);
     assert_eq!(bytes[8..16], [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(&bytes[16..], b"abc\0\0\0\0\0");
-    for (how, code) in [(Wiping::Zero, 0), (Wiping::Hole, 1), (Wiping::Trim, 2)] {
+    for (how, code) in [(Wiping::Zero, 0), (Wiping::Hole, 1)] {
         let bytes = encoded(&Op::Change(wipe(512, 4096, how)));
         assert_eq!(bytes[..8], [10, 0, 0, 0, 24, 0, 0, 0]);
         assert_eq!(bytes[8..16], [0, 2, 0, 0, 0, 0, 0, 0]);
@@ -130,11 +130,11 @@ fn a_change_of_no_range_is_refused() {
     assert!(data(0, 1) && data((1 << 63) - 1, 1) && data(0, 1 << 20));
     assert!(!data(0, 0) && !data(0, (1 << 20) + 1));
     assert!(!data(1 << 63, 1) && !data(u64::MAX, 1));
-    assert!(is_taken(wipe(0, 1 << 63, Wiping::Trim)));
+    assert!(is_taken(wipe(0, 1 << 63, Wiping::Hole)));
     assert!(!is_taken(wipe(5, 5, Wiping::Zero)) && !is_taken(wipe(5, 4, Wiping::Zero)));
     assert!(!is_taken(wipe(0, (1 << 63) + 1, Wiping::Zero)));
     let wipe = Op::Change(wipe(0, 512, Wiping::Hole));
-    refused(|bytes| bytes[24] = 3, &wipe);
+    refused(|bytes| bytes[24] = 2, &wipe);
     refused(|bytes| bytes[25] = 1, &wipe);
 }
 
@@ -226,7 +226,7 @@ fn what_a_newer_version_says_is_refused() {
     newer(|bytes| bytes[2] = 1);
     newer(|bytes| bytes[14] = 1);
     refused(|bytes| bytes[12] = 1, &Op::Empty(SlotNumber(1)));
-    refused(|bytes| bytes[25] |= 4, &Op::Volume(volume()));
+    refused(|bytes| bytes[25] |= 8, &Op::Volume(volume()));
     refused(|bytes| bytes[26] = 1, &Op::Volume(volume()));
 }
 

@@ -106,7 +106,7 @@ fn what_was_said_is_found_again_after_a_kill_at_any_frame() {
     let (medium, _home, log) = made();
     let changes = [
         data(512, &[1; 512]),
-        wipe(0, 1 << 40, Wiping::Trim),
+        wipe(0, 1 << 40, Wiping::Hole),
         data(7, &[2; 9000]),
         wipe(4096, 8192, Wiping::Zero),
         wipe(4096, 8192, Wiping::Hole),
@@ -253,7 +253,7 @@ fn what_is_no_change_is_not_taken() {
         data(0, &[]),
         data(0, &long),
         data(1 << 63, &[1]),
-        wipe(1, 1, Wiping::Trim),
+        wipe(1, 1, Wiping::Hole),
     ] {
         assert!(matches!(log.append(&change), Err(CommitError::Making(_))));
     }
