@@ -12,7 +12,7 @@ use larder::planted::{Bug, plant};
 use larder_testing::crash::Tally;
 
 /// What a bug may take to be caught.
-const CRASHES_TO_CATCH: u64 = 20_000;
+const CRASHES_TO_CATCH: u64 = 5_000;
 
 /// In what every mode does.
 const BUGS: [Bug; 6] = [
@@ -94,5 +94,5 @@ fn every_bug_in_durable_flushes_is_caught() {
 
 #[test]
 fn every_bug_in_the_order_of_flushes_is_caught() {
-    assert_eq!(not_caught(&BUGS_OF_ORDER, Kind::Order, 20), []);
+    assert_eq!(not_caught(&BUGS_OF_ORDER, Kind::Order, 8), []);
 }
