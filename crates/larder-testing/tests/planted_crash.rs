@@ -36,9 +36,10 @@ const BUGS_OF_CACHE: [Bug; 7] = [
 ];
 
 /// In what makes the origin get one flush after the other.
-const BUGS_OF_ORDER: [Bug; 7] = [
+const BUGS_OF_ORDER: [Bug; 8] = [
     Bug::QueueEpochsMerged,
     Bug::QueueHeadNotSynced,
+    Bug::QueueHeadLate,
     Bug::QueueFreedEarly,
     Bug::QueueReadsThrough,
     Bug::QueueSyncLeftOut,

@@ -52,6 +52,8 @@ pub enum Bug {
     QueueEpochsMerged,
     /// The next epoch is begun before the queue durably begins with it.
     QueueHeadNotSynced,
+    /// The queue goes on beginning with what has been sent as long as there is more to send.
+    QueueHeadLate,
     /// The queue begins behind an epoch before the origin has flushed it.
     QueueFreedEarly,
     /// Reads ask the origin for what is queued.

@@ -372,9 +372,9 @@ impl Queue {
     pub(super) fn oldest(&self, cuts: bool) -> Option<Oldest> {
         // Nobody ends an epoch meanwhile, which would be sent with a part of the next.
         let _appending = sync::lock(&self.appending);
-        let number = usize::from(is_planted(Bug::QueueEpochsMerged));
+        let count = 1 + usize::from(is_planted(Bug::QueueEpochsMerged));
         self.with_state(
-            |state| match state.boundaries.iter().take(number + 1).last() {
+            |state| match state.boundaries.iter().take(count).next_back() {
                 Some(boundary) => Some(Oldest {
                     after: boundary.after,
                     is_cut: false,
