@@ -9,10 +9,12 @@ use larder::{
     Mode, Writeback, ZeroOptions,
 };
 
+use super::faults::{CallKind, MediumFault};
 use super::machine::Machine;
 use super::store::{BadSector, Look, Store, Subject};
 use super::value::SECTOR_BYTES;
 use crate::clock::ManualClock;
+use crate::fault::When;
 use crate::log::MemoryLog;
 use crate::random::Random;
 
@@ -172,17 +174,28 @@ impl Running {
         std::mem::replace(&mut self.life, Err("it has ended".to_owned()))
     }
 
-    /// Ends it properly.
+    /// Ends it properly, also if an origin refuses what is left for it.
     fn end(&mut self) -> io::Result<()> {
         let Ok(life) = self.take() else {
             return Ok(());
         };
-        for connection in &life.connections {
-            told(connection.disconnect())?;
-        }
+        let left = life.connections.iter();
+        let left = left.map(|connection| told(connection.disconnect()));
+        let left = left.fold(Ok(()), Result::and);
         drop(life.connections);
         life.cache.stop();
-        told(life.cache.close())
+        left.and(told(life.cache.close()))
+    }
+
+    /// The same while the origins take nothing: what is queued for them stays in the directory.
+    fn end_refused(&mut self) {
+        for volume in 0..self.engine.volumes {
+            let writes = MediumFault::origin(volume as usize, CallKind::Write);
+            self.machine.fail(writes.when(When::Always));
+        }
+        // It says what has not been sent, if there was something.
+        let _ = self.end();
+        self.machine.heal();
     }
 
     fn connection(&self, volume: u32) -> io::Result<&Connection> {
@@ -197,7 +210,9 @@ impl Running {
 
     /// Ends it properly and starts it again, perhaps with more slots or fewer.
     fn restart(&mut self, random: &mut Random) {
-        if let Err(error) = self.end() {
+        if self.engine.writeback == Writeback::Ordered && random.chance(40) {
+            self.end_refused();
+        } else if let Err(error) = self.end() {
             // Seen by the next request.
             self.life = Err(format!("its end: {error}"));
             return;
