@@ -10,6 +10,7 @@ use super::queue::{Queue, told};
 use crate::durability::MOST_RETRIES;
 use crate::foreground::Foreground;
 use crate::origin::{MAX_RANGE_BYTES, Origin, ZeroOptions};
+use crate::planted::{Bug, is_planted};
 use crate::sync;
 
 /// The most requests in flight.
@@ -83,6 +84,9 @@ pub(super) fn send_durably(
     let mut retries = 0;
     loop {
         send_all(queue, below, requests, how)?;
+        if is_planted(Bug::UndirtyBeforeFlush) {
+            return Ok(());
+        }
         match below.flush() {
             Err(error)
                 if error.kind() == io::ErrorKind::ConnectionReset && retries < MOST_RETRIES =>
