@@ -134,7 +134,7 @@ fn work(seed: u64) -> Left {
     let image = Image::with_origins(vec![origin_bytes(0, SECTORS)]).garbage_in("slots");
     let mut model = Model::new(&of_origin(&image));
     let machine = Machine::new(image, seed);
-    let life = start(&machine, random.pick(&[64 << 10, 256 << 10])).unwrap();
+    let life = start(&machine, random.pick(&[64 << 10, 512 << 10, 1 << 20])).unwrap();
     for version in 1..=random.between(10, 60) {
         let first = random.below(SECTORS);
         let count = random.between(1, 12).min(SECTORS - first);
@@ -227,8 +227,16 @@ fn fault(seed: u64) -> Option<MediumFault> {
     (seed % 2 == 1).then(|| faults[chosen].clone())
 }
 
-/// One directory and every moment of its being drained. How many crashes it was, or what was wrong.
-fn sweep(seed: u64) -> Result<u64, String> {
+/// What was gone through.
+#[derive(Debug, Default)]
+struct Seen {
+    crashes: u64,
+    /// That the origin was found at.
+    flushes: u64,
+}
+
+/// One directory and every moment of its being drained, with a mistake in that. What was gone through, or what was wrong.
+fn sweep(seed: u64, bug: Option<Bug>) -> Result<Seen, String> {
     let left = work(seed);
     check_order(&left.image, &left.allowed).map_err(|what| format!("at first: {what}"))?;
     let expected = served(&left.image, seed)?;
@@ -236,7 +244,9 @@ fn sweep(seed: u64) -> Result<u64, String> {
     fault(seed)
         .into_iter()
         .for_each(|fault| machine.fail(fault));
+    plant(bug);
     let is_done = drain(&machine).is_ok_and(|is_done| is_done);
+    plant(None);
     let recording = machine.recording();
     if is_done {
         let end = crash(&recording, usize::MAX, &mut Random::new(seed));
@@ -252,8 +262,9 @@ fn check_all(
     allowed: &[Sectors],
     expected: &[u8],
     seed: u64,
-) -> Result<u64, String> {
+) -> Result<Seen, String> {
     let mut crashes = 0;
+    let mut flushes = BTreeSet::new();
     for position in 0..=recording.position() {
         if !recording.is_point(position) {
             continue;
@@ -262,7 +273,7 @@ fn check_all(
         let mut random = Random::new(mix(seed, position as u64));
         let image = crash(recording, position, &mut random);
         let at = |what: String| format!("position {position}: {what}");
-        check_order(&image, allowed).map_err(at)?;
+        flushes.insert(check_order(&image, allowed).map_err(at)?);
         if random.chance(LOOK_PERCENT) && served(&image, seed).map_err(at)? != expected {
             return Err(at("origin and directory hold something else".to_owned()));
         }
@@ -270,20 +281,21 @@ fn check_all(
             drain_again(&image, allowed, expected, &mut random).map_err(at)?;
         }
     }
-    Ok(crashes)
+    Ok(Seen {
+        crashes,
+        flushes: flushes.len() as u64,
+    })
 }
 
-/// All of a flush, and of the next one only what was written before it.
-fn check_order(image: &Image, allowed: &[Sectors]) -> Result<(), String> {
+/// All of a flush, and of the next one only what was written before it. Which.
+fn check_order(image: &Image, allowed: &[Sectors]) -> Result<usize, String> {
     let bytes = of_origin(image);
     let is_of = |flush: &&Sectors| {
         let mut sectors = flush.iter().zip(bytes.chunks_exact(SECTOR_BYTES));
         sectors.all(|(allowed, found)| allowed.contains(found))
     };
-    match allowed.iter().find(is_of) {
-        Some(_) => Ok(()),
-        None => Err("the origin is of no flush".to_owned()),
-    }
+    let flush = allowed.iter().position(|flush| is_of(&flush));
+    flush.ok_or_else(|| "the origin is of no flush".to_owned())
 }
 
 /// The origin has everything by itself, and the directory says so.
@@ -330,15 +342,19 @@ fn drain_again(
 #[test]
 fn the_origin_alone_is_of_a_flush_at_any_moment_of_a_drain() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut crashes, mut seed) = (0, 0);
-    while crashes < CRASHES {
-        match sweep(seed) {
-            Ok(more) => crashes += more,
+    let (mut all, mut seed) = (Seen::default(), 0);
+    while all.crashes < CRASHES {
+        match sweep(seed, None) {
+            Ok(seen) => {
+                all.crashes += seen.crashes;
+                all.flushes += seen.flushes;
+            }
             Err(what) => panic!("seed {seed}: {what}"),
         }
         seed += 1;
     }
-    println!("{seed} drains, {crashes} crashes");
+    println!("{seed} drains: {all:?}");
+    assert!(all.flushes > 2 * seed, "{all:?}");
 }
 
 #[test]
@@ -347,7 +363,7 @@ fn replay() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     if let Some(first) = number("LARDER_SEED") {
         for seed in first..first + number("LARDER_SEEDS").unwrap_or(1) {
-            if let Err(what) = sweep(seed) {
+            if let Err(what) = sweep(seed, None) {
                 panic!("seed {seed}: {what}");
             }
         }
@@ -360,12 +376,10 @@ fn an_epoch_that_is_begun_before_the_flush_of_the_one_before_is_caught() {
     let (mut crashes, mut found) = (0, None);
     // Without faults: the bug is the only reason.
     for seed in (0..).step_by(2) {
-        plant(Some(Bug::UndirtyBeforeFlush));
-        match sweep(seed) {
-            Ok(more) => crashes += more,
+        match sweep(seed, Some(Bug::UndirtyBeforeFlush)) {
+            Ok(seen) => crashes += seen.crashes,
             Err(what) => found = Some(what),
         }
-        plant(None);
         if found.is_some() || crashes > CRASHES_TO_CATCH {
             break;
         }
