@@ -8,6 +8,7 @@
 //! nobody who appends waits for room.
 
 mod above;
+mod emptying;
 mod epoch;
 mod overlay;
 mod queue;
@@ -17,4 +18,7 @@ mod send;
 mod sender;
 
 pub(crate) use above::QueuedOrigin;
+pub(crate) use emptying::Held;
+pub(crate) use overlay::{Content, Piece};
+pub(crate) use queue::{Queue, User};
 pub(crate) use queues::{QueueCell, QueueSpace, Queues};

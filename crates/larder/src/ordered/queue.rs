@@ -77,6 +77,15 @@ impl User {
             uses_threads: store.config.background,
         }
     }
+
+    /// Whoever sees to it himself that the directory knows.
+    pub(super) fn telling_nobody(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            volume: None,
+            clock,
+            uses_threads: true,
+        }
+    }
 }
 
 /// The queue of one volume.
@@ -135,32 +144,7 @@ impl Queue {
     /// With what was found in the directory.
     pub(crate) fn found(user: User, found: FoundQueue, home: &Home) -> Result<Self, OpenError> {
         let id = found.id;
-        let mut state = State::default();
-        for change in &found.found {
-            match change {
-                FoundChange::Boundary(after) => {
-                    state.boundaries.push_back(Boundary {
-                        after: *after,
-                        since: user.clock.now(),
-                    });
-                    state.open = 0;
-                }
-                FoundChange::Change {
-                    seq,
-                    start,
-                    end,
-                    content,
-                } => state.add(Piece {
-                    start: *start,
-                    end: *end,
-                    seq: *seq,
-                    content: match content {
-                        FoundContent::Data { offset } => Content::Data(*offset),
-                        FoundContent::Wipe(how) => content_of(*how),
-                    },
-                }),
-            }
-        }
+        let state = State::found(&found.found, user.clock.now());
         let queue = Self::new(id, user, found.begin(home)?);
         *sync::write(&queue.state) = state;
         Ok(queue)
@@ -224,10 +208,7 @@ impl Queue {
 
     /// What waits to be sent.
     pub(crate) fn waiting(&self) -> Waiting {
-        self.with_state(|state| Waiting {
-            bytes: state.bytes,
-            epochs: state.boundaries.len() as u64,
-        })
+        self.with_state(State::waiting)
     }
 
     /// Adds the queue's figures to those of the cache.
@@ -436,6 +417,44 @@ impl Drop for SendingAtOnce<'_> {
 }
 
 impl State {
+    /// What was found in a log, at that time.
+    pub(super) fn found(found: &[FoundChange], now: Duration) -> Self {
+        let mut state = Self::default();
+        for change in found {
+            match change {
+                FoundChange::Boundary(after) => {
+                    state.boundaries.push_back(Boundary {
+                        after: *after,
+                        since: now,
+                    });
+                    state.open = 0;
+                }
+                FoundChange::Change {
+                    seq,
+                    start,
+                    end,
+                    content,
+                } => state.add(Piece {
+                    start: *start,
+                    end: *end,
+                    seq: *seq,
+                    content: match content {
+                        FoundContent::Data { offset } => Content::Data(*offset),
+                        FoundContent::Wipe(how) => content_of(*how),
+                    },
+                }),
+            }
+        }
+        state
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting {
+            bytes: self.bytes,
+            epochs: self.boundaries.len() as u64,
+        }
+    }
+
     /// Behind all others.
     fn add(&mut self, piece: Piece) {
         self.open += 1;

@@ -73,7 +73,7 @@ pub(super) fn has_ended(queue: &Queue) -> bool {
 }
 
 /// In whole units of what the origin takes.
-fn longest(below: &dyn Origin) -> u64 {
+pub(super) fn longest(below: &dyn Origin) -> u64 {
     let limits = below.limits();
     let minimum = u64::from(limits.minimum.max(1));
     let longest = LONGEST_BYTES.min(u64::from(limits.maximum));
@@ -81,7 +81,7 @@ fn longest(below: &dyn Origin) -> u64 {
 }
 
 /// All requests, and the flush; once more if the origin has lost them with its connection.
-fn send_durably(
+pub(super) fn send_durably(
     queue: &Queue,
     below: &dyn Origin,
     requests: &[Request],
@@ -90,6 +90,9 @@ fn send_durably(
     let mut retries = 0;
     loop {
         send_all(queue, below, requests, how)?;
+        if is_planted(Bug::UndirtyBeforeFlush) {
+            return Ok(());
+        }
         match below.flush() {
             Err(error)
                 if error.kind() == io::ErrorKind::ConnectionReset && retries < MOST_RETRIES =>

@@ -13,6 +13,7 @@
 
 mod found;
 mod head;
+mod judged;
 mod making;
 mod name;
 
@@ -24,6 +25,7 @@ pub(crate) use super::op::{Change, MAX_DATA_BYTES, Wiping};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use found::FoundFrames;
 pub(crate) use found::{FoundChange, FoundContent, FoundQueue};
+pub(crate) use judged::{BadQueue, BadQueues, JudgedQueues, check};
 pub(crate) use making::tidy;
 pub(crate) use name::{file_name, is_new, volume_of};
 
