@@ -8,41 +8,16 @@
 mod keep;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use keep::database::{check, commit};
 use keep::{Below, Disk, FlushTo, Front};
-use larder_e2e::{LoopDevice, MIB, Mount, MountedDisk, Random, run, soak_for_seconds};
+use larder_e2e::{LoopDevice, MIB, Mount, MountedDisk, Random, soak_for_seconds};
 
 const ROUNDS: u64 = 4;
 const SIZE: u64 = 64 * MIB;
-const PYTHON: &str = "/usr/bin/python3";
-const TRANSACTIONS: &str = include_str!("keep/transactions.py");
-
-/// Commits until that fails. Returns the number of the last transaction that was told of, if any was.
-fn commit(database: &Path) -> Option<u64> {
-    let mut child = Command::new(PYTHON)
-        .args(["-c", TRANSACTIONS, "write"])
-        .arg(database)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {PYTHON}: {error}"));
-    let told = BufReader::new(child.stdout.take().unwrap()).lines();
-    let last = told.map(|line| line.unwrap().parse().unwrap()).last();
-    let status = child.wait().unwrap();
-    assert!(status.success(), "the writer: {status}");
-    last
-}
-
-/// Asserts that the database is whole. Returns the number of its last transaction.
-fn check(database: &Path) -> u64 {
-    let database = database.display().to_string();
-    let told = run(PYTHON, ["-c", TRANSACTIONS, "check", &database]);
-    told.trim().parse().unwrap()
-}
 
 /// Returns how many transactions were committed.
 fn sqlite_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
