@@ -145,6 +145,7 @@ impl Drain {
             mut home,
             found: _,
             volumes,
+            queues: _,
             slots_numbered,
         } = Home::find_existing(medium, &wanted)?;
         let slots = home.take_slots_file()?;

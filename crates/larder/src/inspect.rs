@@ -73,7 +73,7 @@ pub struct Inspection {
     /// What is not in the tables yet.
     pub journal: JournalUse,
     /// How long each file is, in bytes, by its name.
-    pub files: Vec<(&'static str, u64)>,
+    pub files: Vec<(String, u64)>,
     /// By number.
     pub volumes: Vec<InspectedVolume>,
 }

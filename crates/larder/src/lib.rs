@@ -14,6 +14,7 @@ pub mod error;
 pub mod inspect;
 pub mod log;
 pub mod medium;
+mod ordered;
 pub mod origin;
 pub mod planted;
 pub mod simulation;

@@ -90,9 +90,6 @@ pub(crate) struct Stats {
     pub fetch_waits: Counter,
     pub readahead_bytes: Counter,
     pub bad_clean_sectors: Counter,
-    pub queued_bytes: Counter,
-    pub queued_flushes: Counter,
-    pub sent_flushes: Counter,
 }
 
 impl Stats {
@@ -114,9 +111,6 @@ impl Stats {
             fetch_waits: self.fetch_waits.get(),
             readahead_bytes: self.readahead_bytes.get(),
             bad_clean_sectors: self.bad_clean_sectors.get(),
-            queued_bytes: self.queued_bytes.get(),
-            queued_flushes: self.queued_flushes.get(),
-            sent_flushes: self.sent_flushes.get(),
             ..StatsSnapshot::default()
         }
     }

@@ -103,7 +103,7 @@ fn state(found: &Inspection) -> String {
 }
 
 fn files(found: &Inspection) -> String {
-    let file = |(name, bytes): &(&str, u64)| format!("{name} {}", BinaryBytes(*bytes));
+    let file = |(name, bytes): &(String, u64)| format!("{name} {}", BinaryBytes(*bytes));
     let files: Vec<String> = found.files.iter().map(file).collect();
     files.join(", ")
 }

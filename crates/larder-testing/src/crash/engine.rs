@@ -101,6 +101,7 @@ impl Engine {
             sizes: Some(HomeSizes {
                 slots,
                 journal_bytes: self.journal_bytes,
+                queue_bytes: 64 << 10,
             }),
         };
         let clock = Arc::new(ManualClock::stepping(Duration::from_micros(50)));

@@ -135,6 +135,7 @@ mod tests {
             size_bytes: 4096,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: "disk".to_owned(),
             cache_id: cache_id.to_owned(),
             version,

@@ -111,6 +111,7 @@ fn begin(volume: &TableVolume, geometry: Geometry, detail: Detail) -> InspectedV
         size_bytes,
         sector_shift: _,
         changed_since_version,
+        has_queue: _,
         name,
         cache_id,
         version,

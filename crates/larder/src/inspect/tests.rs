@@ -158,7 +158,7 @@ fn each_file_is_told_with_its_length() {
     let found = look(&medium);
     assert_eq!(found.files.len(), 7);
     for (name, bytes) in found.files {
-        assert_eq!(bytes, image[name].len() as u64, "{name}");
+        assert_eq!(bytes, image[&name].len() as u64, "{name}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a cache directory cannot be opened, written or closed: a sentence about the directory that says what was found, and what would be
 //! right. Whoever prints it puts the directory's path before it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
@@ -71,9 +72,9 @@ impl OpenError {
     }
 
     /// A file is not as it must be.
-    pub(super) fn of_file(file: &'static str, finding: impl Into<Finding>) -> Self {
+    pub(super) fn of_file(file: impl Into<Cow<'static, str>>, finding: impl Into<Finding>) -> Self {
         Self::Refusal(Refusal {
-            file,
+            file: file.into(),
             finding: finding.into(),
         })
     }

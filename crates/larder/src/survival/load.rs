@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use super::promises::{Promise, Promises};
 use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
 use crate::block::BlockState;
-use crate::config::Config;
+use crate::config::{Config, Writeback};
 use crate::directory::{Owner, SlotNumber};
 use crate::halves::{both, halves};
 use crate::index::Gathered;
+use crate::ordered::{QueueSpace, Queues};
 use crate::persist::commit::CommitToken;
 use crate::persist::entry::{Content, Entry, MAX_HEAT};
 use crate::persist::home::{self, Home, Wanted};
@@ -66,11 +67,19 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let mut home = opened.home;
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
+    let space = match place.sizes {
+        Some(sizes) => QueueSpace {
+            ring_bytes: sizes.queue_bytes,
+            most: u64::MAX,
+        },
+        None => QueueSpace::of(config),
+    };
     let file = home.take_slots_file().map_err(failed)?;
     let limit = match place.sizes {
         Some(sizes) => sizes.slots,
-        None => limit(config, home.shape(), home.journal_bytes()),
+        None => limit(config, home.shape(), home.journal_bytes(), space),
     };
+    let queues = Queues::find(opened.queues, &opened.volumes, config, space, &path)?;
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
@@ -101,6 +110,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             is_closed: AtomicBool::new(false),
             keeps_leftovers: AtomicBool::new(false),
             cursor: super::sum::Cursor::default(),
+            queues,
         },
         slots,
         loading: Loading {
@@ -112,13 +122,17 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
 }
 
 /// So many slots fit beside everything else.
-fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
+fn limit(config: &Config, shape: Shape, journal_bytes: u64, queues: QueueSpace) -> u32 {
     let Some(max) = config.max_size_bytes else {
         return u32::MAX - 1;
     };
     // As for a cache file without a name: what the file system itself needs.
     let reserve = 8192 + max / 256;
-    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve);
+    let queues = match config.writeback {
+        Writeback::Ordered => queues.reserved_bytes(),
+        Writeback::Unordered => 0,
+    };
+    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve + queues);
     (left / shape.bytes_per_slot()).clamp(1, u64::from(u32::MAX - 1)) as u32
 }
 
@@ -152,6 +166,9 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
     let failed = |error: OpenError| at_path(&survival.path, &error);
     let free = loader.load(loading.slots_recorded)?;
     survival.home.begin().map_err(failed)?;
+    survival
+        .queues
+        .load(&survival.home, &volumes, &survival.path)?;
     let given_up = loading.slots_numbered..loading.slots_recorded;
     if !given_up.is_empty() {
         survival.home.give_back(given_up).map_err(failed)?;

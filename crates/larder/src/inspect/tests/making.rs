@@ -101,6 +101,7 @@ pub(crate) fn volume(number: u32) -> Op<'static> {
         size_bytes: SIZE,
         sector_shift: 9,
         changed_since_version: number == 1,
+        has_queue: false,
         name: format!("disk{number}"),
         cache_id: format!("id {number}"),
         version: (number == 1).then_some(version),

@@ -8,13 +8,16 @@ use crate::medium::{Medium, MediumFile};
 use crate::persist::contents::Contents;
 use crate::persist::files::{self, Files, Identity};
 use crate::persist::header::Role;
-use crate::persist::journal::{Begin, Journal};
+use crate::persist::journal::{Begin, Journal, Place};
 use crate::persist::lock;
 use crate::persist::making::{self, Plan};
 use crate::persist::open_error::{OpenError, THE_DIRECTORY};
+use crate::persist::queue_log::{self, FoundQueue};
 use crate::persist::recover::Recovery;
 use crate::persist::refusal::Finding;
-use crate::persist::shape::{LARGEST_BLOCK_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes};
+use crate::persist::shape::{
+    LARGEST_BLOCK_BYTES, PAGE_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes,
+};
 use crate::persist::sums::Uuid;
 use crate::persist::superblock::{FILE_NAME, State, Superblock};
 use crate::persist::superblocks::{self, Superblocks};
@@ -91,18 +94,32 @@ impl Home {
         is_made: bool,
     ) -> Result<Opened, OpenError> {
         let tables = load(&*medium, wanted)?;
-        let state = tables.superblocks().current().state;
+        let Superblock {
+            uuid,
+            shape,
+            state,
+            session,
+            ..
+        } = *tables.superblocks().current();
+        // Before recovery writes anything.
+        let queues = FoundQueue::all(&*medium, uuid, shape, session)?;
         let found = match state {
             State::Clean if is_made => Found::Made,
             State::Clean => Found::Clean,
             State::InUse => recover(&tables)?,
         };
-        Self::opened(medium, lock, tables, found)
+        Self::opened(medium, lock, tables, (found, queues))
     }
 
     /// Begins the session of a directory of which everything that is read was found to be right. When this returns, it is durable that it is in
     /// use.
     pub(crate) fn begin(&self) -> Result<(), OpenError> {
+        self.begin_session()?;
+        queue_log::tidy(&*self.medium);
+        Ok(())
+    }
+
+    fn begin_session(&self) -> Result<(), OpenError> {
         let mut superblocks = self.tables.superblocks();
         let current = superblocks.current().clone();
         if current.state == State::InUse {
@@ -123,20 +140,25 @@ impl Home {
         medium: Arc<dyn Medium>,
         lock: Box<dyn MediumFile>,
         tables: Tables,
-        found: Found,
+        (found, queues): (Found, Vec<FoundQueue>),
     ) -> Result<Opened, OpenError> {
         let volumes = tables.read_volumes()?;
         let superblock = tables.superblocks().current().clone();
         let begin = Begin {
-            cache: tables.seed,
+            place: Place {
+                file_name: Role::Journal.file_name().into(),
+                ring_start: PAGE_BYTES,
+            },
+            seed: tables.seed,
             ring_bytes: superblock.journal_bytes,
             session: match superblock.state {
                 State::InUse => superblock.session,
                 State::Clean => superblock.session + 1,
             },
             tail: superblock.tail,
+            end: superblock.tail,
         };
-        let journal = Journal::new(files::open(&*medium, Role::Journal)?, begin);
+        let journal = Journal::new(files::open(&*medium, Role::Journal)?.into(), begin);
         let slots = Some(files::open(&*medium, Role::Slots)?);
         Ok(Opened {
             home: Self {
@@ -145,11 +167,12 @@ impl Home {
                 checkpoint: Mutex::default(),
                 is_read_durable: found == Found::Clean,
                 slots,
-                _medium: medium,
+                medium,
                 _lock: lock,
             },
             found,
             volumes,
+            queues,
             slots_numbered: superblock.slots_numbered,
         })
     }

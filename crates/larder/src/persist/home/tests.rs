@@ -67,6 +67,7 @@ fn volumes(count: u32) -> VolumeTable {
             size_bytes: 1 << 30,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: format!("disk{}", id.volume.0),
             cache_id: String::new(),
             version: None,

@@ -34,6 +34,7 @@ fn home(medium: &MemoryMedium, slots: u32) -> CacheHome {
         sizes: Some(crate::survival::HomeSizes {
             slots,
             journal_bytes: 64 << 10,
+            queue_bytes: 64 << 10,
         }),
     }
 }
