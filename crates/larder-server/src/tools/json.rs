@@ -22,7 +22,7 @@ pub(super) struct InspectionJson<'i> {
     slots_numbered: u32,
     slots_used: u32,
     journal: JournalJson,
-    files: Vec<FileJson>,
+    files: Vec<FileJson<'i>>,
     volumes: Vec<VolumeJson<'i>>,
 }
 
@@ -34,8 +34,8 @@ struct JournalJson {
 }
 
 #[derive(Debug, Serialize)]
-struct FileJson {
-    name: &'static str,
+struct FileJson<'i> {
+    name: &'i str,
     bytes: u64,
 }
 
@@ -161,7 +161,10 @@ impl<'i> InspectionJson<'i> {
                 frames: found.journal.frames,
             },
             files: files
-                .map(|&(name, bytes)| FileJson { name, bytes })
+                .map(|(name, bytes)| FileJson {
+                    name,
+                    bytes: *bytes,
+                })
                 .collect(),
             volumes: found.volumes.iter().map(VolumeJson::new).collect(),
         }
