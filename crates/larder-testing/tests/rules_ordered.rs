@@ -30,7 +30,7 @@ fn begin(survivor: &Survivor, queue_bytes: u64) -> Life {
     };
     survivor
         .try_start_with(ordered(), true, Some(sizes))
-        .expect("a directory that can be used")
+        .unwrap()
 }
 
 fn start(survivor: &Survivor) -> Life {

@@ -49,7 +49,7 @@ impl QueuedOrigin {
         };
         queue.flush()?;
         // What comes later is somebody else's to send.
-        let end = queue.cut();
+        let end = queue.end();
         while queue.has_before(end) && self.send(&queue, How::default())? {}
         Ok(())
     }
@@ -60,16 +60,12 @@ impl QueuedOrigin {
         queue.is_some_and(|queue| has_ended(&queue) && queue.is_filling_or_old(dirty_age))
     }
 
-    /// Sends the oldest epoch, one request at a time.
+    /// Sends the oldest epoch.
     pub(crate) fn send_one(&self) -> io::Result<()> {
         let Some(queue) = self.cell.get() else {
             return Ok(());
         };
-        let how = How {
-            is_alone: true,
-            ..How::default()
-        };
-        self.send(&queue, how).map(drop)
+        self.send(&queue, How::default()).map(drop)
     }
 
     fn send(&self, queue: &Queue, how: How<'_>) -> io::Result<bool> {

@@ -203,19 +203,25 @@ mod tests {
     /// Against an array of bytes.
     #[test]
     fn it_is_what_a_disk_would_be() {
-        let mut random = crate::persist::testing::Random::new(5);
+        let mut state = 5_u64;
+        let mut below = |bound: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % bound
+        };
         let mut overlay = Overlay::default();
         let mut disk = [None::<(u64, Content)>; 64];
         for seq in 1..3000 {
-            let start = random.below(64);
-            let end = start + 1 + random.below(64 - start);
-            let content = match random.below(3) {
+            let start = below(64);
+            let end = start + 1 + below(64 - start);
+            let content = match below(3) {
                 0 => Content::Data(10_000 * seq),
                 1 => Content::Zero { may_trim: false },
                 _ => Content::Zero { may_trim: true },
             };
-            if random.below(4) == 0 {
-                let up_to = seq - random.below(10).min(seq);
+            if below(4) == 0 {
+                let up_to = seq - below(10).min(seq);
                 overlay.forget(start, end, up_to);
                 for byte in &mut disk[start as usize..end as usize] {
                     *byte = byte.filter(|(seq, _)| *seq > up_to);

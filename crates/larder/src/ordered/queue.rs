@@ -49,11 +49,21 @@ pub(super) struct Boundary {
     pub since: Duration,
 }
 
+/// What is to be sent next: all before a place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Oldest {
+    pub after: Position,
+    /// No epoch ends there.
+    pub is_cut: bool,
+}
+
 /// The queue of one volume.
 pub(crate) struct Queue {
     pub(super) id: VolumeId,
     owner: Weak<Volume>,
     clock: Arc<dyn Clock>,
+    /// What follows from the machine's time may be done in several threads.
+    pub(super) uses_threads: bool,
     pub(super) log: QueueLog,
     state: RwLock<State>,
     appending: Mutex<()>,
@@ -90,6 +100,7 @@ impl Queue {
             id,
             owner: Arc::downgrade(owner),
             clock: Arc::clone(&owner.store().clock),
+            uses_threads: owner.store().config.background,
             log,
             state: RwLock::default(),
             appending: Mutex::default(),
@@ -317,9 +328,26 @@ impl Queue {
     }
 
     /// Where the log ends now.
-    pub(super) fn cut(&self) -> Position {
+    pub(super) fn end(&self) -> Position {
         let _appending = sync::lock(&self.appending);
         self.log.end()
+    }
+
+    /// Up to where it is to be sent next: the end of the oldest epoch. With `cuts`, where none has ended, what there is of the open one.
+    pub(super) fn oldest(&self, cuts: bool) -> Option<Oldest> {
+        // Nobody ends an epoch meanwhile, which would be sent with a part of the next.
+        let _appending = sync::lock(&self.appending);
+        self.with_state(|state| match state.boundaries.front() {
+            Some(boundary) => Some(Oldest {
+                after: boundary.after,
+                is_cut: false,
+            }),
+            None if cuts && !state.changes.is_empty() => Some(Oldest {
+                after: self.log.end(),
+                is_cut: true,
+            }),
+            None => None,
+        })
     }
 
     /// Fills `buffer` from `offset` as far as the queue has it. Gives the ranges that it does not have.

@@ -106,6 +106,7 @@ impl Queues {
         path: &str,
     ) -> Result<Self, Error> {
         check_all_found(volumes, &found, path)?;
+        check_all_known(volumes, &found, path)?;
         let is_ordered = config.writeback == Writeback::Ordered;
         let waiting = found.iter().filter(|queue| !queue.is_empty()).count();
         if waiting > 0 && !is_ordered {
@@ -126,7 +127,7 @@ impl Queues {
     /// Gives the volumes that were found their queues again. Called once the directory's session has begun.
     ///
     /// # Errors
-    /// A queue that is not empty belongs to no volume: then the directory is damaged.
+    /// The system fails.
     pub(crate) fn load(
         &self,
         home: &Home,
@@ -145,14 +146,7 @@ impl Queues {
                 }
                 // It is empty, and the directory says that it is there.
                 Some(_) => {}
-                None if !found.is_empty() => {
-                    let message = format!(
-                        "cache directory '{path}': a queue holds what was flushed and has not reached the origin, of a volume that \
-                         the directory does not know: it is damaged"
-                    );
-                    return Err(Error::new(ErrorKind::Config, message));
-                }
-                _ => self.remove(home, found.id.volume).map_err(failed)?,
+                None => self.remove(home, found.id.volume).map_err(failed)?,
             }
         }
         Ok(())
@@ -220,6 +214,20 @@ fn check_all_found(volumes: &VolumeTable, found: &[FoundQueue], path: &str) -> R
     let message = format!(
         "cache directory '{path}': the queue of volume '{}' is missing, and with it perhaps what was flushed and has not reached the origin",
         missing.record.name
+    );
+    Err(Error::new(ErrorKind::Config, message))
+}
+
+/// Nor what is queued of a volume that has gone.
+fn check_all_known(volumes: &VolumeTable, found: &[FoundQueue], path: &str) -> Result<(), Error> {
+    let is_lost = |queue: &&FoundQueue| !queue.is_empty() && volumes.get(queue.id).is_none();
+    let Some(lost) = found.iter().find(is_lost) else {
+        return Ok(());
+    };
+    let message = format!(
+        "cache directory '{path}': queue {} holds what was flushed and has not reached the origin, of a volume that the directory does not \
+         know: it is damaged",
+        lost.id.volume.0
     );
     Err(Error::new(ErrorKind::Config, message))
 }

@@ -28,8 +28,6 @@ pub(super) struct How<'f> {
     pub cuts: bool,
     /// Whose reads come first.
     pub gives_way: Option<&'f Foreground>,
-    /// One request at a time.
-    pub is_alone: bool,
 }
 
 /// Sends the oldest epoch. False if there is none. For who holds `sending`.
@@ -40,12 +38,10 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     if let Some(why) = queue.log.failure() {
         return Err(io::Error::other(format!("the queue has failed: {why}")));
     }
-    let oldest = queue.with_state(|state| state.boundaries.front().copied());
-    let after = match oldest {
-        Some(boundary) => boundary.after,
-        None if how.cuts && !queue.is_empty() => queue.cut(),
-        None => return Ok(false),
+    let Some(oldest) = queue.oldest(how.cuts) else {
+        return Ok(false);
     };
+    let after = oldest.after;
     queue.announce()?;
     // What could be lost from the log is not read from it either.
     queue.sync_to(after.seq - 1)?;
@@ -58,7 +54,7 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     // The origin shows it now, and its space may be used again once the log says so.
     queue.change_state(|state| state.forget(after));
     queue.log.advance(after).map_err(told)?;
-    if oldest.is_some() {
+    if !oldest.is_cut {
         queue.figures.sent.fetch_add(1, Ordering::Relaxed);
     }
     Ok(true)
@@ -111,7 +107,8 @@ fn send_all(
     let begun = Instant::now();
     let mut buffer = Vec::new();
     send(queue, below, first, how, &mut buffer)?;
-    let is_worth_threads = !how.is_alone && below.capabilities().parallel && begun.elapsed() > SLOW;
+    let is_worth_threads =
+        queue.uses_threads && below.capabilities().parallel && begun.elapsed() > SLOW;
     let threads = match is_worth_threads {
         true => IN_FLIGHT.min(rest.len()),
         false => 1,

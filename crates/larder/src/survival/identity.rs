@@ -143,11 +143,10 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
     }
     let claimed = claimed(volume, origin, volume.geometry())?;
     check_durable(survival, volume, &claimed, volume.geometry())?;
-    if volume.store().flushes_to_cache() {
-        if volume.kept.is_sealed() && volume.kept.is_judged() && !volume.is_dirty() {
-            // All of it is on the origin. If the directory cannot be told, that counts below.
-            let _ = super::flush(volume);
-        }
+    let is_over = volume.kept.is_judged() && !volume.is_dirty();
+    if volume.store().flushes_to_cache() && volume.kept.is_sealed() && is_over {
+        // All of it is on the origin. If the directory cannot be told, that counts below.
+        let _ = super::flush(volume);
     }
     let Some(known) = known(survival, volume) else {
         return record(survival, volume, claimed);

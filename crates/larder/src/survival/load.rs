@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use super::promises::{Promise, Promises};
-use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
+use super::{CacheHome, Complaints, Found, Gone, HomeSizes, SlotMarks, Survival, by_number};
 use crate::block::BlockState;
 use crate::config::{Config, Writeback};
 use crate::directory::{Owner, SlotNumber};
@@ -67,13 +67,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let mut home = opened.home;
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
-    let space = match place.sizes {
-        Some(sizes) => QueueSpace {
-            ring_bytes: sizes.queue_bytes,
-            most: u64::MAX,
-        },
-        None => QueueSpace::of(config),
-    };
+    let space = queue_space(config, place.sizes);
     let file = home.take_slots_file().map_err(failed)?;
     let limit = match place.sizes {
         Some(sizes) => sizes.slots,
@@ -119,6 +113,16 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             limit,
         },
     })
+}
+
+fn queue_space(config: &Config, sizes: Option<HomeSizes>) -> QueueSpace {
+    match sizes {
+        Some(sizes) => QueueSpace {
+            ring_bytes: sizes.queue_bytes,
+            most: u64::MAX,
+        },
+        None => QueueSpace::of(config),
+    }
 }
 
 /// So many slots fit beside everything else.
