@@ -71,6 +71,11 @@ fn an_ext4_on_a_killed_server_that_flushes_to_its_cache_is_whole_and_has_every_f
 }
 
 #[test]
+fn an_ext4_on_a_killed_server_that_sends_flushes_in_order_is_whole_and_has_every_file() {
+    kill(Front::Server, FlushTo::InOrder);
+}
+
+#[test]
 #[ignore = "as long as LARDER_SOAK_SECONDS says: cargo xtask soak"]
 fn soak() {
     let (mut kills, mut files) = (0, 0);

@@ -102,6 +102,11 @@ fn a_database_on_a_killed_server_that_flushes_to_its_cache_has_every_committed_t
 }
 
 #[test]
+fn a_database_on_a_killed_filter_that_sends_flushes_in_order_has_every_committed_transaction() {
+    kill(Front::Filter, FlushTo::InOrder);
+}
+
+#[test]
 #[should_panic(expected = "was committed; the last one is")]
 fn a_commit_that_was_promised_and_not_kept_is_noticed() {
     kill(Front::Server, FlushTo::Nowhere);

@@ -175,7 +175,7 @@ fn a_killed_filter_that_sends_flushes_in_order_loses_nothing_over_an_origin_that
 
 #[test]
 fn a_killed_server_that_sends_flushes_in_order_loses_nothing_over_a_slow_origin() {
-    kill(Front::Server, Below::Slow, FlushTo::InOrder, ROUNDS / 2);
+    kill(Front::Server, Below::Slow, FlushTo::InOrder, ROUNDS / 4);
 }
 
 #[test]
