@@ -163,6 +163,20 @@ fn each_file_is_told_with_its_length() {
 }
 
 #[test]
+fn queues_are_files_of_a_cache() {
+    let medium = closed();
+    let files = look(&medium).files.len();
+    for name in ["queue-2", "queue-3.new"] {
+        medium.create(name).unwrap().write(0, &[0; 512]).unwrap();
+    }
+    medium.take_changed();
+    let found = look(&medium);
+    assert_eq!(found.files.len(), files + 1);
+    assert_eq!(found.files.last(), Some(&("queue-2".to_owned(), 512)));
+    assert_eq!(medium.take_changed(), [""; 0]);
+}
+
+#[test]
 fn the_journal_is_folded_as_a_start_would() {
     let medium = crashed();
     let found = look(&medium);

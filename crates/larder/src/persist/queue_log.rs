@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub(crate) use super::op::{Change, MAX_DATA_BYTES, Wiping};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use found::FoundFrames;
 pub(crate) use found::{FoundChange, FoundContent, FoundQueue};
 pub(crate) use making::tidy;
 pub(crate) use name::{file_name, is_new, volume_of};
@@ -32,7 +34,8 @@ use super::open_error::SYNCED;
 use super::shape::PAGE_BYTES;
 use crate::medium::MediumFile;
 use crate::sync;
-use head::{Heads, QueueHead, RING_START};
+pub(super) use head::QueueHead;
+use head::{Heads, RING_START};
 
 /// What a boundary takes.
 const BOUNDARY_BYTES: u64 = PAGE_BYTES;
