@@ -5,21 +5,29 @@
 //! `LARDER_SEED` replays another seed. `cargo xtask soak` goes on for as long as one likes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod hostile;
 mod keep;
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use hostile::origins::Origin;
 use keep::{Below, Disk, FlushTo, Front, Moments, RoundWriter};
-use larder_e2e::{Client, MIB, Random, Server, read_file, soak_for_seconds, wait_until};
+use larder_e2e::{
+    Client, Larder, MIB, Random, Scratch, Server, read_file, soak_for_seconds, sparse_file,
+    wait_until,
+};
 
 const LIVES: u64 = 16;
+const ORIGIN_KILLS: usize = 10;
 /// As much as the queue of the smallest cache.
 const SIZE: u64 = 8 * MIB;
-const ORDERED: [(Front, Below); 4] = [
+const ORDERED: [(Front, Below); 5] = [
     (Front::Filter, Below::Slow),
     (Front::Filter, Below::Volatile),
+    (Front::Server, Below::File),
     (Front::Server, Below::Slow),
     (Front::Server, Below::Volatile),
 ];
@@ -163,6 +171,12 @@ fn the_origin_of_a_killed_server_has_all_of_some_flush_and_at_most_some_of_the_n
     kill(Front::Server, Below::Slow, FlushTo::InOrder);
 }
 
+/// Whose version changes with everything that is sent, in whichever life.
+#[test]
+fn so_has_the_file_of_a_killed_server() {
+    kill(Front::Server, Below::File, FlushTo::InOrder);
+}
+
 #[test]
 fn so_has_one_that_loses_power_with_the_filter() {
     kill(Front::Filter, Below::Volatile, FlushTo::InOrder);
@@ -171,6 +185,54 @@ fn so_has_one_that_loses_power_with_the_filter() {
 #[test]
 fn so_has_one_that_loses_power_with_the_server() {
     kill(Front::Server, Below::Volatile, FlushTo::InOrder);
+}
+
+/// The server lives on, and its origin comes back without what it was not told to flush. Returns what it has each time.
+fn kill_the_origin(origin: &mut Origin, image: &Path, random: &mut Random) -> Vec<Vec<u8>> {
+    let images = (0..ORIGIN_KILLS).map(|_| {
+        thread::sleep(Duration::from_micros(random.below(200_000)));
+        origin.kill();
+        let left = read_file(image);
+        origin.start();
+        left
+    });
+    images.collect()
+}
+
+#[test]
+fn so_has_one_that_loses_power_while_the_server_goes_on() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, SIZE);
+    let volatile = ["--filter=cache", "--filter=delay", "wdelay=1ms"];
+    let mut origin = Origin::nbdkit(&scratch, &image, &volatile);
+    let directory = format!("cache-dir={}", scratch.path("cache").display());
+    let server = Larder::serve(&scratch)
+        .origin(origin.address(""))
+        .parameters(["cache-flush=cache", "cache-writeback=ordered"])
+        .parameters([&*directory, "cache-id=golden", "cache-max-size=32M"])
+        .start();
+    let mut random = Random::new(Random::seed_or(1));
+    let mut writer = RoundWriter::new(SIZE, random.next_u64());
+    let client = Client::connect(server.socket());
+    let moments = Moments::default();
+    let images = thread::scope(|scope| {
+        let working = scope.spawn(|| writer.work(client, &moments));
+        wait_for_the_beginning(&moments);
+        let images = kill_the_origin(&mut origin, &image, &mut random);
+        moments.is_over.store(true, Ordering::SeqCst);
+        working.join().unwrap();
+        images
+    });
+    server.stop();
+    let mut before = 0;
+    for image in &images {
+        let rounds = writer.check_origin(image);
+        assert!(rounds >= before, "from {before} back to {rounds}");
+        before = rounds;
+    }
+    origin.kill();
+    writer.check_that_the_origin_has_all(&read_file(&image));
 }
 
 #[test]

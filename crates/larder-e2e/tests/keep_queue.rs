@@ -8,6 +8,7 @@ use std::fs;
 use keep::{BOTH, Front, Kept, LIMIT};
 use larder_e2e::{
     Client, EvalDisk, Exit, Larder, MIB, Nbdkit, Scratch, Server, assert_same_bytes, read_file,
+    wait_until,
 };
 
 const IN_CACHE: &str = "cache-flush=cache";
@@ -192,6 +193,48 @@ fn what_is_queued_is_not_given_to_another_disk() {
     assert!(exit.output.contains("larder drain"), "{}", exit.output);
     assert_same_bytes("the origin", &read_file(&kept.image), &kept.content);
     kept.live(Front::Filter, &[IN_CACHE, ORDERED, ID], &faulty.expected);
+}
+
+#[test]
+fn a_start_that_only_sends_what_is_queued_knows_the_file_as_its_own() {
+    let kept = Kept::new();
+    let parameters = [IN_CACHE, ORDERED];
+    let mut expected = kept.content.clone();
+    let server = kept.start(Front::Server, &parameters);
+    let mut client = Client::connect(server.socket());
+    for round in 1..=50 {
+        client.write(MIB, &[round; 65_536]).unwrap();
+        client.flush().unwrap();
+    }
+    expected[MIB as usize..][..65_536].fill(50);
+    server.kill();
+    let server = kept.start(Front::Server, &parameters);
+    wait_until("everything is sent", || read_file(&kept.image) == expected);
+    server.kill();
+    let exit = kept.live(Front::Server, &parameters, &expected);
+    assert!(!exit.output.contains("warning: "), "{}", exit.output);
+}
+
+#[test]
+fn an_export_for_whose_queue_there_is_no_room_is_refused() {
+    let kept = Kept::new();
+    let paths = ["a", "b", "c"].map(|name| {
+        let path = kept.scratch.path(name);
+        fs::copy(&kept.image, &path).unwrap();
+        format!("{name}={}", path.display())
+    });
+    let directory = kept.parameter();
+    let serve = |count: usize| {
+        let server =
+            Larder::serve(&kept.scratch).parameters([LIMIT, IN_CACHE, ORDERED, &directory]);
+        paths[..count].iter().fold(server, Larder::origin)
+    };
+    serve(2).start().stop();
+    let told = serve(3).refusal();
+    for words in ["'c'", "cache-writeback=ordered", "cache-max-size"] {
+        assert!(told.contains(words), "{told}");
+    }
+    serve(2).start().stop();
 }
 
 /// The file is another one, under the same name, between two lives of the server.
