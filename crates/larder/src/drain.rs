@@ -137,7 +137,6 @@ impl Drain {
             block_bytes: None,
             default_block_bytes: crate::Config::default().block_bytes,
             max_size_bytes: None,
-            is_ordered: false,
             uuid_bits: 0,
             lock_text: lock_text.to_owned(),
         };

@@ -14,7 +14,7 @@ mod damage;
 pub(crate) mod making;
 mod scrubbing;
 
-use making::{BLOCK, JOURNAL, Put, Random, SIZE, User, Watched, clean, volume, wanted, zeros};
+use making::{BLOCK, JOURNAL, Put, Random, SIZE, User, Watched, clean, id, volume, wanted, zeros};
 
 /// What the directory of most tests is told: two volumes, five blocks of which two are partly dirty, zeros.
 fn story(user: &User) -> Vec<Op<'static>> {
@@ -166,14 +166,23 @@ fn each_file_is_told_with_its_length() {
 fn queues_are_files_of_a_cache() {
     let medium = closed();
     let files = look(&medium).files.len();
-    for name in ["queue-2", "queue-3.new"] {
-        medium.create(name).unwrap().write(0, &[0; 512]).unwrap();
-    }
+    let user = User::open(&medium);
+    user.home.make_queue(id(2), JOURNAL).unwrap();
+    medium.create("queue-3.new").unwrap();
     medium.take_changed();
     let found = look(&medium);
     assert_eq!(found.files.len(), files + 1);
-    assert_eq!(found.files.last(), Some(&("queue-2".to_owned(), 512)));
-    assert_eq!(medium.take_changed(), [""; 0]);
+    let queue = ("queue-2".to_owned(), 8192 + JOURNAL);
+    assert_eq!(found.files.last(), Some(&queue));
+    // A start would refuse it; whoever has it may be writing it just now.
+    let file = medium.open("queue-2").unwrap();
+    file.write(0, &[1; 8192]).unwrap();
+    assert_eq!(look(&medium).state, DirectoryState::InUse);
+    drop(user);
+    medium.take_changed();
+    let (kind, told) = refusal(&medium);
+    assert_eq!(kind, InspectErrorKind::Refused);
+    assert_eq!(told, "queue-2 is no file of a Larder cache");
 }
 
 #[test]

@@ -57,13 +57,31 @@ pub(super) struct Oldest {
     pub is_cut: bool,
 }
 
+/// Whose queue it is in this process.
+pub(crate) struct User {
+    /// The volume, which the directory must know to be changed before anything is sent. None for who has told it.
+    volume: Option<Weak<Volume>>,
+    clock: Arc<dyn Clock>,
+    /// How many requests are in flight may follow from the machine's time.
+    pub(super) uses_threads: bool,
+}
+
+impl User {
+    /// A volume of the engine.
+    pub(crate) fn volume(volume: &Arc<Volume>) -> Self {
+        let store = volume.store();
+        Self {
+            volume: Some(Arc::downgrade(volume)),
+            clock: Arc::clone(&store.clock),
+            uses_threads: store.config.background,
+        }
+    }
+}
+
 /// The queue of one volume.
 pub(crate) struct Queue {
     pub(super) id: VolumeId,
-    owner: Weak<Volume>,
-    clock: Arc<dyn Clock>,
-    /// What follows from the machine's time may be done in several threads.
-    pub(super) uses_threads: bool,
+    pub(super) user: User,
     pub(super) log: QueueLog,
     state: RwLock<State>,
     appending: Mutex<()>,
@@ -95,12 +113,10 @@ pub(crate) struct Waiting {
 
 impl Queue {
     /// With nothing in it.
-    pub(crate) fn new(id: VolumeId, owner: &Arc<Volume>, log: QueueLog) -> Self {
+    pub(crate) fn new(id: VolumeId, user: User, log: QueueLog) -> Self {
         Self {
             id,
-            owner: Arc::downgrade(owner),
-            clock: Arc::clone(&owner.store().clock),
-            uses_threads: owner.store().config.background,
+            user,
             log,
             state: RwLock::default(),
             appending: Mutex::default(),
@@ -113,11 +129,7 @@ impl Queue {
     }
 
     /// With what was found in the directory.
-    pub(crate) fn found(
-        owner: &Arc<Volume>,
-        found: FoundQueue,
-        home: &Home,
-    ) -> Result<Self, OpenError> {
+    pub(crate) fn found(user: User, found: FoundQueue, home: &Home) -> Result<Self, OpenError> {
         let id = found.id;
         let mut state = State::default();
         for change in &found.found {
@@ -125,7 +137,7 @@ impl Queue {
                 FoundChange::Boundary(after) => {
                     state.boundaries.push_back(Boundary {
                         after: *after,
-                        since: owner.store().clock.now(),
+                        since: user.clock.now(),
                     });
                     state.open = 0;
                 }
@@ -145,7 +157,7 @@ impl Queue {
                 }),
             }
         }
-        let queue = Self::new(id, owner, found.begin(home)?);
+        let queue = Self::new(id, user, found.begin(home)?);
         *sync::write(&queue.state) = state;
         Ok(queue)
     }
@@ -160,7 +172,10 @@ impl Queue {
 
     /// Before anything is sent: the directory knows that the origin is not what it was.
     pub(super) fn announce(&self) -> io::Result<()> {
-        let Some(volume) = self.owner.upgrade() else {
+        let Some(volume) = &self.user.volume else {
+            return Ok(());
+        };
+        let Some(volume) = volume.upgrade() else {
             return Err(io::Error::other("the volume has ended"));
         };
         if volume.kept.is_changed() {
@@ -212,7 +227,7 @@ impl Queue {
     pub(super) fn is_filling_or_old(&self, age: Option<Duration>) -> bool {
         let oldest = self.with_state(|state| state.boundaries.front().copied());
         let is_old = |boundary: Boundary| {
-            let waiting = self.clock.since(boundary.since);
+            let waiting = self.user.clock.since(boundary.since);
             age.is_some_and(|age| waiting > age)
         };
         oldest.is_some_and(is_old) || self.log.used_bytes() > self.log.ring_bytes() / 4
@@ -304,7 +319,7 @@ impl Queue {
             if self.with_state(|state| state.open) > 0 {
                 let boundary = Boundary {
                     after: self.log.bound().map_err(told)?,
-                    since: self.clock.now(),
+                    since: self.user.clock.now(),
                 };
                 self.change_state(|state| {
                     state.boundaries.push_back(boundary);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::queue::Queue;
+use super::queue::{Queue, User};
 use crate::config::{Config, Writeback};
 use crate::directory::VolumeNumber;
 use crate::persist::home::Home;
@@ -141,7 +141,7 @@ impl Queues {
                 .find(|volume| volume.kept.id(volume.number()) == Some(found.id));
             match owner {
                 Some(volume) if self.is_ordered => {
-                    let queue = Queue::found(volume, found, home).map_err(failed)?;
+                    let queue = Queue::found(User::volume(volume), found, home).map_err(failed)?;
                     volume.queue.set(Arc::new(queue));
                 }
                 // It is empty, and the directory says that it is there.
@@ -200,7 +200,7 @@ impl Queues {
         let log = home.make_queue(id, self.space.ring_bytes);
         let log = log.map_err(|error| at_path(path, &error))?;
         there.insert(id.volume);
-        Ok(Queue::new(id, volume, log))
+        Ok(Queue::new(id, User::volume(volume), log))
     }
 }
 

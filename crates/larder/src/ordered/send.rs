@@ -108,7 +108,7 @@ fn send_all(
     let mut buffer = Vec::new();
     send(queue, below, first, how, &mut buffer)?;
     let is_worth_threads =
-        queue.uses_threads && below.capabilities().parallel && begun.elapsed() > SLOW;
+        queue.user.uses_threads && below.capabilities().parallel && begun.elapsed() > SLOW;
     let threads = match is_worth_threads {
         true => IN_FLIGHT.min(rest.len()),
         false => 1,

@@ -36,8 +36,6 @@ pub(crate) struct Wanted {
     pub default_block_bytes: u64,
     /// The limit on all files together.
     pub max_size_bytes: Option<u64>,
-    /// The origin gets what was flushed in order: the journal is the queue.
-    pub is_ordered: bool,
     /// Random bits that tell a new cache from all others.
     pub uuid_bits: u128,
     /// Who opens it: one line for people.

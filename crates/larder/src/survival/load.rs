@@ -54,7 +54,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         block_bytes: place.block_is_given.then_some(config.block_bytes),
         default_block_bytes: config.block_bytes,
         max_size_bytes: config.max_size_bytes,
-        is_ordered: false,
         uuid_bits: place.uuid_bits,
         lock_text: place.lock_text.clone(),
     };

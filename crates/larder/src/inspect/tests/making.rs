@@ -77,7 +77,6 @@ pub(crate) fn wanted() -> Wanted {
         block_bytes: None,
         default_block_bytes: BLOCK,
         max_size_bytes: Some(32 << 20),
-        is_ordered: false,
         uuid_bits: 1,
         lock_text: "pid 12 started 10:00".to_owned(),
     }

@@ -182,7 +182,7 @@ impl Wanted {
     /// The length of a journal that is made.
     pub(crate) fn journal_bytes(&self) -> u64 {
         let limit = self.max_size_bytes.unwrap_or(u64::MAX);
-        journal_bytes(limit, self.is_ordered)
+        journal_bytes(limit)
     }
 
     /// What can be judged without the directory. Tells the shape of one that is made.

@@ -30,7 +30,6 @@ fn open(medium: &MemoryMedium) -> Result<Opened, OpenError> {
         block_bytes: None,
         default_block_bytes: 4096,
         max_size_bytes: Some(32 << 20),
-        is_ordered: false,
         uuid_bits: 1,
         lock_text: "pid 12 started 10:00".to_owned(),
     };

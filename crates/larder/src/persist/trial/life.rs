@@ -32,7 +32,6 @@ impl Trial {
             block_bytes: Some(BLOCK_BYTES),
             default_block_bytes: BLOCK_BYTES,
             max_size_bytes: None,
-            is_ordered: false,
             uuid_bits: u128::from(setup.identity),
             lock_text: "a trial".to_owned(),
         };

@@ -114,7 +114,6 @@ fn closed() -> MemoryMedium {
         block_bytes: Some(BLOCK_BYTES),
         default_block_bytes: BLOCK_BYTES,
         max_size_bytes: None,
-        is_ordered: false,
         uuid_bits: 1,
         lock_text: "a test".to_owned(),
     };
