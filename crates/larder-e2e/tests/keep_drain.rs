@@ -110,3 +110,18 @@ fn what_was_flushed_is_copied_with_a_list_of_what_counts() {
         "it is sparse"
     );
 }
+
+/// Flush by flush. What the origin has before is one of them.
+#[test]
+fn what_was_queued_before_a_kill_is_drained_into_the_file() {
+    let ordered = ["cache-writeback=ordered", IN_CACHE, ID];
+    let kept = Kept::new();
+    let expected = write_and_kill(&kept, kept.start(Front::Server, &ordered));
+    let image = kept.image.display().to_string();
+    let told = drained(&kept, &["--cache-id=golden", &image]);
+    assert!(told.starts_with("\"\": "), "{told}");
+    assert_same_bytes("the origin", &read_file(&kept.image), &expected);
+    let told = drained(&kept, &["--cache-id=golden", &image]);
+    assert_eq!(told, "\"\": its origin has everything that was written\n");
+    kept.live(Front::Server, &[ID], &expected);
+}

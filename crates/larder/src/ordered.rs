@@ -8,6 +8,7 @@
 //! nobody who appends waits for room.
 
 mod above;
+mod emptying;
 mod epoch;
 mod overlay;
 mod queue;
@@ -15,6 +16,12 @@ mod queues;
 mod room;
 mod send;
 mod sender;
+mod state;
+mod user;
 
 pub(crate) use above::QueuedOrigin;
+pub(crate) use emptying::Held;
+pub(crate) use overlay::{Content, Piece};
+pub(crate) use queue::Queue;
 pub(crate) use queues::{QueueCell, QueueSpace, Queues};
+pub(crate) use user::User;

@@ -49,7 +49,7 @@ pub(crate) use close::close;
 use gone::Gone;
 pub(crate) use identity::{Kept, check_found, judge, left, settle};
 use journaled::Journaled;
-pub(crate) use load::{load, open};
+pub(crate) use load::{at_path, load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;
 pub(crate) use record::{flush, keeps_what_is_older, record, release, unrecord, unrecord_blocks};

@@ -16,6 +16,7 @@ use crate::sector::Mask;
 mod crashing;
 mod failing;
 mod origin;
+mod queued;
 mod refusing;
 
 use origin::{Call, TestOrigin, UNTOUCHED};

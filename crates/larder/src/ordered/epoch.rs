@@ -24,9 +24,20 @@ pub(super) enum Work {
 
 /// The requests of the changes before that place. No two touch the same byte.
 pub(super) fn requests(queue: &Queue, after: Position, longest: u64) -> Vec<Request> {
+    requests_between(queue, 0, after, longest)
+}
+
+/// The same without the changes in frames below that number.
+pub(super) fn requests_between(
+    queue: &Queue,
+    from: u64,
+    after: Position,
+    longest: u64,
+) -> Vec<Request> {
     let before = |change: &&Piece| change.seq < after.seq;
     let changes = queue.with_state(|state| {
-        let changes = state.changes.iter().take_while(before);
+        let first = state.changes.partition_point(|change| change.seq < from);
+        let changes = state.changes.range(first..).take_while(before);
         changes.copied().collect::<Vec<_>>()
     });
     requests_of(&changes, longest)

@@ -17,7 +17,7 @@ pub(crate) enum Content {
 
 impl Content {
     /// The same without its first bytes.
-    fn skip(self, bytes: u64) -> Self {
+    pub(crate) fn skip(self, bytes: u64) -> Self {
         match self {
             Self::Data(offset) => Self::Data(offset + bytes),
             other => other,

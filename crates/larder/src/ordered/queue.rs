@@ -1,82 +1,27 @@
 //! The queue of one volume: the log, and what is known of it in memory.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use super::overlay::{Content, Overlay, Piece};
+use super::overlay::{Content, Piece};
 use super::room::Refusals;
 use super::sender::Bell;
-use crate::clock::Clock;
+use super::state::{Boundary, Oldest, State, Waiting, content_of};
+use super::user::User;
 use crate::persist::frame::Position;
 use crate::persist::home::Home;
 use crate::persist::journal::CommitError;
 use crate::persist::op::VolumeId;
 use crate::persist::open_error::OpenError;
-use crate::persist::queue_log::{
-    Change, FoundChange, FoundContent, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping,
-};
+use crate::persist::queue_log::{Change, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping};
+use crate::planted::{Bug, is_planted};
 use crate::stats::StatsSnapshot;
-use crate::volume::Volume;
-use crate::{survival, sync};
+use crate::sync;
 
 /// A frame takes at most one part in so many of the ring.
 const RING_PARTS: u64 = 8;
-
-/// What is known of the log.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// What reads see before the origin.
-    pub overlay: Overlay,
-    /// All changes, in the order of the log.
-    pub changes: VecDeque<Piece>,
-    /// Where epochs end: what lies before such a place, and behind the one before it, is one.
-    pub boundaries: VecDeque<Boundary>,
-    /// Changes behind the last boundary.
-    pub open: usize,
-    /// Bytes of data among the changes.
-    pub bytes: u64,
-}
-
-/// Where an epoch ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Boundary {
-    /// The place behind its frame.
-    pub after: Position,
-    /// When it was made, or found.
-    pub since: Duration,
-}
-
-/// What is to be sent next: all before a place.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Oldest {
-    pub after: Position,
-    /// No epoch ends there.
-    pub is_cut: bool,
-}
-
-/// Whose queue it is in this process.
-pub(crate) struct User {
-    /// The volume, which the directory must know to be changed before anything is sent. None for who has told it.
-    volume: Option<Weak<Volume>>,
-    clock: Arc<dyn Clock>,
-    /// How many requests are in flight may follow from the machine's time.
-    pub(super) uses_threads: bool,
-}
-
-impl User {
-    /// A volume of the engine.
-    pub(crate) fn volume(volume: &Arc<Volume>) -> Self {
-        let store = volume.store();
-        Self {
-            volume: Some(Arc::downgrade(volume)),
-            clock: Arc::clone(&store.clock),
-            uses_threads: store.config.background,
-        }
-    }
-}
 
 /// The queue of one volume.
 pub(crate) struct Queue {
@@ -106,13 +51,6 @@ pub(super) struct Figures {
     pub refused: AtomicU64,
 }
 
-/// What waits to be sent now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub bytes: u64,
-    pub epochs: u64,
-}
-
 impl Queue {
     /// With nothing in it.
     pub(crate) fn new(id: VolumeId, user: User, log: QueueLog) -> Self {
@@ -134,32 +72,7 @@ impl Queue {
     /// With what was found in the directory.
     pub(crate) fn found(user: User, found: FoundQueue, home: &Home) -> Result<Self, OpenError> {
         let id = found.id;
-        let mut state = State::default();
-        for change in &found.found {
-            match change {
-                FoundChange::Boundary(after) => {
-                    state.boundaries.push_back(Boundary {
-                        after: *after,
-                        since: user.clock.now(),
-                    });
-                    state.open = 0;
-                }
-                FoundChange::Change {
-                    seq,
-                    start,
-                    end,
-                    content,
-                } => state.add(Piece {
-                    start: *start,
-                    end: *end,
-                    seq: *seq,
-                    content: match content {
-                        FoundContent::Data { offset } => Content::Data(*offset),
-                        FoundContent::Wipe(how) => content_of(*how),
-                    },
-                }),
-            }
-        }
+        let state = State::found(&found.found, user.clock.now());
         let queue = Self::new(id, user, found.begin(home)?);
         *sync::write(&queue.state) = state;
         Ok(queue)
@@ -171,20 +84,6 @@ impl Queue {
 
     pub(super) fn change_state<R>(&self, action: impl FnOnce(&mut State) -> R) -> R {
         action(&mut sync::write(&self.state))
-    }
-
-    /// Before anything is sent: the directory knows that the origin is not what it was.
-    pub(super) fn announce(&self) -> io::Result<()> {
-        let Some(volume) = &self.user.volume else {
-            return Ok(());
-        };
-        let Some(volume) = volume.upgrade() else {
-            return Err(io::Error::other("the volume has ended"));
-        };
-        if volume.kept.is_changed() {
-            return Ok(());
-        }
-        survival::revoke(&volume, &[]).map_err(|error| io::Error::other(error.to_string()))
     }
 
     /// Nobody else sends as long as the guard lives.
@@ -223,10 +122,7 @@ impl Queue {
 
     /// What waits to be sent.
     pub(crate) fn waiting(&self) -> Waiting {
-        self.with_state(|state| Waiting {
-            bytes: state.bytes,
-            epochs: state.boundaries.len() as u64,
-        })
+        self.with_state(State::waiting)
     }
 
     /// Adds the queue's figures to those of the cache.
@@ -345,7 +241,9 @@ impl Queue {
             }
             self.log.end().seq - 1
         };
-        self.sync_to(last)?;
+        if !is_planted(Bug::QueueSyncLeftOut) {
+            self.sync_to(last)?;
+        }
         self.bell.ring();
         Ok(())
     }
@@ -369,17 +267,20 @@ impl Queue {
     pub(super) fn oldest(&self, cuts: bool) -> Option<Oldest> {
         // Nobody ends an epoch meanwhile, which would be sent with a part of the next.
         let _appending = sync::lock(&self.appending);
-        self.with_state(|state| match state.boundaries.front() {
-            Some(boundary) => Some(Oldest {
-                after: boundary.after,
-                is_cut: false,
-            }),
-            None if cuts && !state.changes.is_empty() => Some(Oldest {
-                after: self.log.end(),
-                is_cut: true,
-            }),
-            None => None,
-        })
+        let count = 1 + usize::from(is_planted(Bug::QueueEpochsMerged));
+        self.with_state(
+            |state| match state.boundaries.iter().take(count).next_back() {
+                Some(boundary) => Some(Oldest {
+                    after: boundary.after,
+                    is_cut: false,
+                }),
+                None if cuts && !state.changes.is_empty() => Some(Oldest {
+                    after: self.log.end(),
+                    is_cut: true,
+                }),
+                None => None,
+            },
+        )
     }
 
     /// Fills `buffer` from `offset` as far as the queue has it. Gives the ranges that it does not have.
@@ -426,44 +327,6 @@ pub(super) struct SendingAtOnce<'q> {
 impl Drop for SendingAtOnce<'_> {
     fn drop(&mut self) {
         self.queue.wanting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl State {
-    /// Behind all others.
-    fn add(&mut self, piece: Piece) {
-        self.open += 1;
-        if let Content::Data(_) = piece.content {
-            self.bytes += piece.end - piece.start;
-        }
-        self.changes.push_back(piece);
-        self.overlay.insert(piece);
-    }
-
-    /// The origin has all that frames before that place say.
-    pub(super) fn forget(&mut self, before: Position) {
-        while self
-            .boundaries
-            .front()
-            .is_some_and(|boundary| boundary.after.seq <= before.seq)
-        {
-            self.boundaries.pop_front();
-        }
-        while let Some(piece) = self.changes.front().filter(|piece| piece.seq < before.seq) {
-            if let Content::Data(_) = piece.content {
-                self.bytes -= piece.end - piece.start;
-            }
-            self.overlay.forget(piece.start, piece.end, before.seq - 1);
-            self.changes.pop_front();
-        }
-        self.open = self.open.min(self.changes.len());
-    }
-}
-
-fn content_of(how: Wiping) -> Content {
-    match how {
-        Wiping::Zero => Content::Zero { may_trim: false },
-        Wiping::Hole => Content::Zero { may_trim: true },
     }
 }
 

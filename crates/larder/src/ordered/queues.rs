@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::queue::{Queue, User};
+use super::queue::Queue;
+use super::user::User;
 use crate::config::{Config, Writeback};
 use crate::directory::VolumeNumber;
 use crate::persist::home::Home;
 use crate::persist::op::VolumeId;
 use crate::persist::open_error::OpenError;
-use crate::persist::queue_log::FoundQueue;
+use crate::persist::queue_log::{self, FoundQueue};
 use crate::persist::volumes::VolumeTable;
 use crate::sync;
 use crate::volume::Volume;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, survival};
 
 /// The smallest and the largest ring, in bytes.
 const SMALLEST_RING: u64 = 8 << 20;
@@ -105,8 +106,9 @@ impl Queues {
         space: QueueSpace,
         path: &str,
     ) -> Result<Self, Error> {
-        check_all_found(volumes, &found, path)?;
-        check_all_known(volumes, &found, path)?;
+        if let Some(bad) = queue_log::check(volumes, &found).first() {
+            return Err(at_path(path, &bad.error));
+        }
         let is_ordered = config.writeback == Writeback::Ordered;
         let waiting = found.iter().filter(|queue| !queue.is_empty()).count();
         if waiting > 0 && !is_ordered {
@@ -204,39 +206,8 @@ impl Queues {
     }
 }
 
-/// What a volume had queued is not forgotten because somebody took the file away.
-fn check_all_found(volumes: &VolumeTable, found: &[FoundQueue], path: &str) -> Result<(), Error> {
-    let is_found = |id: VolumeId| found.iter().any(|queue| queue.id == id);
-    let mut queued = volumes.volumes().filter(|volume| volume.record.has_queue);
-    let Some(missing) = queued.find(|volume| !is_found(volume.record.id)) else {
-        return Ok(());
-    };
-    let message = format!(
-        "cache directory '{path}': the queue of volume '{}' is missing, and with it perhaps what was flushed and has not reached the origin",
-        missing.record.name
-    );
-    Err(Error::new(ErrorKind::Config, message))
-}
-
-/// Nor what is queued of a volume that has gone.
-fn check_all_known(volumes: &VolumeTable, found: &[FoundQueue], path: &str) -> Result<(), Error> {
-    let is_lost = |queue: &&FoundQueue| !queue.is_empty() && volumes.get(queue.id).is_none();
-    let Some(lost) = found.iter().find(is_lost) else {
-        return Ok(());
-    };
-    let message = format!(
-        "cache directory '{path}': queue {} holds what was flushed and has not reached the origin, of a volume that the directory does not \
-         know: it is damaged",
-        lost.id.volume.0
-    );
-    Err(Error::new(ErrorKind::Config, message))
-}
-
 fn at_path(path: &str, error: &OpenError) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!("cache directory '{path}': {error}"),
-    )
+    survival::at_path(path, error)
 }
 
 const WAYS_OUT: &str = "'larder drain DIR ORIGIN' writes it back, 'larder drain --output FILE DIR' saves it to a file, \

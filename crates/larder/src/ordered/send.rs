@@ -10,6 +10,7 @@ use super::queue::{Queue, told};
 use crate::durability::MOST_RETRIES;
 use crate::foreground::Foreground;
 use crate::origin::{MAX_RANGE_BYTES, Origin, ZeroOptions};
+use crate::planted::{Bug, is_planted};
 use crate::sync;
 
 /// The most requests in flight.
@@ -42,10 +43,13 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
         return Ok(false);
     };
     let after = oldest.after;
-    queue.announce()?;
+    queue.user.announce()?;
     // What could be lost from the log is not read from it either.
     queue.sync_to(after.seq - 1)?;
     let requests = requests(queue, after, longest(below));
+    if is_planted(Bug::QueueFreedEarly) {
+        queue.log.advance(after).map_err(told)?;
+    }
     if let Err(error) = send_durably(queue, below, &requests, how) {
         queue.refusals.note(&error);
         queue.figures.refused.fetch_add(1, Ordering::Relaxed);
@@ -53,6 +57,9 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     }
     // The origin shows it now, and its space may be used again once the log says so.
     queue.change_state(|state| state.forget(after));
+    if is_planted(Bug::QueueHeadLate) && has_ended(queue) {
+        return Ok(true);
+    }
     queue.log.advance(after).map_err(told)?;
     if !oldest.is_cut {
         queue.figures.sent.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +73,7 @@ pub(super) fn has_ended(queue: &Queue) -> bool {
 }
 
 /// In whole units of what the origin takes.
-fn longest(below: &dyn Origin) -> u64 {
+pub(super) fn longest(below: &dyn Origin) -> u64 {
     let limits = below.limits();
     let minimum = u64::from(limits.minimum.max(1));
     let longest = LONGEST_BYTES.min(u64::from(limits.maximum));
@@ -74,7 +81,7 @@ fn longest(below: &dyn Origin) -> u64 {
 }
 
 /// All requests, and the flush; once more if the origin has lost them with its connection.
-fn send_durably(
+pub(super) fn send_durably(
     queue: &Queue,
     below: &dyn Origin,
     requests: &[Request],
@@ -83,6 +90,9 @@ fn send_durably(
     let mut retries = 0;
     loop {
         send_all(queue, below, requests, how)?;
+        if is_planted(Bug::UndirtyBeforeFlush) {
+            return Ok(());
+        }
         match below.flush() {
             Err(error)
                 if error.kind() == io::ErrorKind::ConnectionReset && retries < MOST_RETRIES =>

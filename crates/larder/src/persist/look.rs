@@ -18,7 +18,7 @@ use super::lock;
 use super::making;
 use super::op::VolumeRecord;
 use super::open_error::{OpenError, THE_DIRECTORY};
-use super::queue_log::{self, FoundQueue};
+use super::queue_log;
 use super::refusal::Version;
 use super::ring::{self, Folding, PartEnd};
 use super::shape::{PAGE_BYTES, Shape};
@@ -83,7 +83,7 @@ pub(crate) fn user(medium: &dyn Medium) -> String {
 }
 
 impl Look {
-    /// Reads all but the entries. Queues are judged where nobody has them.
+    /// Reads all but the entries and the queues.
     ///
     /// # Errors
     /// A start would refuse the directory; or it changes just now.
@@ -93,16 +93,6 @@ impl Look {
         let superblock = chosen.superblock.clone();
         let files = Files::open(medium, &superblock)?;
         let tables = Tables::new(files, Superblocks::new(file, chosen));
-        if !is_in_use(medium)? {
-            // Who has the directory open changes queues while they are read.
-            let Superblock {
-                uuid,
-                shape,
-                session,
-                ..
-            } = superblock;
-            FoundQueue::all(medium, uuid, shape, session)?;
-        }
         let folding = fold(&tables, &superblock, keeping)?;
         Ok(Self {
             tables,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 
 use super::header::Role;
+use super::queue_log;
 use super::refusal::{Finding, Refusal};
 
 /// What stands for the file's name where it is about the directory itself.
@@ -77,6 +78,12 @@ impl OpenError {
             file: file.into(),
             finding: finding.into(),
         })
+    }
+
+    /// Whether a volume's queue is missing or damaged: that volume can be given up, and the directory is of use again. One of a newer format is neither.
+    pub(crate) fn is_of_queue(&self) -> bool {
+        let is_of_queue = |refusal: &Refusal| queue_log::volume_of(&refusal.file).is_some();
+        matches!(self, Self::Refusal(refusal) if is_of_queue(refusal) && !matches!(refusal.finding, Finding::Newer(_)))
     }
 
     /// Whether the system has failed at the slots.

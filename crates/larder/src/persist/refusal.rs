@@ -67,6 +67,10 @@ pub(crate) enum Finding {
     OtherQueue(VolumeNumber),
     /// A queue that holds something, where one is to be made anew.
     Queued,
+    /// The queue of the volume of that name, which has one.
+    QueueMissing(String),
+    /// A queue that holds something, of a volume that there is not.
+    NobodysQueue,
     OtherCache {
         found: Uuid,
         expected: Uuid,
@@ -132,6 +136,13 @@ impl fmt::Display for Finding {
             Self::Queued => f.write_str(
                 "holds changes that the origin does not have, and cannot be made anew before it has them",
             ),
+            Self::QueueMissing(volume) => write!(
+                f,
+                "the queue of volume '{volume}' is missing, and with it perhaps what was flushed and has not reached the origin"
+            ),
+            Self::NobodysQueue => f.write_str(
+                "holds what was flushed and has not reached the origin, of a volume that the directory does not know",
+            ),
             Self::OtherCache { found, expected } => write!(
                 f,
                 "belongs to the cache {found}, and this directory is the cache {expected}"
@@ -176,6 +187,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.finding {
+            Finding::QueueMissing(_) => self.finding.fmt(f),
             Finding::Entry(_) | Finding::FrameLost { .. } | Finding::Frame { .. } => {
                 write!(f, "{}: {}", self.file, self.finding)
             }

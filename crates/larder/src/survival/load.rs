@@ -140,11 +140,18 @@ fn limit(config: &Config, shape: Shape, journal_bytes: u64, queues: QueueSpace) 
 }
 
 pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
+    let way_out = match error.is_of_queue() {
+        true => GIVING_UP,
+        false => "",
+    };
     Error::new(
         ErrorKind::Config,
-        format!("cache directory '{path}': {error}"),
+        format!("cache directory '{path}': {error}{way_out}"),
     )
 }
+
+/// What can be done about a queue that is not to be mended.
+const GIVING_UP: &str = "; put its file back, or give up what it held of that volume, and the volume with it: 'larder drain --discard DIR'";
 
 /// Gives the volumes that the directory knows, with their blocks in the index and in the policy. Only after that anything is written there: an
 /// entry that is damaged refuses the directory, which is left as it was.

@@ -12,7 +12,7 @@ use crate::persist::journal::{Begin, Journal, Place};
 use crate::persist::lock;
 use crate::persist::making::{self, Plan};
 use crate::persist::open_error::{OpenError, THE_DIRECTORY};
-use crate::persist::queue_log::{self, FoundQueue};
+use crate::persist::queue_log::{self, BadQueue, BadQueues, FoundQueue, JudgedQueues};
 use crate::persist::recover::Recovery;
 use crate::persist::refusal::Finding;
 use crate::persist::shape::{
@@ -70,21 +70,31 @@ impl Home {
         Self::find_locked(medium, lock, wanted, is_made)
     }
 
-    /// As [`Home::find`], of a directory that must be there: none is made.
+    /// As [`Home::find`], of a directory that must be there: none is made. Also what is wrong with its queues, where that is to be told.
     pub(crate) fn find_existing(
         medium: Arc<dyn Medium>,
         wanted: &Wanted,
-    ) -> Result<Opened, OpenError> {
+        bad_queues: BadQueues,
+    ) -> Result<(Opened, Vec<BadQueue>), OpenError> {
         wanted.check()?;
         let missing = || OpenError::of_file(FILE_NAME, Finding::Missing);
         if contents(&*medium)? != Contents::Cache {
             return Err(missing());
         }
         let lock = lock::take(&*medium, &wanted.lock_text)?;
-        match contents(&*medium)? {
-            Contents::Cache => Self::find_locked(medium, lock, wanted, false),
-            _ => Err(missing()),
+        if contents(&*medium)? != Contents::Cache {
+            return Err(missing());
         }
+        let tables = load(&*medium, wanted)?;
+        let superblock = tables.superblocks().current().clone();
+        let mut judged = JudgedQueues::read(&*medium, &superblock)?;
+        judged = judged.unless(bad_queues)?;
+        let found = find_state(&tables, false)?;
+        let mut opened = Self::opened(medium, lock, tables, (found, Vec::new()))?;
+        judged.compare(&opened.volumes);
+        judged = judged.unless(bad_queues)?;
+        opened.queues = judged.found;
+        Ok((opened, judged.bad))
     }
 
     fn find_locked(
@@ -97,17 +107,12 @@ impl Home {
         let Superblock {
             uuid,
             shape,
-            state,
             session,
             ..
         } = *tables.superblocks().current();
         // Before recovery writes anything.
         let queues = FoundQueue::all(&*medium, uuid, shape, session)?;
-        let found = match state {
-            State::Clean if is_made => Found::Made,
-            State::Clean => Found::Clean,
-            State::InUse => recover(&tables)?,
-        };
+        let found = find_state(&tables, is_made)?;
         Self::opened(medium, lock, tables, (found, queues))
     }
 
@@ -235,6 +240,16 @@ fn load(medium: &dyn Medium, wanted: &Wanted) -> Result<Tables, OpenError> {
     wanted.check_found(&chosen.superblock)?;
     let files = Files::open(medium, &chosen.superblock)?;
     Ok(Tables::new(files, Superblocks::new(file, chosen)))
+}
+
+/// What the directory was. After a session that was not ended one begins.
+fn find_state(tables: &Tables, is_made: bool) -> Result<Found, OpenError> {
+    let state = tables.superblocks().current().state;
+    match state {
+        State::Clean if is_made => Ok(Found::Made),
+        State::Clean => Ok(Found::Clean),
+        State::InUse => recover(tables),
+    }
 }
 
 /// Begins a session after one that was not ended.

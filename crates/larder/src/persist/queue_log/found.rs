@@ -22,6 +22,10 @@ use crate::persist::refusal::Finding;
 use crate::persist::ring::{RingFile, write_again};
 use crate::persist::shape::{PAGE_BYTES, Shape};
 use crate::persist::sums::Uuid;
+use crate::planted::{Bug, is_planted};
+
+/// How often a queue is read that somebody changes meanwhile.
+const TRIES: u32 = 8;
 
 /// What a queue says, in the order in which it was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,13 +157,8 @@ impl FoundQueue {
         shape: Shape,
         session: u64,
     ) -> Result<Vec<Self>, OpenError> {
-        let unread = OpenError::io(THE_DIRECTORY, "read");
-        let names = medium.names().map_err(unread)?;
-        let mut volumes: Vec<VolumeNumber> =
-            names.iter().filter_map(|name| volume_of(name)).collect();
-        volumes.sort_unstable();
         let read = |volume| Self::read(medium, volume, uuid, shape, session);
-        volumes.into_iter().map(read).collect()
+        volumes(medium)?.into_iter().map(read).collect()
     }
 
     /// The queue of a volume, which must be there.
@@ -205,9 +204,74 @@ impl FoundQueue {
         })
     }
 
+    /// The same where somebody may have it open and go on.
+    pub(super) fn read_beside(
+        medium: &dyn Medium,
+        volume: VolumeNumber,
+        uuid: Uuid,
+        shape: Shape,
+        session: u64,
+    ) -> Result<Self, OpenError> {
+        let mut failed = None;
+        for _ in 1..TRIES {
+            match Self::read(medium, volume, uuid, shape, session) {
+                Ok(found) => {
+                    if let Some(found) = found.as_it_is_now()? {
+                        return Ok(found);
+                    }
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    // A frame or a head that is just being written is another one by then.
+                    if failed.replace(text.clone()).is_some_and(|it| it == text) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Self::read(medium, volume, uuid, shape, session)
+    }
+
+    /// Without what the origin has got while it was read. None if something else may be there by now: only what lies before the beginning is
+    /// written over.
+    fn as_it_is_now(mut self) -> Result<Option<Self>, OpenError> {
+        let name = file_name(self.id.volume);
+        let read = read_head(&*self.file).map_err(OpenError::io(&name, "read"))?;
+        let Some(now) = read.ok().filter(|now| now.value.id == self.id) else {
+            return Ok(None);
+        };
+        let begin = now.value.begin;
+        if begin.seq > self.end.seq {
+            return Ok(None);
+        }
+        self.found.retain(|change| match change {
+            FoundChange::Change { seq, .. } => *seq >= begin.seq,
+            FoundChange::Boundary(after) => after.seq > begin.seq,
+        });
+        let is_change = |change: &FoundChange| matches!(change, FoundChange::Change { .. });
+        self.holds_changes = self.found.iter().any(is_change);
+        self.heads = Heads::new(Arc::clone(&self.file), now);
+        Ok(Some(self))
+    }
+
     /// Whether it holds no change.
     pub(crate) fn is_empty(&self) -> bool {
         !self.holds_changes
+    }
+
+    /// How many frames were found whole.
+    pub(crate) fn frames(&self) -> u64 {
+        self.end.seq - self.heads.current().begin.seq
+    }
+
+    /// How much of the ring they take.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        distance(self.heads.current().begin, self.end, self.ring_bytes)
+    }
+
+    /// Reads from the ring, as [`FoundContent`] says where.
+    pub(crate) fn read_data(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read(RING_START + offset, buffer)
     }
 
     /// The session of the home, which has begun, goes on with it. What was found is written once more and synced: whoever was killed may
@@ -236,7 +300,9 @@ impl FoundQueue {
             bytes: ring_bytes,
         };
         let used_bytes = distance(begin, end, ring_bytes);
-        write_again(ring, begin.offset, used_bytes).map_err(unwritten())?;
+        if !is_planted(Bug::QueueNotWrittenAgain) {
+            write_again(ring, begin.offset, used_bytes).map_err(unwritten())?;
+        }
         heads.renew().map_err(unwritten())?;
         file.sync().map_err(unsynced())?;
         for _ in 0..2 {
@@ -251,6 +317,15 @@ impl FoundQueue {
         }
         Ok(QueueLog::new(file, heads, end, is_bounded))
     }
+}
+
+/// The volumes that have the file of a queue, by number.
+pub(super) fn volumes(medium: &dyn Medium) -> Result<Vec<VolumeNumber>, OpenError> {
+    let unread = OpenError::io(THE_DIRECTORY, "read");
+    let names = medium.names().map_err(unread)?;
+    let mut volumes: Vec<VolumeNumber> = names.iter().filter_map(|name| volume_of(name)).collect();
+    volumes.sort_unstable();
+    Ok(volumes)
 }
 
 /// The head that counts.
