@@ -9,6 +9,7 @@ mod engine_crash;
 
 use std::sync::Arc;
 
+use engine_crash::Kind;
 use larder::FlushTo;
 use larder::drain::{Drain, DrainErrorKind, WriteBack};
 use larder_testing::Random;
@@ -74,7 +75,7 @@ fn drained(image: &Image, random: &mut Random) -> Option<(u64, Image)> {
 fn what_an_engine_would_have_found_is_on_the_origins() {
     let mut written = 0;
     for run in 0..RUNS {
-        let seed = 2 * run + 1;
+        let seed = Kind::Cache.seed(run);
         let engine = engine_crash::engine(seed);
         assert_eq!(engine.flush_to, FlushTo::Cache);
         let (recording, history) = engine_crash::run(&engine, seed).unwrap();

@@ -34,14 +34,20 @@ pub(super) fn requests_between(
     after: Position,
     longest: u64,
 ) -> Vec<Request> {
-    let mut last = Overlay::default();
-    queue.with_state(|state| {
+    let before = |change: &&Piece| change.seq < after.seq;
+    let changes = queue.with_state(|state| {
         let first = state.changes.partition_point(|change| change.seq < from);
-        let changes = state.changes.range(first..);
-        for change in changes.take_while(|change| change.seq < after.seq) {
-            last.insert(*change);
-        }
+        let changes = state.changes.range(first..).take_while(before);
+        changes.copied().collect::<Vec<_>>()
     });
+    requests_of(&changes, longest)
+}
+
+fn requests_of(changes: &[Piece], longest: u64) -> Vec<Request> {
+    let mut last = Overlay::default();
+    for change in changes {
+        last.insert(*change);
+    }
     let mut requests = Vec::new();
     for piece in last.joined(longest) {
         add(&mut requests, &piece, longest);
@@ -71,4 +77,59 @@ fn add(requests: &mut Vec<Request>, piece: &Piece, longest: u64) {
         end: piece.end,
         work,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(start: u64, end: u64, content: Content) -> Piece {
+        Piece {
+            start,
+            end,
+            seq: 1,
+            content,
+        }
+    }
+
+    fn asked(changes: &[Piece], longest: u64) -> Vec<(u64, u64, Work)> {
+        let requests = requests_of(changes, longest);
+        requests
+            .into_iter()
+            .map(|request| (request.start, request.end, request.work))
+            .collect()
+    }
+
+    #[test]
+    fn the_last_change_of_an_epoch_is_sent_and_neighbours_go_together() {
+        let zero = Content::Zero { may_trim: true };
+        let changes = [
+            piece(0, 100, Content::Data(1000)),
+            piece(20, 40, Content::Data(5000)),
+            piece(100, 150, Content::Data(7000)),
+            piece(200, 300, zero),
+            piece(300, 400, zero),
+            piece(390, 400, Content::Data(9000)),
+        ];
+        let places = vec![(1000, 20), (5000, 20), (1040, 60), (7000, 50)];
+        let expected = [
+            (0, 150, Work::Data(places)),
+            (200, 390, Work::Zero { may_trim: true }),
+            (390, 400, Work::Data(vec![(9000, 10)])),
+        ];
+        assert_eq!(asked(&changes, 1 << 20), expected);
+    }
+
+    #[test]
+    fn no_request_is_longer_than_the_origin_takes() {
+        let changes = [
+            piece(0, 100, Content::Data(1000)),
+            piece(100, 110, Content::Data(5000)),
+        ];
+        let expected = [
+            (0, 64, Work::Data(vec![(1000, 64)])),
+            (64, 110, Work::Data(vec![(1064, 36), (5000, 10)])),
+        ];
+        assert_eq!(asked(&changes, 64), expected);
+    }
 }

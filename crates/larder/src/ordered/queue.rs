@@ -1,91 +1,27 @@
 //! The queue of one volume: the log, and what is known of it in memory.
 
-use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use super::overlay::{Content, Overlay, Piece};
+use super::overlay::{Content, Piece};
 use super::room::Refusals;
 use super::sender::Bell;
-use crate::clock::Clock;
+use super::state::{Boundary, Oldest, State, Waiting, content_of};
+use super::user::User;
 use crate::persist::frame::Position;
 use crate::persist::home::Home;
 use crate::persist::journal::CommitError;
 use crate::persist::op::VolumeId;
 use crate::persist::open_error::OpenError;
-use crate::persist::queue_log::{
-    Change, FoundChange, FoundContent, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping,
-};
+use crate::persist::queue_log::{Change, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping};
+use crate::planted::{Bug, is_planted};
 use crate::stats::StatsSnapshot;
-use crate::volume::Volume;
-use crate::{survival, sync};
+use crate::sync;
 
 /// A frame takes at most one part in so many of the ring.
 const RING_PARTS: u64 = 8;
-
-/// What is known of the log.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// What reads see before the origin.
-    pub overlay: Overlay,
-    /// All changes, in the order of the log.
-    pub changes: VecDeque<Piece>,
-    /// Where epochs end: what lies before such a place, and behind the one before it, is one.
-    pub boundaries: VecDeque<Boundary>,
-    /// Changes behind the last boundary.
-    pub open: usize,
-    /// Bytes of data among the changes.
-    pub bytes: u64,
-}
-
-/// Where an epoch ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Boundary {
-    /// The place behind its frame.
-    pub after: Position,
-    /// When it was made, or found.
-    pub since: Duration,
-}
-
-/// What is to be sent next: all before a place.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Oldest {
-    pub after: Position,
-    /// No epoch ends there.
-    pub is_cut: bool,
-}
-
-/// Whose queue it is in this process.
-pub(crate) struct User {
-    /// The volume, which the directory must know to be changed before anything is sent. None for who has told it.
-    volume: Option<Weak<Volume>>,
-    clock: Arc<dyn Clock>,
-    /// How many requests are in flight may follow from the machine's time.
-    pub(super) uses_threads: bool,
-}
-
-impl User {
-    /// A volume of the engine.
-    pub(crate) fn volume(volume: &Arc<Volume>) -> Self {
-        let store = volume.store();
-        Self {
-            volume: Some(Arc::downgrade(volume)),
-            clock: Arc::clone(&store.clock),
-            uses_threads: store.config.background,
-        }
-    }
-
-    /// Whoever sees to it himself that the directory knows.
-    pub(super) fn telling_nobody(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            volume: None,
-            clock,
-            uses_threads: true,
-        }
-    }
-}
 
 /// The queue of one volume.
 pub(crate) struct Queue {
@@ -96,7 +32,9 @@ pub(crate) struct Queue {
     appending: Mutex<()>,
     syncing: Mutex<()>,
     /// Held by who sends an epoch.
-    pub(super) sending: Mutex<()>,
+    sending: Mutex<()>,
+    /// So many wait for something to be sent, or send it.
+    wanting: AtomicUsize,
     pub(super) refusals: Refusals,
     pub(super) bell: Bell,
     pub(super) figures: Figures,
@@ -113,13 +51,6 @@ pub(super) struct Figures {
     pub refused: AtomicU64,
 }
 
-/// What waits to be sent now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub bytes: u64,
-    pub epochs: u64,
-}
-
 impl Queue {
     /// With nothing in it.
     pub(crate) fn new(id: VolumeId, user: User, log: QueueLog) -> Self {
@@ -131,6 +62,7 @@ impl Queue {
             appending: Mutex::default(),
             syncing: Mutex::default(),
             sending: Mutex::default(),
+            wanting: AtomicUsize::new(0),
             refusals: Refusals::default(),
             bell: Bell::default(),
             figures: Figures::default(),
@@ -154,23 +86,23 @@ impl Queue {
         action(&mut sync::write(&self.state))
     }
 
-    /// Before anything is sent: the directory knows that the origin is not what it was.
-    pub(super) fn announce(&self) -> io::Result<()> {
-        let Some(volume) = &self.user.volume else {
-            return Ok(());
-        };
-        let Some(volume) = volume.upgrade() else {
-            return Err(io::Error::other("the volume has ended"));
-        };
-        if volume.kept.is_changed() {
-            return Ok(());
-        }
-        survival::revoke(&volume, &[]).map_err(|error| io::Error::other(error.to_string()))
-    }
-
-    /// Nothing is sent as long as the guard lives.
+    /// Nobody else sends as long as the guard lives.
     pub(crate) fn stop_sending(&self) -> MutexGuard<'_, ()> {
         sync::lock(&self.sending)
+    }
+
+    /// The same for somebody who waits for it.
+    pub(super) fn send_at_once(&self) -> SendingAtOnce<'_> {
+        self.wanting.fetch_add(1, Ordering::SeqCst);
+        SendingAtOnce {
+            _sending: sync::lock(&self.sending),
+            queue: self,
+        }
+    }
+
+    /// Whether somebody waits for something to be sent.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanting.load(Ordering::SeqCst) > 0
     }
 
     /// Whether the origin has everything.
@@ -309,7 +241,9 @@ impl Queue {
             }
             self.log.end().seq - 1
         };
-        self.sync_to(last)?;
+        if !is_planted(Bug::QueueSyncLeftOut) {
+            self.sync_to(last)?;
+        }
         self.bell.ring();
         Ok(())
     }
@@ -333,17 +267,20 @@ impl Queue {
     pub(super) fn oldest(&self, cuts: bool) -> Option<Oldest> {
         // Nobody ends an epoch meanwhile, which would be sent with a part of the next.
         let _appending = sync::lock(&self.appending);
-        self.with_state(|state| match state.boundaries.front() {
-            Some(boundary) => Some(Oldest {
-                after: boundary.after,
-                is_cut: false,
-            }),
-            None if cuts && !state.changes.is_empty() => Some(Oldest {
-                after: self.log.end(),
-                is_cut: true,
-            }),
-            None => None,
-        })
+        let count = 1 + usize::from(is_planted(Bug::QueueEpochsMerged));
+        self.with_state(
+            |state| match state.boundaries.iter().take(count).next_back() {
+                Some(boundary) => Some(Oldest {
+                    after: boundary.after,
+                    is_cut: false,
+                }),
+                None if cuts && !state.changes.is_empty() => Some(Oldest {
+                    after: self.log.end(),
+                    is_cut: true,
+                }),
+                None => None,
+            },
+        )
     }
 
     /// Fills `buffer` from `offset` as far as the queue has it. Gives the ranges that it does not have.
@@ -381,79 +318,15 @@ impl Queue {
     }
 }
 
-impl State {
-    /// What was found in a log, at that time.
-    pub(super) fn found(found: &[FoundChange], now: Duration) -> Self {
-        let mut state = Self::default();
-        for change in found {
-            match change {
-                FoundChange::Boundary(after) => {
-                    state.boundaries.push_back(Boundary {
-                        after: *after,
-                        since: now,
-                    });
-                    state.open = 0;
-                }
-                FoundChange::Change {
-                    seq,
-                    start,
-                    end,
-                    content,
-                } => state.add(Piece {
-                    start: *start,
-                    end: *end,
-                    seq: *seq,
-                    content: match content {
-                        FoundContent::Data { offset } => Content::Data(*offset),
-                        FoundContent::Wipe(how) => content_of(*how),
-                    },
-                }),
-            }
-        }
-        state
-    }
-
-    pub(super) fn waiting(&self) -> Waiting {
-        Waiting {
-            bytes: self.bytes,
-            epochs: self.boundaries.len() as u64,
-        }
-    }
-
-    /// Behind all others.
-    fn add(&mut self, piece: Piece) {
-        self.open += 1;
-        if let Content::Data(_) = piece.content {
-            self.bytes += piece.end - piece.start;
-        }
-        self.changes.push_back(piece);
-        self.overlay.insert(piece);
-    }
-
-    /// The origin has all that frames before that place say.
-    pub(super) fn forget(&mut self, before: Position) {
-        while self
-            .boundaries
-            .front()
-            .is_some_and(|boundary| boundary.after.seq <= before.seq)
-        {
-            self.boundaries.pop_front();
-        }
-        while let Some(piece) = self.changes.front().filter(|piece| piece.seq < before.seq) {
-            if let Content::Data(_) = piece.content {
-                self.bytes -= piece.end - piece.start;
-            }
-            self.overlay.forget(piece.start, piece.end, before.seq - 1);
-            self.changes.pop_front();
-        }
-        self.open = self.open.min(self.changes.len());
-    }
+/// See [`Queue::send_at_once`].
+pub(super) struct SendingAtOnce<'q> {
+    _sending: MutexGuard<'q, ()>,
+    queue: &'q Queue,
 }
 
-fn content_of(how: Wiping) -> Content {
-    match how {
-        Wiping::Zero => Content::Zero { may_trim: false },
-        Wiping::Hole => Content::Zero { may_trim: true },
+impl Drop for SendingAtOnce<'_> {
+    fn drop(&mut self) {
+        self.queue.wanting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -62,7 +62,7 @@ impl QueuedOrigin {
     /// The origin refuses. Who waits meanwhile does not try in vain as well.
     pub(super) fn make_room(&self, queue: &Queue, data_bytes: u64) -> io::Result<()> {
         let refused_before = queue.refusals.count();
-        let _sending = sync::lock(&queue.sending);
+        let _sending = queue.send_at_once();
         if queue.log.has_room(data_bytes) {
             return Ok(());
         }

@@ -43,10 +43,13 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
         return Ok(false);
     };
     let after = oldest.after;
-    queue.announce()?;
+    queue.user.announce()?;
     // What could be lost from the log is not read from it either.
     queue.sync_to(after.seq - 1)?;
     let requests = requests(queue, after, longest(below));
+    if is_planted(Bug::QueueFreedEarly) {
+        queue.log.advance(after).map_err(told)?;
+    }
     if let Err(error) = send_durably(queue, below, &requests, how) {
         queue.refusals.note(&error);
         queue.figures.refused.fetch_add(1, Ordering::Relaxed);
@@ -54,6 +57,9 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
     }
     // The origin shows it now, and its space may be used again once the log says so.
     queue.change_state(|state| state.forget(after));
+    if is_planted(Bug::QueueHeadLate) && has_ended(queue) {
+        return Ok(true);
+    }
     queue.log.advance(after).map_err(told)?;
     if !oldest.is_cut {
         queue.figures.sent.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +158,7 @@ fn send(
     how: How<'_>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<()> {
-    if let Some(foreground) = how.gives_way {
+    if let Some(foreground) = how.gives_way.filter(|_| !queue.is_wanted()) {
         foreground.give_way(PATIENCE);
     }
     match &request.work {

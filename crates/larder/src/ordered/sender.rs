@@ -134,7 +134,7 @@ fn send_all(volume: &Volume, queue: &Queue) -> std::io::Result<()> {
         let Some(queued) = &writer.queued else {
             return Ok(());
         };
-        let _sending = sync::lock(&queue.sending);
+        let _sending = queue.stop_sending();
         let how = How {
             gives_way: Some(&volume.foreground),
             ..How::default()
