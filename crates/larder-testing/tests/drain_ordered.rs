@@ -215,11 +215,11 @@ fn drain(machine: &Machine) -> Result<bool, DrainError> {
 fn fault(seed: u64) -> Option<MediumFault> {
     let nth = When::Nth(1 + seed / 14 % 4);
     let faults = [
-        MediumFault::file("queue-0", CallKind::Sync, nth.clone()),
-        MediumFault::file("queue-0", CallKind::Write, nth.clone()),
+        MediumFault::file("queue-0", CallKind::Sync, nth),
+        MediumFault::file("queue-0", CallKind::Write, nth),
         MediumFault::file("journal", CallKind::Sync, When::Nth(1)),
         MediumFault::file("superblock", CallKind::Sync, When::Nth(3)),
-        MediumFault::origin(0, CallKind::Write).when(nth.clone()),
+        MediumFault::origin(0, CallKind::Write).when(nth),
         MediumFault::origin(0, CallKind::Sync).when(nth),
         MediumFault::file("volumes", CallKind::Write, When::Nth(1)).errno(28),
     ];
