@@ -16,9 +16,12 @@ mod queues;
 mod room;
 mod send;
 mod sender;
+mod state;
+mod user;
 
 pub(crate) use above::QueuedOrigin;
 pub(crate) use emptying::Held;
 pub(crate) use overlay::{Content, Piece};
-pub(crate) use queue::{Queue, User};
+pub(crate) use queue::Queue;
 pub(crate) use queues::{QueueCell, QueueSpace, Queues};
+pub(crate) use user::User;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::epoch::requests_between;
 use super::overlay::{Content, Piece};
-use super::queue::{Queue, State, User, Waiting, told};
+use super::queue::{Queue, told};
 use super::send::{How, longest, send_durably, send_oldest};
+use super::state::{State, Waiting};
+use super::user::User;
 use crate::clock::SystemClock;
 use crate::origin::Origin;
 use crate::persist::frame::Position;

@@ -1,92 +1,27 @@
 //! The queue of one volume: the log, and what is known of it in memory.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use super::overlay::{Content, Overlay, Piece};
+use super::overlay::{Content, Piece};
 use super::room::Refusals;
 use super::sender::Bell;
-use crate::clock::Clock;
+use super::state::{Boundary, Oldest, State, Waiting, content_of};
+use super::user::User;
 use crate::persist::frame::Position;
 use crate::persist::home::Home;
 use crate::persist::journal::CommitError;
 use crate::persist::op::VolumeId;
 use crate::persist::open_error::OpenError;
-use crate::persist::queue_log::{
-    Change, FoundChange, FoundContent, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping,
-};
+use crate::persist::queue_log::{Change, FoundQueue, MAX_DATA_BYTES, QueueLog, Wiping};
 use crate::planted::{Bug, is_planted};
 use crate::stats::StatsSnapshot;
-use crate::volume::Volume;
-use crate::{survival, sync};
+use crate::sync;
 
 /// A frame takes at most one part in so many of the ring.
 const RING_PARTS: u64 = 8;
-
-/// What is known of the log.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// What reads see before the origin.
-    pub overlay: Overlay,
-    /// All changes, in the order of the log.
-    pub changes: VecDeque<Piece>,
-    /// Where epochs end: what lies before such a place, and behind the one before it, is one.
-    pub boundaries: VecDeque<Boundary>,
-    /// Changes behind the last boundary.
-    pub open: usize,
-    /// Bytes of data among the changes.
-    pub bytes: u64,
-}
-
-/// Where an epoch ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Boundary {
-    /// The place behind its frame.
-    pub after: Position,
-    /// When it was made, or found.
-    pub since: Duration,
-}
-
-/// What is to be sent next: all before a place.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Oldest {
-    pub after: Position,
-    /// No epoch ends there.
-    pub is_cut: bool,
-}
-
-/// Whose queue it is in this process.
-pub(crate) struct User {
-    /// The volume, which the directory must know to be changed before anything is sent. None for who has told it.
-    volume: Option<Weak<Volume>>,
-    clock: Arc<dyn Clock>,
-    /// How many requests are in flight may follow from the machine's time.
-    pub(super) uses_threads: bool,
-}
-
-impl User {
-    /// A volume of the engine.
-    pub(crate) fn volume(volume: &Arc<Volume>) -> Self {
-        let store = volume.store();
-        Self {
-            volume: Some(Arc::downgrade(volume)),
-            clock: Arc::clone(&store.clock),
-            uses_threads: store.config.background,
-        }
-    }
-
-    /// Whoever sees to it himself that the directory knows.
-    pub(super) fn telling_nobody(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            volume: None,
-            clock,
-            uses_threads: true,
-        }
-    }
-}
 
 /// The queue of one volume.
 pub(crate) struct Queue {
@@ -114,13 +49,6 @@ pub(super) struct Figures {
     pub written_bytes: AtomicU64,
     /// Epochs that the origin has refused.
     pub refused: AtomicU64,
-}
-
-/// What waits to be sent now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub bytes: u64,
-    pub epochs: u64,
 }
 
 impl Queue {
@@ -156,20 +84,6 @@ impl Queue {
 
     pub(super) fn change_state<R>(&self, action: impl FnOnce(&mut State) -> R) -> R {
         action(&mut sync::write(&self.state))
-    }
-
-    /// Before anything is sent: the directory knows that the origin is not what it was.
-    pub(super) fn announce(&self) -> io::Result<()> {
-        let Some(volume) = &self.user.volume else {
-            return Ok(());
-        };
-        let Some(volume) = volume.upgrade() else {
-            return Err(io::Error::other("the volume has ended"));
-        };
-        if volume.kept.is_changed() {
-            return Ok(());
-        }
-        survival::revoke(&volume, &[]).map_err(|error| io::Error::other(error.to_string()))
     }
 
     /// Nobody else sends as long as the guard lives.
@@ -413,86 +327,6 @@ pub(super) struct SendingAtOnce<'q> {
 impl Drop for SendingAtOnce<'_> {
     fn drop(&mut self) {
         self.queue.wanting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl State {
-    /// What was found in a log, at that time.
-    pub(super) fn found(found: &[FoundChange], now: Duration) -> Self {
-        let mut state = Self::default();
-        for change in found {
-            match change {
-                FoundChange::Boundary(after) => {
-                    state.boundaries.push_back(Boundary {
-                        after: *after,
-                        since: now,
-                    });
-                    state.open = 0;
-                }
-                FoundChange::Change {
-                    seq,
-                    start,
-                    end,
-                    content,
-                } => state.add(Piece {
-                    start: *start,
-                    end: *end,
-                    seq: *seq,
-                    content: match content {
-                        FoundContent::Data { offset } => Content::Data(*offset),
-                        FoundContent::Wipe(how) => content_of(*how),
-                    },
-                }),
-            }
-        }
-        state
-    }
-
-    pub(super) fn waiting(&self) -> Waiting {
-        Waiting {
-            bytes: self.bytes,
-            epochs: self.boundaries.len() as u64,
-        }
-    }
-
-    /// Behind all others.
-    fn add(&mut self, piece: Piece) {
-        self.open += 1;
-        if let Content::Data(_) = piece.content {
-            self.bytes += piece.end - piece.start;
-        }
-        self.changes.push_back(piece);
-        self.overlay.insert(piece);
-    }
-
-    /// The origin has all that frames before that place say.
-    pub(super) fn forget(&mut self, before: Position) {
-        while self
-            .boundaries
-            .front()
-            .is_some_and(|boundary| boundary.after.seq <= before.seq)
-        {
-            self.boundaries.pop_front();
-        }
-        while let Some(piece) = self.changes.front().filter(|piece| piece.seq < before.seq) {
-            if let Content::Data(_) = piece.content {
-                self.bytes -= piece.end - piece.start;
-            }
-            let up_to = match is_planted(Bug::QueueForgetsNewer) {
-                true => u64::MAX,
-                false => before.seq - 1,
-            };
-            self.overlay.forget(piece.start, piece.end, up_to);
-            self.changes.pop_front();
-        }
-        self.open = self.open.min(self.changes.len());
-    }
-}
-
-fn content_of(how: Wiping) -> Content {
-    match how {
-        Wiping::Zero => Content::Zero { may_trim: false },
-        Wiping::Hole => Content::Zero { may_trim: true },
     }
 }
 

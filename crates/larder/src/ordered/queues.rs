@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::queue::{Queue, User};
+use super::queue::Queue;
+use super::user::User;
 use crate::config::{Config, Writeback};
 use crate::directory::VolumeNumber;
 use crate::persist::home::Home;

@@ -43,7 +43,7 @@ pub(super) fn send_oldest(queue: &Queue, below: &dyn Origin, how: How<'_>) -> io
         return Ok(false);
     };
     let after = oldest.after;
-    queue.announce()?;
+    queue.user.announce()?;
     // What could be lost from the log is not read from it either.
     queue.sync_to(after.seq - 1)?;
     let requests = requests(queue, after, longest(below));
