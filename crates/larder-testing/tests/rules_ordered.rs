@@ -395,6 +395,7 @@ fn a_queue_that_is_gone_is_missed() {
         said.contains("the queue of volume 'volume' is missing"),
         "{said}"
     );
+    assert!(said.ends_with("'larder drain --discard DIR'"), "{said}");
 }
 
 #[test]

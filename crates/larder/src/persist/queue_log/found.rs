@@ -216,7 +216,7 @@ impl FoundQueue {
         for _ in 1..TRIES {
             match Self::read(medium, volume, uuid, shape, session) {
                 Ok(found) => {
-                    if let Some(found) = found.as_it_is_now()? {
+                    if let Some(found) = found.brought_up_to_date()? {
                         return Ok(found);
                     }
                 }
@@ -234,7 +234,7 @@ impl FoundQueue {
 
     /// Without what the origin has got while it was read. None if something else may be there by now: only what lies before the beginning is
     /// written over.
-    fn as_it_is_now(mut self) -> Result<Option<Self>, OpenError> {
+    fn brought_up_to_date(mut self) -> Result<Option<Self>, OpenError> {
         let name = file_name(self.id.volume);
         let read = read_head(&*self.file).map_err(OpenError::io(&name, "read"))?;
         let Some(now) = read.ok().filter(|now| now.value.id == self.id) else {
