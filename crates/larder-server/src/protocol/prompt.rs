@@ -16,9 +16,9 @@ const LOOKED_FOR: Duration = Duration::from_micros(60);
 const SOON: Duration = Duration::from_micros(100);
 
 /// Somebody else has had the processor if giving it up took longer than this.
-const TAKEN: Duration = Duration::from_micros(10);
+const TAKEN: Duration = Duration::from_micros(20);
 /// So many requests in a row nobody is looked for then.
-const RESTS: u32 = 256;
+const RESTS: u32 = 32;
 
 /// All clients that share some processors.
 #[derive(Debug)]
