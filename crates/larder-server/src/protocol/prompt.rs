@@ -2,11 +2,11 @@
 //! before anybody goes to sleep.
 //!
 //! Only right after an answer, only as long as the client has been that quick before, and while nobody else wants the processor: whoever does has it
-//! at once, and nobody is looked for for a while. And only while such clients are few: more of them than half of the processors would take from
-//! each other what they gain, and from the clients, if those are on the same machine.
+//! at once, and nobody is looked for for a while. Nor while others ask as often and are as many as half of the processors: they would take
+//! from each other what they gain, and from the clients, if those are on the same machine.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,32 +14,31 @@ use std::time::{Duration, Instant};
 const LOOKED_FOR: Duration = Duration::from_micros(60);
 /// A request that has come so soon after an answer was worth looking for, had anybody looked.
 const SOON: Duration = Duration::from_micros(100);
-
 /// Somebody else has had the processor if giving it up took longer than this.
 const TAKEN: Duration = Duration::from_micros(20);
-/// So many requests in a row nobody is looked for then.
+/// So many requests in a row nobody is looked for after that, or after others have asked.
 const RESTS: u32 = 32;
 
 /// All clients that share some processors.
 #[derive(Debug)]
 struct Clients {
-    /// So many of them ask again at once.
-    prompt: AtomicUsize,
+    /// So often they have been waited for after an answer.
+    waits: AtomicU64,
     /// So many may be looked for.
-    most: OnceLock<usize>,
+    most: OnceLock<u64>,
 }
 
 impl Clients {
     const fn new() -> Self {
         Self {
-            prompt: AtomicUsize::new(0),
+            waits: AtomicU64::new(0),
             most: OnceLock::new(),
         }
     }
 
-    fn are_few(&self) -> bool {
-        let half = || thread::available_parallelism().map_or(0, |count| count.get() / 2);
-        self.prompt.load(Ordering::Relaxed) <= *self.most.get_or_init(half)
+    fn most(&self) -> u64 {
+        let half = || thread::available_parallelism().map_or(0, |count| count.get() as u64 / 2);
+        *self.most.get_or_init(half)
     }
 }
 
@@ -50,6 +49,8 @@ static ALL: Clients = Clients::new();
 #[derive(Debug)]
 pub(super) struct Prompt {
     among: &'static Clients,
+    /// How often anybody had been waited for when this one was last.
+    seen: u64,
     is_prompt: bool,
     /// For so many requests more nobody looks.
     rests: u32,
@@ -65,6 +66,7 @@ impl Prompt {
     fn among(among: &'static Clients) -> Self {
         Self {
             among,
+            seen: 0,
             is_prompt: false,
             rests: 0,
         }
@@ -72,11 +74,17 @@ impl Prompt {
 
     /// Calls `look` until it finds something, if that is worth it.
     pub(super) fn look<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let before = self.among.waits.fetch_add(1, Ordering::Relaxed);
+        let others = before.saturating_sub(self.seen);
+        self.seen = before + 1;
+        if others >= self.among.most() {
+            self.rests = RESTS;
+        }
         if self.rests > 0 {
             self.rests -= 1;
             return None;
         }
-        if !self.is_prompt || !self.among.are_few() {
+        if !self.is_prompt {
             return None;
         }
         let begun = Instant::now();
@@ -97,22 +105,7 @@ impl Prompt {
 
     /// So long after an answer the next request came.
     pub(super) fn note(&mut self, waited: Duration) {
-        self.set(waited <= SOON);
-    }
-
-    fn set(&mut self, is_prompt: bool) {
-        match (self.is_prompt, is_prompt) {
-            (false, true) => self.among.prompt.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.among.prompt.fetch_sub(1, Ordering::Relaxed),
-            _ => return,
-        };
-        self.is_prompt = is_prompt;
-    }
-}
-
-impl Drop for Prompt {
-    fn drop(&mut self) {
-        self.set(false);
+        self.is_prompt = waited <= SOON;
     }
 }
 
@@ -120,33 +113,51 @@ impl Drop for Prompt {
 mod tests {
     use super::*;
 
+    /// Whether it is looked for, whatever else the machine does.
+    fn is_looked_for(prompt: &mut Prompt) -> bool {
+        let mut left = 3;
+        let found = prompt.look(|| {
+            left -= 1;
+            (left == 0).then_some(())
+        });
+        prompt.rests = 0;
+        found.is_some()
+    }
+
     #[test]
-    fn only_a_client_that_was_quick_is_looked_for_and_only_where_such_are_few() {
-        static FEW: Clients = Clients::new();
-        FEW.most.set(1).unwrap();
-        let mut prompt = Prompt::among(&FEW);
-        let found = |prompt: &mut Prompt| {
-            // Whatever else the machine does.
-            prompt.rests = 0;
-            let mut left = 3;
-            let look = || {
-                left -= 1;
-                (left == 0).then_some(())
-            };
-            prompt.look(look).is_some()
-        };
-        assert!(!found(&mut prompt));
+    fn only_a_client_that_was_quick_is_looked_for() {
+        static ONE: Clients = Clients::new();
+        ONE.most.set(1).unwrap();
+        let mut prompt = Prompt::among(&ONE);
+        assert!(!is_looked_for(&mut prompt));
         prompt.note(Duration::from_micros(90));
-        assert!(found(&mut prompt));
+        assert!(is_looked_for(&mut prompt));
         assert_eq!(prompt.look(|| None::<()>), None);
-        let mut other = Prompt::among(&FEW);
-        other.note(Duration::ZERO);
-        other.note(Duration::ZERO);
-        assert!(!found(&mut prompt) && !found(&mut other));
-        drop(other);
-        assert!(found(&mut prompt));
+        prompt.rests = 0;
+        assert!(is_looked_for(&mut prompt));
         prompt.note(Duration::from_millis(1));
-        assert!(!found(&mut prompt));
-        assert_eq!(FEW.prompt.load(Ordering::Relaxed), 0);
+        assert!(!is_looked_for(&mut prompt));
+    }
+
+    #[test]
+    fn nobody_is_looked_for_while_others_ask_as_often() {
+        static FEW: Clients = Clients::new();
+        FEW.most.set(2).unwrap();
+        let [mut one, mut second, mut third] = std::array::from_fn(|_| Prompt::among(&FEW));
+        for prompt in [&mut one, &mut second, &mut third] {
+            is_looked_for(prompt);
+            prompt.note(Duration::ZERO);
+        }
+        assert!(!is_looked_for(&mut one), "two have asked since");
+        assert!(is_looked_for(&mut one), "nobody has");
+        is_looked_for(&mut second);
+        assert!(is_looked_for(&mut one), "one has");
+        let rests = {
+            second.look(|| None::<()>);
+            third.look(|| None::<()>);
+            one.look(|| Some(()));
+            one.rests
+        };
+        assert_eq!(rests, RESTS - 1);
     }
 }
