@@ -164,7 +164,7 @@ impl Disk {
     pub fn has_flushed_to_the_file(&self, random: &mut Random) -> bool {
         match self.flush_to {
             FlushTo::Origin | FlushTo::Nowhere => true,
-            FlushTo::Cache if random.one_in(2) => {
+            FlushTo::Cache | FlushTo::InOrder if random.one_in(2) => {
                 self.drain();
                 true
             }
