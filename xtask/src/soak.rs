@@ -30,6 +30,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         ("larder-e2e", "keep_fio"),
         ("larder-e2e", "keep_ext4"),
         ("larder-e2e", "keep_sqlite"),
+        ("larder-e2e", "keep_order"),
+        ("larder-e2e", "keep_order_loss"),
     ];
     let share_seconds = seconds / parts.len() as u64;
     for (package, test) in parts {

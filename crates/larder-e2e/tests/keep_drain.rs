@@ -110,3 +110,43 @@ fn what_was_flushed_is_copied_with_a_list_of_what_counts() {
         "it is sparse"
     );
 }
+
+/// Between an answer and the next the origin is much slower than its clients, so that most of it waits.
+#[test]
+fn what_was_queued_before_a_kill_is_drained_into_the_file() {
+    let kept = Kept::new();
+    let bare = || Nbdkit::bare(&kept.scratch).file(&kept.image);
+    let slow = bare().below("delay").parameter("wdelay=200ms").start();
+    let server = Larder::serve(&kept.scratch)
+        .origin(slow.uri())
+        .parameters([LIMIT, IN_CACHE, ID, "cache-writeback=ordered"])
+        .parameters([&kept.parameter()])
+        .start();
+    let mut client = Client::connect(server.socket());
+    let mut flushed = vec![kept.content.clone()];
+    for round in 1..=20_u8 {
+        let mut disk = flushed[flushed.len() - 1].clone();
+        for offset in [0, usize::from(round) * 65_536] {
+            let bytes = [round; 10_000];
+            client.write(offset as u64, &bytes).unwrap();
+            disk[offset..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        client.flush().unwrap();
+        flushed.push(disk);
+    }
+    server.kill();
+    slow.stop();
+    let left = read_file(&kept.image);
+    let is_between = |pair: &[Vec<u8>]| {
+        let mut bytes = left.iter().zip(&pair[0]).zip(&pair[1]);
+        bytes.all(|((left, one), next)| left == one || left == next)
+    };
+    assert!(flushed.windows(2).any(is_between), "it is of no flush");
+    let expected = &flushed[flushed.len() - 1];
+    assert!(left != *expected, "nothing was left to be drained");
+    let origin = bare().start();
+    let told = drained(&kept, &["--cache-id=golden", &origin.uri()]);
+    assert!(told.contains(" of written data is on "), "{told}");
+    origin.stop();
+    assert_same_bytes("the origin", &read_file(&kept.image), expected);
+}

@@ -11,6 +11,7 @@ use larder_e2e::{
 };
 
 const IN_CACHE: &str = "cache-flush=cache";
+const ORDERED: &str = "cache-writeback=ordered";
 const ID: &str = "cache-id=golden";
 
 #[test]
@@ -19,15 +20,30 @@ fn where_flushes_end_is_told_at_the_start_and_with_the_figures() {
     for front in BOTH {
         let life = |parameters: &[&str]| kept.live(front, parameters, &kept.content).output;
         for (said, flush_to) in [(life(&[]), "origin"), (life(&[IN_CACHE, ID]), "cache")] {
-            let figure = format!(" flush_to={flush_to}");
+            let figure = format!(" flush_to={flush_to} writeback=unordered");
             let stats = said.lines().find(|line| line.contains("stats: "));
             assert!(stats.unwrap().ends_with(&figure), "{said}");
+            assert!(!said.contains("in order"), "{said}");
             let is_told = match front {
                 Front::Filter => said.contains(&format!("flush to {flush_to}, ")),
                 Front::Server => said.contains("flushed to the cache") == (flush_to == "cache"),
             };
             assert!(is_told, "{said}");
         }
+        let said = kept.live(front, &[IN_CACHE, ORDERED, ID], &kept.content);
+        let said = said.output;
+        let stats = said.lines().find(|line| line.contains("stats: "));
+        assert!(
+            stats
+                .unwrap()
+                .ends_with(" flush_to=cache writeback=ordered"),
+            "{said}"
+        );
+        let told = match front {
+            Front::Filter => "flush to cache, in order, ",
+            Front::Server => ", flushed to the cache, in order, ",
+        };
+        assert!(said.contains(told), "{said}");
     }
 }
 

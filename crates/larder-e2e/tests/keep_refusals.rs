@@ -309,6 +309,14 @@ fn flushes_in_the_cache_without_what_they_need_are_refused() {
             &["cache-dir=/c", "cache-flush=cache", "cache-dirty-share=0"],
             &["cache-dirty-share=0", "1 to 100"],
         ),
+        (
+            &["cache-writeback=ordered"],
+            &["cache-writeback=ordered", "cache-flush=cache"],
+        ),
+        (
+            &["cache-writeback=ordered", "cache-flush=cache"],
+            &["cache-flush=cache", "cache-dir=PATH"],
+        ),
     ] {
         assert_filter_refused(parameters, words);
     }
@@ -320,6 +328,10 @@ fn flushes_in_the_cache_without_what_they_need_are_refused() {
         (
             ["cache-flush=cache", "cache=unsafe"],
             ["cache-flush=cache", "cache=writeback"],
+        ),
+        (
+            ["cache-dir=/c", "cache-writeback=ordered"],
+            ["cache-writeback=ordered", "cache-flush=cache"],
         ),
     ] {
         assert_server_refused(&parameters, &words);

@@ -8,41 +8,16 @@
 mod keep;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use keep::database::{check, commit};
 use keep::{Below, Disk, FlushTo, Front};
-use larder_e2e::{LoopDevice, MIB, Mount, MountedDisk, Random, run, soak_for_seconds};
+use larder_e2e::{LoopDevice, MIB, Mount, MountedDisk, Random, soak_for_seconds};
 
 const ROUNDS: u64 = 4;
 const SIZE: u64 = 64 * MIB;
-const PYTHON: &str = "/usr/bin/python3";
-const TRANSACTIONS: &str = include_str!("keep/transactions.py");
-
-/// Commits until that fails. Returns the number of the last transaction that was told of, if any was.
-fn commit(database: &Path) -> Option<u64> {
-    let mut child = Command::new(PYTHON)
-        .args(["-c", TRANSACTIONS, "write"])
-        .arg(database)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {PYTHON}: {error}"));
-    let told = BufReader::new(child.stdout.take().unwrap()).lines();
-    let last = told.map(|line| line.unwrap().parse().unwrap()).last();
-    let status = child.wait().unwrap();
-    assert!(status.success(), "the writer: {status}");
-    last
-}
-
-/// Asserts that the database is whole. Returns the number of its last transaction.
-fn check(database: &Path) -> u64 {
-    let database = database.display().to_string();
-    let told = run(PYTHON, ["-c", TRANSACTIONS, "check", &database]);
-    told.trim().parse().unwrap()
-}
 
 /// Returns how many transactions were committed.
 fn sqlite_over_kills(mut disk: Disk, random: &mut Random) -> u64 {
@@ -124,6 +99,11 @@ fn a_database_on_a_killed_filter_that_flushes_to_its_cache_has_every_committed_t
 #[test]
 fn a_database_on_a_killed_server_that_flushes_to_its_cache_has_every_committed_transaction() {
     kill(Front::Server, FlushTo::Cache);
+}
+
+#[test]
+fn a_database_on_a_killed_filter_that_sends_flushes_in_order_has_every_committed_transaction() {
+    kill(Front::Filter, FlushTo::InOrder);
 }
 
 #[test]

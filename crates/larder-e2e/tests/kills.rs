@@ -169,6 +169,16 @@ fn a_killed_server_loses_nothing_that_was_flushed_to_its_cache_over_an_origin_th
 }
 
 #[test]
+fn a_killed_filter_that_sends_flushes_in_order_loses_nothing_over_an_origin_that_loses_power() {
+    kill(Front::Filter, Below::Volatile, FlushTo::InOrder, ROUNDS / 2);
+}
+
+#[test]
+fn a_killed_server_that_sends_flushes_in_order_loses_nothing_over_a_slow_origin() {
+    kill(Front::Server, Below::Slow, FlushTo::InOrder, ROUNDS / 4);
+}
+
+#[test]
 #[should_panic(expected = "is none of")]
 fn a_flush_that_was_promised_and_not_kept_is_noticed() {
     kill(Front::Server, Below::File, FlushTo::Nowhere, ROUNDS);

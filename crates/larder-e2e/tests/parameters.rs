@@ -247,6 +247,16 @@ fn a_wrong_place_for_flushes_is_refused_with_both_choices() {
 }
 
 #[test]
+fn a_wrong_order_of_flushes_is_refused_with_both_choices() {
+    for value in ["", "true", "Ordered", "cache"] {
+        let parameter = format!("cache-writeback={value}");
+        let words = ["cache-writeback", value, "unordered or ordered"];
+        assert_refused(&[&parameter], &words);
+    }
+    assert_accepted(&["cache-writeback=unordered"]);
+}
+
+#[test]
 fn misspelt_parameters_stop_the_server_by_name() {
     for name in [
         "cache-max-sise",
@@ -254,6 +264,7 @@ fn misspelt_parameters_stop_the_server_by_name() {
         "cache-onread",
         "cashe",
         "cache-flsh",
+        "cache-write-back",
     ] {
         assert_refused(&[&format!("{name}=4M")], &[name]);
     }
@@ -283,6 +294,7 @@ fn help_describes_every_parameter() {
     for parameter in [
         "cache=",
         "cache-flush=",
+        "cache-writeback=",
         "cache-min-block-size=",
         "cache-max-size=",
         "cache-high-threshold=",

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::config::{MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
-use larder::{CacheOnRead, Config, FlushTo, Mode};
+use larder::{CacheOnRead, Config, FlushTo, Mode, Writeback};
 
 use crate::report::one_line;
 use crate::{Exports, Parser, spelling};
@@ -73,6 +73,7 @@ struct Typed<T> {
 pub struct Parameters {
     mode: Mode,
     flush_to: Option<Typed<FlushTo>>,
+    writeback: Option<Typed<Writeback>>,
     min_block_bytes: Option<Typed<u64>>,
     max_size_bytes: Option<Typed<u64>>,
     high_threshold_percent: Option<Typed<u32>>,
@@ -124,6 +125,10 @@ impl Parameters {
                 let flush_to =
                     value::flush_to(text).ok_or_else(|| refused("must be origin or cache"))?;
                 self.flush_to = Some(typed(flush_to, value));
+            }
+            "cache-writeback" => {
+                let writeback = value::writeback(name, value)?;
+                self.writeback = Some(typed(writeback, value));
             }
             "cache-min-block-size" => {
                 let bytes = value::block_bytes(text, parser).ok_or_else(|| {
@@ -187,6 +192,7 @@ impl Parameters {
         let mut config = Config {
             mode: self.mode,
             flush_to: flush::flush_to(self),
+            writeback: flush::writeback(self),
             cache_on_read: self.cache_on_read.clone(),
             dirty_age: flush::dirty_age(self),
             dirty_share_percent: flush::dirty_share_percent(self),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use larder::{FlushTo, Found, StatsSnapshot};
+use larder::{Config, Found, StatsSnapshot};
 
 /// The text, changed only where it would break a log's line.
 pub fn one_line(text: &str) -> String {
@@ -35,8 +35,8 @@ pub fn plain(error: &dyn std::error::Error) -> String {
     one_line(&plain)
 }
 
-/// All figures in one line of `key=value`, and where flushes end.
-pub fn stats_line(stats: &StatsSnapshot, flush_to: FlushTo) -> String {
+/// All figures in one line of `key=value`, where flushes end, and in which order the origin gets them.
+pub fn stats_line(stats: &StatsSnapshot, config: &Config) -> String {
     // Taken apart so that a new figure cannot be forgotten here.
     let StatsSnapshot {
         hits,
@@ -57,6 +57,9 @@ pub fn stats_line(stats: &StatsSnapshot, flush_to: FlushTo) -> String {
         readahead_bytes,
         readahead_used_bytes,
         bad_clean_sectors,
+        queued_bytes,
+        queued_flushes,
+        sent_flushes,
         slots_used,
     } = stats;
     format!(
@@ -67,8 +70,10 @@ pub fn stats_line(stats: &StatsSnapshot, flush_to: FlushTo) -> String {
          reclaim_writebacks={reclaim_writebacks} writeback_errors={writeback_errors} \
          room_waits={room_waits} fetch_waits={fetch_waits} readahead_bytes={readahead_bytes} \
          readahead_used_bytes={readahead_used_bytes} bad_clean_sectors={bad_clean_sectors} \
-         slots_used={slots_used} flush_to={}",
-        flush_to.name()
+         queued_bytes={queued_bytes} queued_flushes={queued_flushes} sent_flushes={sent_flushes} \
+         slots_used={slots_used} flush_to={} writeback={}",
+        config.flush_to.name(),
+        config.writeback.name()
     )
 }
 
@@ -91,6 +96,8 @@ fn some_blocks(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use larder::{FlushTo, Writeback};
+
     use super::*;
 
     #[test]
@@ -100,12 +107,19 @@ mod tests {
             slots_used: 9,
             ..StatsSnapshot::default()
         };
-        let line = stats_line(&stats, FlushTo::Cache);
+        let config = Config {
+            flush_to: FlushTo::Cache,
+            writeback: Writeback::Ordered,
+            ..Config::default()
+        };
+        let line = stats_line(&stats, &config);
         let pairs = line.strip_prefix("stats: ").expect("the prefix");
-        assert_eq!(pairs.split(' ').count(), 20);
+        assert_eq!(pairs.split(' ').count(), 24);
         assert!(pairs.split(' ').all(|pair| pair.split('=').count() == 2));
         assert!(pairs.starts_with("hits=7 "));
-        assert!(pairs.ends_with(" slots_used=9 flush_to=cache"));
+        assert!(pairs.ends_with(" slots_used=9 flush_to=cache writeback=ordered"));
+        let line = stats_line(&stats, &Config::default());
+        assert!(line.ends_with(" flush_to=origin writeback=unordered"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The names of the parameters, and what a name that is nearly one of them meant.
 
 /// The parameters of the cache.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "cache",
     "cache-flush",
+    "cache-writeback",
     "cache-min-block-size",
     "cache-max-size",
     "cache-high-threshold",
@@ -21,11 +22,12 @@ pub const NAMES: [&str; 13] = [
 pub const PREFIX: &str = "cache-";
 
 /// Words that tell what somebody meant when the letters do not. The first that is there counts.
-const HINTS: [(&str, &str); 20] = [
+const HINTS: [(&str, &str); 21] = [
     ("flush", "cache-flush"),
     ("sync", "cache-flush"),
     ("ratio", "cache-dirty-share"),
     ("dirty", "cache-dirty-age"),
+    ("order", "cache-writeback"),
     ("mode", "cache"),
     ("write", "cache"),
     ("unsafe", "cache"),
@@ -146,6 +148,11 @@ mod tests {
             ("cache-flsh", "cache-flush"),
             ("cache-flush-to", "cache-flush"),
             ("cache-fsync", "cache-flush"),
+            ("cache-write-back", "cache-writeback"),
+            ("cache_writeback", "cache-writeback"),
+            ("cache-writebak", "cache-writeback"),
+            ("cache-write-order", "cache-writeback"),
+            ("cache-ordered", "cache-writeback"),
             ("cache-directory", "cache-dir"),
             ("cache-dri", "cache-dir"),
             ("cache_dir", "cache-dir"),
@@ -156,6 +163,7 @@ mod tests {
             ("cacheid", "cache-id"),
             ("cache_mode", "cache"),
             ("cache-writethrough", "cache"),
+            ("cache-write", "cache"),
             ("cahce", "cache"),
             ("cach", "cache"),
             ("CACHE", "cache"),

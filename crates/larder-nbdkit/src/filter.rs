@@ -74,6 +74,9 @@ impl Filter for Larder {
                              writethrough or unsafe.
 cache-flush=WHERE            Where what is flushed is durable: origin (default), or
                              cache: in cache-dir, and written back later.
+cache-writeback=ORDER        With cache-flush=cache, how the plugin gets what was
+                             flushed: unordered (default), or ordered: flush by
+                             flush, so that it has an older disk, and a whole one.
 cache-min-block-size=SIZE    Unit of caching, a power of two from 4K to 2G
                              (default 64K).
 cache-max-size=SIZE          Limit on the cache's size on disk, at least 1M
@@ -88,7 +91,8 @@ cache-exports=WHICH          Volumes: separate by export name (default), shared
 cache-dirty-age=SECONDS|off  Write back what is older without a flush
                              (default off; 30 with cache-flush=cache).
 cache-dirty-share=PCT        Write back the oldest when more of cache-max-size is
-                             dirty (default none; 50 with cache-flush=cache).
+                             dirty (default none; 50 with cache-flush=cache,
+                             not with cache-writeback=ordered).
 cache-readahead=SIZE|off     Fetch at most so much ahead of sequential readers,
                              where reads are kept (default off).
 cache-dir=PATH               Keep the cache in this directory, where the next
@@ -161,7 +165,7 @@ TMPDIR                       Environment: where the cache file goes
         println!("larder_version={}", env!("CARGO_PKG_VERSION"));
         println!(
             "larder_features=cache-exports,cache-dirty-age,cache-readahead,cache-dir,cache-id,cache-flush,\
-             cache-dirty-share"
+             cache-dirty-share,cache-writeback"
         );
     }
 

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use larder::{Cache, SystemClock, Volume};
+use larder::{Cache, SystemClock, Volume, Writeback};
 use larder_frontend::report::{found, plain, stats_line};
 use larder_frontend::{CacheDirectory, CacheFile, Exports, Fate, LockText, Maintenance, Settings};
 use nbdkit_filter::{Error, Result, log};
@@ -85,7 +85,7 @@ impl Running {
     pub(crate) fn end(&self) {
         self.maintenance.stop(&self.cache, &NbdkitLog);
         if debug_verbose() {
-            let stats = stats_line(&self.cache.stats(), self.cache.config().flush_to);
+            let stats = stats_line(&self.cache.stats(), self.cache.config());
             log::debug(&format!("cache: {stats}"));
         }
         let leftovers = self.cache.leftovers();
@@ -138,11 +138,15 @@ fn open(path: &Path, settings: &mut Settings) -> Result<(Arc<Cache>, Kept)> {
         .map_err(|error| Error::new(error.errno(), format!("cache: {}", plain(&error))))?;
     let config = cache.config();
     log::debug(&format!(
-        "cache: cache directory {place} ({}), block size {}, mode {:?}, flush to {}, background {}",
+        "cache: cache directory {place} ({}), block size {}, mode {:?}, flush to {}{}, background {}",
         cache.found().map(found).unwrap_or_default(),
         config.block_bytes,
         config.mode,
         config.flush_to.name(),
+        match config.writeback {
+            Writeback::Unordered => "",
+            Writeback::Ordered => ", in order",
+        },
         config.background
     ));
     if let Some(warning) = settings.warning_of_block(config.block_bytes) {

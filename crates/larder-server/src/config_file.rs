@@ -48,6 +48,7 @@ mod tests {
     fn values_may_be_texts_numbers_and_booleans() {
         let options = parse(
             "cache-max-size = \"10G\"\ncache-dirty-age = 5\ncache-dirty-share = 20\ncache-flush = \"cache\"\nread-only = true\n\
+             cache-writeback = \"ordered\"\n\
              listen = [\"unix:/run/a\", \"tcp:h:0\"]\n\
              [[export]]\nname = \"a\"\norigin = \"/a.img\"\n\
              [[export]]\norigin = \"/b.img\"\ndescription = \"the other\"\n",
@@ -57,6 +58,7 @@ mod tests {
         assert_eq!(options.cache_dirty_age, Some("5".into()));
         assert_eq!(options.cache_dirty_share, Some("20".into()));
         assert_eq!(options.cache_flush, Some("cache".into()));
+        assert_eq!(options.cache_writeback, Some("ordered".into()));
         assert_eq!(options.read_only, Some("true".into()));
         assert_eq!(options.listen.len(), 2);
         assert_eq!(options.export[0].name, "a");
@@ -115,6 +117,7 @@ mod tests {
     fn the_command_line_wins_and_lists_are_not_mixed() {
         let file = parse(
             "cache = \"unsafe\"\ncache-flush = \"cache\"\ncache-dirty-age = 5\ncache-dirty-share = 20\n\
+             cache-writeback = \"ordered\"\n\
              listen = [\"unix:/a\"]\n\
              [[export]]\norigin = \"/a\"\n",
         )
@@ -122,12 +125,14 @@ mod tests {
         let typed = Options {
             cache: Some("writethrough".into()),
             cache_flush: Some("origin".into()),
+            cache_writeback: Some("unordered".into()),
             origins: vec!["/b".into()],
             ..Options::default()
         };
         let merged = typed.over(file);
         assert_eq!(merged.cache, Some("writethrough".into()));
         assert_eq!(merged.cache_flush, Some("origin".into()));
+        assert_eq!(merged.cache_writeback, Some("unordered".into()));
         assert_eq!(merged.cache_dirty_age, Some("5".into()));
         assert_eq!(merged.cache_dirty_share, Some("20".into()));
         assert_eq!(merged.listen, ["unix:/a".into()]);

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder::{Cache, Connection, Error, FlushTo, Log, Mode, Origin, Volume};
+use larder::{Cache, Connection, Error, FlushTo, Log, Mode, Origin, Volume, Writeback};
 use larder_frontend::leftovers::in_short;
 use larder_frontend::report::one_line;
 
@@ -147,10 +147,12 @@ impl Keeper {
     /// Does what a flush does, where that is what the mode promises: everything is written back, or durable in the cache's
     /// directory where flushes end there. In writethrough mode the origin is flushed all
     /// the same: an origin that has lost its connection tells so by a flush, and if every client has left without one,
-    /// the cache would keep what the origin has lost.
+    /// the cache would keep what the origin has lost. And a queue for the origin may have what is not dirty, and not durable
+    /// before a flush either.
     pub(crate) fn write_back(&self) -> Result<(), Error> {
-        let is_needed = match self.surroundings.cache.config().mode {
-            Mode::Writeback => self.volume.is_dirty(),
+        let config = self.surroundings.cache.config();
+        let is_needed = match config.mode {
+            Mode::Writeback => self.volume.is_dirty() || config.writeback == Writeback::Ordered,
             Mode::Writethrough => true,
             Mode::Unsafe => false,
         };
@@ -183,7 +185,7 @@ impl Keeper {
         self.tell(&error);
         let cache = &self.surroundings.cache;
         if cache.config().flush_to == FlushTo::Cache {
-            // It was not about the origin, which is to get it later in any case.
+            // It was not about the origin, or only because a queue for it is full: it is to get it later in any case.
             return;
         }
         let leftovers = cache.leftovers();

@@ -108,7 +108,7 @@ impl Life {
         drop(self.live_line);
         write_back(&self.exports, cache, console, self.has_terminal);
         if console.verbose() {
-            console.debug(&stats_line(&cache.stats(), cache.config().flush_to));
+            console.debug(&stats_line(&cache.stats(), cache.config()));
         }
         let leftovers = cache.leftovers();
         // Whether they are kept depends on it.

@@ -71,8 +71,12 @@ fn line(now: &StatsSnapshot, before: &StatsSnapshot, elapsed: Duration) -> Strin
         let bytes = now.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.001);
         format!("{}/s", BinaryBytes(bytes as u64))
     };
+    let queued = match now.queued_bytes {
+        0 => String::new(),
+        bytes => format!("  queued {}", BinaryBytes(bytes)),
+    };
     format!(
-        "hits {}{share}  misses {misses}  dirty {}  origin {} in, {} out",
+        "hits {}{share}  misses {misses}  dirty {}{queued}  origin {} in, {} out",
         now.hits,
         BinaryBytes(now.dirty_bytes),
         per_second(now.origin_read_bytes, before.origin_read_bytes),
@@ -99,5 +103,13 @@ mod tests {
             "hits 3 (75.0%)  misses 1  dirty 3.00 MiB  origin 2.00 MiB/s in, 0 B/s out"
         );
         assert!(line(&before, &before, Duration::ZERO).starts_with("hits 0  misses 0"));
+        let queued = StatsSnapshot {
+            queued_bytes: 1 << 20,
+            ..before
+        };
+        assert!(
+            line(&queued, &queued, Duration::ZERO)
+                .contains("  dirty 0 B  queued 1.00 MiB  origin ")
+        );
     }
 }

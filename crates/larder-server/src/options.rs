@@ -87,6 +87,10 @@ pub(crate) struct Options {
     /// Where what is flushed is durable: origin, or cache (in --cache-dir) [default: origin]
     #[arg(long, value_name = "WHERE", help_heading = CACHE)]
     pub(crate) cache_flush: Option<Text>,
+    /// With --cache-flush=cache, how the origin gets what was flushed: unordered, or ordered (flush by flush)
+    /// [default: unordered]
+    #[arg(long, value_name = "ORDER", help_heading = CACHE)]
+    pub(crate) cache_writeback: Option<Text>,
     /// Unit of caching, a power of two from 4K to 2G [default: 64K]
     #[arg(long, value_name = "SIZE", help_heading = CACHE)]
     pub(crate) cache_min_block_size: Option<Text>,
@@ -209,6 +213,7 @@ impl Options {
             export,
             cache: self.cache.or(file.cache),
             cache_flush: self.cache_flush.or(file.cache_flush),
+            cache_writeback: self.cache_writeback.or(file.cache_writeback),
             cache_min_block_size: self.cache_min_block_size.or(file.cache_min_block_size),
             cache_max_size: self.cache_max_size.or(file.cache_max_size),
             cache_high_threshold: self.cache_high_threshold.or(file.cache_high_threshold),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use indicatif::BinaryBytes;
-use larder::{FlushTo, Log, Mode};
+use larder::{Config, FlushTo, Log, Mode, Writeback};
 use larder_frontend::report::{one_line, reason};
 use larder_origins::Source;
 use sd_notify::NotifyState;
@@ -272,13 +272,7 @@ fn served(
         } else {
             ", read-only"
         };
-        let config = storage.cache.config();
-        let mode = match (config.mode, config.flush_to) {
-            (Mode::Writeback, FlushTo::Origin) => "",
-            (Mode::Writeback, FlushTo::Cache) => ", flushed to the cache",
-            (Mode::Writethrough, _) => ", writethrough",
-            (Mode::Unsafe, _) => ", unsafe",
-        };
+        let mode = mode(storage.cache.config());
         let limit = storage.limit();
         let uris = places
             .iter()
@@ -288,6 +282,17 @@ fn served(
         format!("serving {address} ({size}{access}{mode}, {limit}) at {uris}")
     });
     lines.collect()
+}
+
+/// How writes reach the origin, where that is not as ever.
+fn mode(config: &Config) -> &'static str {
+    match (config.mode, config.flush_to, config.writeback) {
+        (Mode::Writeback, FlushTo::Origin, _) => "",
+        (Mode::Writeback, FlushTo::Cache, Writeback::Unordered) => ", flushed to the cache",
+        (Mode::Writeback, FlushTo::Cache, Writeback::Ordered) => ", flushed to the cache, in order",
+        (Mode::Writethrough, ..) => ", writethrough",
+        (Mode::Unsafe, ..) => ", unsafe",
+    }
 }
 
 /// Runs the command, if there is one. A command that cannot be run ends the server as one that failed.

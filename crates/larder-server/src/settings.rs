@@ -161,6 +161,7 @@ fn cache(
     for (name, text) in [
         ("cache", &options.cache),
         ("cache-flush", &options.cache_flush),
+        ("cache-writeback", &options.cache_writeback),
         ("cache-min-block-size", &options.cache_min_block_size),
         ("cache-max-size", &options.cache_max_size),
         ("cache-high-threshold", &options.cache_high_threshold),

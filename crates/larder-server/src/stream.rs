@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::net::SendFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, TcpKeepalive};
 
 /// How long a silent TCP connection is left alone before it is asked whether it is alive.
@@ -99,6 +100,18 @@ impl Stream {
     pub(crate) fn write_now(&self, data: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         Ok(rustix::net::send(self, data, flags)?)
+    }
+
+    /// Reads what is there; None if that is nothing.
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.0.is_over.load(Ordering::SeqCst) {
+            return Ok(Some(0));
+        }
+        match rustix::net::recv(self, buffer, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// How long one read may wait; None for ever.

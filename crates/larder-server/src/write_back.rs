@@ -25,7 +25,7 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
         Some(_) => Keeper::leave,
         None => Keeper::write_back,
     };
-    let total = cache.stats().dirty_bytes;
+    let total = left_bytes(cache);
     if total > 0 && cache.config().mode != larder::Mode::Unsafe {
         console.say(&format!("writing back {}", BinaryBytes(total)));
     }
@@ -50,10 +50,16 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
         }
         drop(sender);
         while done.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-            console.move_bar(total.saturating_sub(cache.stats().dirty_bytes));
+            console.move_bar(total.saturating_sub(left_bytes(cache)));
         }
     });
     console.set_bar(None);
+}
+
+/// What the origins do not have. What is queued for one counts twice until the cache's own flush has returned.
+fn left_bytes(cache: &Cache) -> u64 {
+    let stats = cache.stats();
+    stats.dirty_bytes + stats.queued_bytes
 }
 
 fn bar(total: u64) -> ProgressBar {

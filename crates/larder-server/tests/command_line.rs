@@ -85,6 +85,25 @@ const WRONG: &[(&[&str], &str)] = &[
         "cache-flush=cache: needs cache=writeback, not cache=writethrough",
     ),
     (
+        &["serve", "memory:1M", "--cache-writeback=yes"],
+        "cache-writeback=yes: must be unordered or ordered",
+    ),
+    (
+        &["serve", "disk", "--cache-writeback=ordered"],
+        "cache-writeback=ordered: needs cache-flush=cache",
+    ),
+    (
+        &[
+            "serve",
+            "disk",
+            "--cache-flush=cache",
+            "--cache-dir=/c",
+            "--cache-writeback=ordered",
+            "--cache-dirty-share=20",
+        ],
+        "cache-dirty-share=20: must be left out with cache-writeback=ordered",
+    ),
+    (
         &["serve", "memory:1M", "--cache-dirty-share=0"],
         "cache-dirty-share=0: must be a whole number of percent, 1 to 100",
     ),

@@ -72,6 +72,7 @@ pub fn few(slots: u32) -> HomeSizes {
     HomeSizes {
         slots,
         journal_bytes: 64 << 10,
+        queue_bytes: 64 << 10,
     }
 }
 

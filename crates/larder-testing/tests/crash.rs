@@ -16,7 +16,7 @@ use larder_testing::crash::judge::{Demand, Judge};
 use larder_testing::crash::requests;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
-    CallKind, History, MediumFault, Mix, Recording, Rule, Shape, Sweep, Tally, Violation,
+    CallKind, History, MediumFault, Origins, Recording, Rule, Shape, Sweep, Tally, Violation,
 };
 use larder_testing::random::mix;
 use toy::{MISTAKES, Mistake, SECTORS, Toy, VOLUMES};
@@ -72,8 +72,15 @@ fn sweep(mistake: Mistake, seed: u64, survivals: u64) -> Result<Tally, (Tally, V
         subject: &toy,
         recording: &recording,
         history: &history,
-        is_origin_enough: toy.flushes_origin,
-        mix: Mix::Anywhere,
+        origins: match toy.flushes_origin {
+            true => Origins::Flushed,
+            false => Origins::Anything,
+        },
+        later: Shape {
+            longest: 4,
+            trims: true,
+            ..Shape::default()
+        },
         survivals,
         started_percent: 5,
         seed,

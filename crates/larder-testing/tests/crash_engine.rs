@@ -1,5 +1,5 @@
-//! The crash simulator over the engine with a cache directory, whether flushes are durable on the origin or in the directory: whatever a crash
-//! leaves, flushed data is there, and nothing comes back that was overwritten.
+//! The crash simulator over the engine with a cache directory, whether flushes are durable on the origin or in the directory, and where the origin gets those in order:
+//! whatever a crash leaves, flushed data is there, nothing comes back that was overwritten, and in order the origin alone is an older disk.
 //!
 //! `LARDER_SEED=n cargo test -p larder-testing --test crash_engine replay` runs one seed again.
 //! `LARDER_SOAK_SECONDS=n cargo test -p larder-testing --test crash_engine soak -- --ignored --nocapture` runs new ones.
@@ -9,8 +9,8 @@
 
 mod engine_crash;
 
-use engine_crash::{engine, run, sweep};
-use larder_testing::crash::{Tally, soak_for_seconds};
+use engine_crash::{Kind, engine, run, sweep, sweep_of};
+use larder_testing::crash::{Rule, Tally, soak_for_seconds};
 
 /// What it must pass.
 const CRASHES: u64 = 100_000;
@@ -50,7 +50,17 @@ fn a_seed_makes_the_same_run_each_time() {
     for seed in 0..10 {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
     }
-    assert_ne!(hash(0), hash(3));
+    assert_ne!(hash(Kind::Order.seed(0)), hash(Kind::Order.seed(1)));
+}
+
+/// The rule about origins alone is one that a cache breaks which writes back in any order.
+#[test]
+fn an_origin_that_gets_its_data_in_any_order_is_no_older_disk() {
+    for case in 0..3 {
+        let (seed, unordered) = (Kind::Order.seed(case), Kind::Cache.seed(case));
+        let caught = sweep_of(&engine(unordered), seed, 1).unwrap_err();
+        assert_eq!(caught.1.rule, Rule::OriginOlder, "{}", caught.1);
+    }
 }
 
 #[test]

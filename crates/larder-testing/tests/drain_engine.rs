@@ -1,5 +1,5 @@
 //! What crashes of the engine leave where flushes end in the directory, drained: the origins alone have then what the engine would have found, and
-//! what is still cached is the same.
+//! what is still cached is the same; meanwhile they are older disks, where the engine sent flush by flush.
 
 // Helpers of tests: clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
@@ -9,17 +9,21 @@ mod engine_crash;
 
 use std::sync::Arc;
 
-use larder::FlushTo;
+use engine_crash::Kind;
 use larder::drain::{Drain, DrainErrorKind, WriteBack};
+use larder::{FlushTo, Writeback};
 use larder_testing::Random;
+use larder_testing::crash::judge::Judge;
 use larder_testing::crash::value::SECTOR_BYTES;
 use larder_testing::crash::walk::Walk;
-use larder_testing::crash::{Engine, History, Image, Machine, Subject};
+use larder_testing::crash::{Engine, History, Image, Machine, Recording, Subject};
 use larder_testing::random::mix;
 
 /// Crashes of each run, and runs.
 const CRASHES: usize = 40;
 const RUNS: u64 = 30;
+/// Moments of each drain.
+const MOMENTS: usize = 4;
 
 /// All volumes, one after the other, as an engine that is started there serves them.
 fn served(engine: &Engine, history: &History, image: &Image) -> Vec<u8> {
@@ -44,8 +48,8 @@ fn of_origins(image: &Image) -> Vec<u8> {
     contents
 }
 
-/// Drains everything. How many bytes were written, and what a power cut leaves after that; None where there was no cache yet.
-fn drained(image: &Image, random: &mut Random) -> Option<(u64, Image)> {
+/// Drains everything. How many bytes were written, and what happened; None where there was no cache yet.
+fn drained(image: &Image, random: &mut Random) -> Option<(u64, Recording)> {
     let machine = Machine::new(image.clone(), random.next_u64());
     let mut drain = match Drain::open(Arc::new(machine.medium()), "pid 9") {
         Err(error) if error.kind() == DrainErrorKind::NoCache => return None,
@@ -64,17 +68,36 @@ fn drained(image: &Image, random: &mut Random) -> Option<(u64, Image)> {
         written += done.written_bytes;
     }
     drain.close().unwrap();
-    let recording = machine.recording();
-    let mut walk = Walk::new(&recording);
-    walk.advance_to(recording.position());
-    Some((written, walk.crash(random)))
+    Some((written, machine.recording()))
+}
+
+/// What a power cut leaves.
+fn crashed(recording: &Recording, position: usize, random: &mut Random) -> Image {
+    let mut walk = Walk::new(recording);
+    walk.advance_to(position);
+    walk.crash(random)
+}
+
+/// Some moments of a drain: the origins alone are an older disk.
+fn judge_meanwhile(judge: &Judge<'_>, drain: &Recording, random: &mut Random) {
+    for _ in 0..MOMENTS {
+        let position = random.below(drain.position() as u64 + 1) as usize;
+        let image = crashed(drain, position, random);
+        for (volume, origin) in (0..).zip(&image.files[..image.origins]) {
+            let mut bytes = vec![0; origin.length() as usize];
+            origin.get(0, &mut bytes);
+            let judged = judge.judge_older(volume, &bytes);
+            judged.unwrap_or_else(|why| panic!("{position} calls of a drain: {why}"));
+        }
+    }
 }
 
 #[test]
 fn what_an_engine_would_have_found_is_on_the_origins() {
     let mut written = 0;
     for run in 0..RUNS {
-        let seed = 2 * run + 1;
+        let kind = [Kind::Cache, Kind::Order][(run % 2) as usize];
+        let seed = kind.seed(run);
         let engine = engine_crash::engine(seed);
         assert_eq!(engine.flush_to, FlushTo::Cache);
         let (recording, history) = engine_crash::run(&engine, seed).unwrap();
@@ -83,19 +106,25 @@ fn what_an_engine_would_have_found_is_on_the_origins() {
             .map(|_| random.below(recording.position() as u64 + 1) as usize)
             .collect();
         positions.sort_unstable();
-        let mut walk = Walk::new(&recording);
+        let (mut walk, mut judge) = (Walk::new(&recording), Judge::new(&history));
         for position in positions {
             walk.advance_to(position);
             let image = walk.crash(&mut random);
             let expected = served(&engine, &history, &image);
-            let Some((some, after)) = drained(&image, &mut random) else {
+            judge.advance_to(position);
+            let Some((some, drain)) = drained(&image, &mut random) else {
                 continue;
             };
             written += some;
+            if kind == Kind::Order {
+                judge_meanwhile(&judge, &drain, &mut random);
+            }
+            let after = crashed(&drain, drain.position(), &mut random);
             let place = format!("seed {seed}, position {position}");
             assert!(of_origins(&after) == expected, "{place}: the origins");
             let origin = Engine {
                 flush_to: FlushTo::Origin,
+                writeback: Writeback::Unordered,
                 ..engine.clone()
             };
             assert!(

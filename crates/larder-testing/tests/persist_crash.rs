@@ -19,8 +19,8 @@ use larder_testing::crash::judge::{Demand, Judge};
 use larder_testing::crash::requests;
 use larder_testing::crash::walk::Walk;
 use larder_testing::crash::{
-    BadSector, CallKind, History, Image, Look, Machine, MediumFault, Mix, Recording, Shape, Store,
-    Subject, Sweep, Tally, Violation, soak_for_seconds,
+    BadSector, CallKind, History, Image, Look, Machine, MediumFault, Origins, Recording, Shape,
+    Store, Subject, Sweep, Tally, Violation, soak_for_seconds,
 };
 use larder_testing::random::mix;
 use larder_testing::{Random, When};
@@ -201,8 +201,12 @@ fn sweep(seed: u64, started_percent: u64) -> Result<Tally, (Tally, Violation)> {
         subject: &files,
         recording: &recording,
         history: &history,
-        is_origin_enough: false,
-        mix: Mix::Anywhere,
+        origins: Origins::Anything,
+        later: Shape {
+            longest: 4,
+            trims: true,
+            ..Shape::default()
+        },
         survivals: 1,
         started_percent,
         seed,

@@ -347,6 +347,7 @@ fn regression_a_block_that_is_listed_twice() {
             sizes: Some(larder::HomeSizes {
                 slots,
                 journal_bytes: 4 << 20,
+                queue_bytes: 4 << 20,
             }),
         };
         larder::Cache::open(
@@ -566,6 +567,7 @@ fn regression_what_a_commit_that_failed_was_to_say() {
             sizes: Some(larder::HomeSizes {
                 slots: 100,
                 journal_bytes: 64 << 10,
+                queue_bytes: 64 << 10,
             }),
         };
         larder::Cache::open(

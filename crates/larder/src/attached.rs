@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use std::io;
 
+use crate::ordered::QueuedOrigin;
 use crate::origin::{Capabilities, Fua, Origin, RequestLimits};
 use crate::scratch::Scratch;
 use crate::sync;
@@ -22,6 +23,8 @@ pub(crate) struct Attached {
     /// When it joined, see [`crate::unflushed::Flush`].
     pub joined: u64,
     pub origin: Arc<dyn Origin>,
+    /// The same, where it is the queue in front of one that gets everything in order.
+    pub queued: Option<Arc<QueuedOrigin>>,
     pub capabilities: Capabilities,
     pub limits: RequestLimits,
     /// How often it told of a lost connection.
@@ -35,7 +38,16 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
+    /// With the volume's queue before the origin.
+    pub(crate) fn queued(queued: Arc<QueuedOrigin>, joined: u64) -> Arc<Self> {
+        Self::make(Arc::clone(&queued) as Arc<dyn Origin>, Some(queued), joined)
+    }
+
     pub(crate) fn new(origin: Arc<dyn Origin>, joined: u64) -> Arc<Self> {
+        Self::make(origin, None, joined)
+    }
+
+    fn make(origin: Arc<dyn Origin>, queued: Option<Arc<QueuedOrigin>>, joined: u64) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             number: ConnectionNumber(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -43,6 +55,7 @@ impl Attached {
             capabilities: origin.capabilities(),
             limits: origin.limits(),
             origin,
+            queued,
             losses: AtomicU64::new(0),
             active: AtomicBool::new(false),
             leaving: AtomicBool::new(false),

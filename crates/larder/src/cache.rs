@@ -176,12 +176,15 @@ impl Cache {
             .filter_map(|volume| volume.oldest_dirty())
             .min();
         let age = oldest.map_or(Duration::ZERO, |oldest| self.store.clock.since(oldest));
+        let figures = self.store.stats.snapshot();
+        let queued = volumes.iter().filter_map(|volume| volume.queue.get());
+        let figures = queued.fold(figures, |figures, queue| queue.count_in(figures));
         StatsSnapshot {
             oldest_dirty_ms: age.as_millis() as u64,
             slots_used: self.store.slots.usage().used,
             readahead_used_bytes: sync::lock(&self.store.eviction).used_ahead()
                 * self.store.config.block_bytes,
-            ..self.store.stats.snapshot()
+            ..figures
         }
     }
 

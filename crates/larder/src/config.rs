@@ -48,6 +48,26 @@ impl FlushTo {
     }
 }
 
+/// In which order the origin gets what was flushed into the cache's directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writeback {
+    /// In any, and only the last of what was written to a place.
+    #[default]
+    Unordered,
+    /// Flush by flush: at any moment the origin has all of some flush, and beside that only what was written before the next.
+    Ordered,
+}
+
+impl Writeback {
+    /// As parameters spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unordered => "unordered",
+            Self::Ordered => "ordered",
+        }
+    }
+}
+
 /// Whether what was read is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CacheOnRead {
@@ -82,6 +102,8 @@ pub struct Config {
     pub mode: Mode,
     /// Where a flush is durable. In the cache only with [`Mode::Writeback`], and only a cache in a directory.
     pub flush_to: FlushTo,
+    /// In which order the origin gets it then. [`Writeback::Ordered`] only with [`FlushTo::Cache`].
+    pub writeback: Writeback,
     /// The unit of caching, in bytes: a power of two.
     pub block_bytes: u64,
     /// The hard limit on allocated bytes; unlimited without.
@@ -115,6 +137,7 @@ impl Default for Config {
         Self {
             mode: Mode::default(),
             flush_to: FlushTo::default(),
+            writeback: Writeback::default(),
             block_bytes: DEFAULT_BLOCK_BYTES,
             max_size_bytes: None,
             high_threshold_percent: 95,
@@ -150,6 +173,11 @@ impl Config {
                 "cache-flush=cache needs cache=writeback, not {}",
                 self.mode.name()
             )));
+        }
+        if self.writeback == Writeback::Ordered && self.flush_to != FlushTo::Cache {
+            return Err(bad(
+                "cache-writeback=ordered needs cache-flush=cache".to_owned()
+            ));
         }
         if let Some(share) = self.dirty_share_percent
             && !(1..=100).contains(&share)

@@ -234,7 +234,7 @@ impl Connection {
     /// What the last writable connection in use owes the others.
     fn end_writing(&self) -> Result<(), Error> {
         let volume = &self.client.volume;
-        let has_own = volume.is_dirty() || volume.kept.is_sealed();
+        let has_own = volume.has_unwritten() || volume.kept.is_sealed();
         if self.client.store().config.mode != Mode::Writeback || !has_own {
             return Ok(());
         }

@@ -11,6 +11,7 @@
 //! - The directory hears that something is on the origin when that is so durably: with the new tables at its end (`closing.rs`). A crash before
 //!   leaves everything as it was; in the middle of that, each block's entry is the old one or the new one, and either is true. So it can
 //!   always be run again.
+//! - What is queued is another matter: it is in order, and stays so (`queued.rs`).
 //! - A range that is zero counts more than a sector of a slot, dirty or not.
 
 mod closing;
@@ -18,6 +19,7 @@ mod error;
 mod export;
 mod identity;
 mod plan;
+mod queued;
 mod reading;
 mod saying;
 mod sending;
@@ -32,13 +34,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::directory::VolumeNumber;
 use crate::inspect::check_contents;
 use crate::medium::{Medium, MediumFile};
 use crate::persist::home::{Home, Opened, Wanted};
 use crate::persist::op::{Op, VolumeId};
+use crate::persist::queue_log::{BadQueue, BadQueues};
 use crate::persist::volumes::VolumeTable;
 
 use plan::Plan;
+use queued::Queued;
 
 /// How far it has come, in bytes of what the origin does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +67,24 @@ pub struct Holding {
     pub dirty_bytes: u64,
     /// What is zero, and nothing else is known of it.
     pub zero_bytes: u64,
+    /// Why nobody knows what was queued beside that: [`Drain::open_to_discard`].
+    pub lost_queue: Option<String>,
 }
 
 impl Holding {
     /// Whether there is anything.
     pub fn is_empty(&self) -> bool {
-        self.dirty_bytes == 0 && self.zero_bytes == 0
+        self.dirty_bytes == 0 && self.zero_bytes == 0 && self.lost_queue.is_none()
     }
+}
+
+/// A queue that cannot be used, of a volume that the directory does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The number that is in its name.
+    pub number: u32,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// A range that is still only in the directory.
@@ -115,6 +131,10 @@ pub struct Drain {
     slots_numbered: u32,
     /// What there is of each volume that the origin does not have.
     plans: BTreeMap<VolumeId, Plan>,
+    /// And what is queued.
+    queues: BTreeMap<VolumeId, Queued>,
+    /// Queues of which nobody knows what they held.
+    bad_queues: Vec<BadQueue>,
 }
 
 impl fmt::Debug for Drain {
@@ -132,59 +152,142 @@ impl Drain {
     /// # Errors
     /// It is no cache, somebody has it open, a start would refuse it, or the system failed. Nothing was made where nothing was.
     pub fn open(medium: Arc<dyn Medium>, lock_text: &str) -> Result<Self, DrainError> {
+        let drain = Self::find(medium, lock_text, BadQueues::Refuse)?;
+        // Whatever may refuse the directory comes before anything is written.
+        drain.check_orders()?;
+        drain.home.begin()?;
+        Ok(drain)
+    }
+
+    /// The same for [`Drain::discard`] alone: a queue that is missing or damaged, for which a start would refuse the directory, can be given up with
+    /// its volume.
+    ///
+    /// # Errors
+    /// As [`Drain::open`], but for that.
+    pub fn open_to_discard(medium: Arc<dyn Medium>, lock_text: &str) -> Result<Self, DrainError> {
+        let drain = Self::find(medium, lock_text, BadQueues::Tell)?;
+        drain.home.begin()?;
+        Ok(drain)
+    }
+
+    fn find(
+        medium: Arc<dyn Medium>,
+        lock_text: &str,
+        bad_queues: BadQueues,
+    ) -> Result<Self, DrainError> {
         check_contents(&*medium)?;
         let wanted = Wanted {
             block_bytes: None,
             default_block_bytes: crate::Config::default().block_bytes,
             max_size_bytes: None,
-            is_ordered: false,
             uuid_bits: 0,
             lock_text: lock_text.to_owned(),
         };
+        let (opened, bad_queues) = Home::find_existing(medium, &wanted, bad_queues)?;
         let Opened {
             mut home,
             found: _,
             volumes,
+            queues,
             slots_numbered,
-        } = Home::find_existing(medium, &wanted)?;
+        } = opened;
         let slots = home.take_slots_file()?;
-        // Whatever may refuse the directory comes before anything is written.
         let plans = plan::all(&home, &volumes)?;
-        home.begin()?;
+        let queues = queues
+            .into_iter()
+            .map(|found| (found.id, Queued::new(found)));
         Ok(Self {
             home,
             slots,
             volumes,
             slots_numbered,
             plans,
+            queues: queues.collect(),
+            bad_queues,
         })
+    }
+
+    /// Nobody could say which of two orders is the newer one.
+    fn check_orders(&self) -> Result<(), DrainError> {
+        let mut plans = self.plans.values();
+        let both = plans.find(|plan| !plan.is_done() && self.queued(plan.id).is_some());
+        let Some(known) = both.and_then(|plan| self.volumes.get(plan.id)) else {
+            return Ok(());
+        };
+        let what = "it was written with an order and without one";
+        Err(plan::damaged(&known.record, what))
     }
 
     /// Every volume of the directory, by number.
     pub fn holdings(&self) -> Vec<Holding> {
         let holding = |plan: &Plan| {
             let known = self.volumes.get(plan.id)?;
+            let (queued_bytes, queued_zeros) = self.held_bytes(plan.id);
+            let number = plan.id.volume;
+            let bad = self.bad_queues.iter().find(|bad| bad.volume == number);
             Some(Holding {
-                number: plan.id.volume.0,
+                number: number.0,
                 name: known.record.name.clone(),
                 size_bytes: plan.size,
-                dirty_bytes: plan.dirty_bytes(),
-                zero_bytes: plan.zero_bytes(),
+                dirty_bytes: plan.dirty_bytes() + queued_bytes,
+                zero_bytes: plan.zero_bytes() + queued_zeros,
+                lost_queue: bad.map(|bad| bad.error.to_string()),
             })
         };
         self.plans.values().filter_map(holding).collect()
     }
 
-    /// Forgets a volume, with all that is cached of it. That is durable on return.
+    /// Queues that cannot be used, and that no volume is said to have. By number.
+    pub fn strays(&self) -> Vec<Stray> {
+        let is_owned = |bad: &&BadQueue| self.plans.keys().any(|id| id.volume == bad.volume);
+        let strays = self.bad_queues.iter().filter(|bad| !is_owned(bad));
+        let stray = |bad: &BadQueue| Stray {
+            number: bad.volume.0,
+            why: bad.error.to_string(),
+        };
+        strays.map(stray).collect()
+    }
+
+    /// Forgets a volume, with all that is cached of it, and what is queued. That is durable on return.
     ///
-    /// What is clean goes too: so one frame says it all, and a crash leaves all of it or nothing.
+    /// What is clean goes too: so one frame says it all, and a crash leaves all of it or nothing. But the queue is emptied before, so that there is never one
+    /// of no volume: a crash in between leaves the volume without what was queued. One that is damaged goes before its volume, which until then a
+    /// start misses it for.
     ///
     /// # Errors
     /// There is no such volume, or the directory takes nothing.
     pub fn discard(&mut self, volume: u32) -> Result<(), DrainError> {
         let id = self.id(volume)?;
+        self.take_bad_queue(id.volume)?;
+        if let Some(queued) = self.queues.get_mut(&id).filter(|queued| !queued.is_empty()) {
+            queued.give_up(&self.home)?;
+        }
         self.say(vec![Op::VolumeGone(id)])?;
         self.plans.remove(&id);
+        if self.queues.remove(&id).is_some() {
+            // It is empty. If it stays, the next start takes it away.
+            let _ = self.home.remove_queue(id.volume);
+        }
+        Ok(())
+    }
+
+    /// Takes a queue away that is no volume's. That is durable on return.
+    ///
+    /// # Errors
+    /// There is no such queue, or it cannot be removed.
+    pub fn discard_stray(&mut self, number: u32) -> Result<(), DrainError> {
+        if !self.strays().iter().any(|stray| stray.number == number) {
+            let what = format!("queue {number} is no stray one");
+            return Err(DrainError::asked(what));
+        }
+        self.take_bad_queue(VolumeNumber(number))
+    }
+
+    fn take_bad_queue(&mut self, volume: VolumeNumber) -> Result<(), DrainError> {
+        if let Some(at) = self.bad_queues.iter().position(|bad| bad.volume == volume) {
+            self.home.remove_queue(volume)?;
+            self.bad_queues.remove(at);
+        }
         Ok(())
     }
 

@@ -85,6 +85,17 @@ fn write_back_all(client: &Client) -> Result<(), Error> {
     flush_origin(volume, &client.attached)
 }
 
+/// What is queued for the origin reaches it.
+fn send_queued(client: &Client) -> Result<(), Error> {
+    let Some(queued) = &client.attached.queued else {
+        return Ok(());
+    };
+    queued.send_all().map_err(|cause| {
+        let context = "sending what is queued for the origin".to_owned();
+        Error::with_source(ErrorKind::Origin, context, cause)
+    })
+}
+
 /// A pass over everything, ending with a flush of the origin, also when nothing was dirty.
 fn full_pass(volume: &Volume, writer: &Attached) -> Result<(), Error> {
     let outcome = writeback::pass(volume, writer, Scope::All, true);
@@ -107,7 +118,7 @@ pub(crate) fn flush_as_last(client: &Client) -> Result<(), Error> {
                 .and(kept)
                 .and_then(|()| survival::flush(&client.volume))
         }
-        false => write_back_all(client),
+        false => write_back_all(client).and_then(|()| send_queued(client)),
     };
     if result.is_err() {
         unwritten::report(&client.volume);

@@ -8,21 +8,24 @@
 mod check;
 mod counting;
 mod error;
+mod queues;
 mod scrub;
 mod steady;
 
 pub use error::{InspectError, InspectErrorKind};
-pub use scrub::{BadDirty, Progress, Scrub, scrub};
+pub use scrub::{BadDirty, BadQueue, Progress, Scrub, scrub};
 
 pub(crate) use counting::join;
 
 use counting::Counting;
+use queues::SeenQueues;
 use steady::Steady;
 
 use crate::medium::Medium;
 use crate::persist::contents::Contents;
 use crate::persist::look::{self, Keeping, Look};
 use crate::persist::open_error::OpenError;
+use crate::persist::queue_log::BadQueues;
 use crate::persist::superblock::State;
 
 /// How much is to be told.
@@ -73,7 +76,7 @@ pub struct Inspection {
     /// What is not in the tables yet.
     pub journal: JournalUse,
     /// How long each file is, in bytes, by its name.
-    pub files: Vec<(&'static str, u64)>,
+    pub files: Vec<(String, u64)>,
     /// By number.
     pub volumes: Vec<InspectedVolume>,
 }
@@ -110,10 +113,14 @@ pub struct InspectedVolume {
     pub blocks: u64,
     /// What is cached, dirty or not.
     pub cached_bytes: u64,
-    /// What of that the origin does not have.
+    /// What was written and the origin does not have: of what is cached, and what is queued.
     pub dirty_bytes: u64,
     /// What is zero, and the origin does not know, beside what is cached.
     pub zero_bytes: u64,
+    /// Data that waits in the volume's queue, what is written several times as often.
+    pub queued_bytes: u64,
+    /// Flushes that wait there: the origin gets one after the other.
+    pub queued_flushes: u64,
     /// What the origin does not have, in order. None where only figures were asked for.
     pub dirty_ranges: Option<Vec<DirtyRange>>,
 }
@@ -140,17 +147,32 @@ pub struct DirtyRange {
 
 /// Looks at a directory. Writes nothing.
 pub fn inspect(medium: &dyn Medium, detail: Detail) -> Result<Inspection, InspectError> {
+    let (inspection, _) = inspect_with(medium, detail, BadQueues::Refuse)?;
+    Ok(inspection)
+}
+
+/// The same with the queues, and what is wrong with them if that is to be told.
+fn inspect_with(
+    medium: &dyn Medium,
+    detail: Detail,
+    bad_queues: BadQueues,
+) -> Result<(Inspection, SeenQueues), InspectError> {
     check_contents(medium)?;
     let read = steady::read(medium, Keeping::States, None, &mut |look| {
         let mut counting = Counting::new(look, detail);
         look.read_entries(0..u32::MAX, &mut |_, entry| counting.add(&entry))?;
-        Ok((counting.finish(), look.copies(medium)?, look.files(medium)?))
+        let queues = queues::read(medium, look, bad_queues)?;
+        for (id, held) in &queues.held {
+            counting.add_queue(*id, held);
+        }
+        let counted = counting.finish();
+        Ok((counted, look.copies(medium)?, look.files(medium)?, queues))
     })?;
     let state = state(&read);
     let Steady { look, value, .. } = read;
-    let (counted, copies, files) = value;
+    let (counted, copies, files, queues) = value;
     let superblock = look.superblock();
-    Ok(Inspection {
+    let inspection = Inspection {
         format: (copies.version.major, copies.version.minor),
         uuid: superblock.uuid.to_string(),
         state,
@@ -169,7 +191,8 @@ pub fn inspect(medium: &dyn Medium, detail: Detail) -> Result<Inspection, Inspec
         },
         files,
         volumes: counted.volumes,
-    })
+    };
+    Ok((inspection, queues))
 }
 
 /// What is no cache is told as that.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::attached::Attached;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::readahead::Readahead;
@@ -17,11 +16,11 @@ impl Volume {
         let limits = origin.limits();
         let wanted = Geometry::new(block_bytes, limits)
             .ok_or_else(|| does_not_fit(limits.minimum, block_bytes))?;
-        let attached = Attached::new(origin, self.unflushed.moment());
+        let joined = self.unflushed.moment();
         let _joining = self.lock_joining();
-        if !self.has_geometry() && self.is_dirty() {
+        if !self.has_geometry() && self.has_unwritten() {
             // Its sizes are decided by an origin that has been accepted.
-            survival::check_found(self, &*attached.origin, wanted)?;
+            survival::check_found(self, &*origin, wanted)?;
         }
         let geometry = self.decide_geometry(wanted);
         if geometry.sector_bytes() < wanted.sector_bytes() {
@@ -34,8 +33,12 @@ impl Volume {
                 ),
             ));
         }
-        if !self.attached.any_active() {
-            survival::judge(self, &*attached.origin)?;
+        let is_first = !self.attached.any_active();
+        if is_first {
+            survival::judge(self, &*origin)?;
+        }
+        let attached = survival::attach(self, origin, joined)?;
+        if is_first {
             survival::settle(self, &attached);
         }
         let size = attached.origin.size();

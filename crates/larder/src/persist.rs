@@ -4,7 +4,7 @@
 //!   `superblock.rs`), entries, sums, frames and their ops, the walk through the journal (`chain.rs`), the fold, volume tables.
 //! - The files: `home.rs`, an open directory, with `lock.rs`, `making.rs`, `superblocks.rs`, `tables.rs`, `regions.rs`; `journal.rs`, which
 //!   is appended to; `batch.rs` and `commit.rs`, what a commit is and who makes it; `recover.rs` and `checkpoint.rs`, which bring the journal
-//!   into the tables (`ring.rs` reads it); `look.rs`, for whoever only looks. They know nothing of the engine.
+//!   into the tables (`ring.rs` reads it); `queue_log.rs`, the queue of a volume; `look.rs`, for whoever only looks. They know nothing of the engine.
 //!
 //! Whatever a file holds, nothing here panics, and what it does not understand it refuses with a sentence (`refusal.rs`,
 //! `open_error.rs`).
@@ -15,6 +15,7 @@ mod chain;
 mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod contents;
+mod copies;
 pub(crate) mod entry;
 mod files;
 mod fold;
@@ -27,6 +28,7 @@ pub(crate) mod look;
 mod making;
 pub(crate) mod op;
 pub(crate) mod open_error;
+pub(crate) mod queue_log;
 mod recover;
 mod refusal;
 mod regions;

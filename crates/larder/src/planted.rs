@@ -48,6 +48,22 @@ pub enum Bug {
     SlotFreedSealed,
     /// What has gone past the cache leaves an older promise in the directory.
     ThroughKeepsRecord,
+    /// Two epochs are sent at once.
+    QueueEpochsMerged,
+    /// The next epoch is begun before the queue durably begins with it.
+    QueueHeadNotSynced,
+    /// The queue goes on beginning with what has been sent as long as there is more to send.
+    QueueHeadLate,
+    /// The queue begins behind an epoch before the origin has flushed it.
+    QueueFreedEarly,
+    /// Reads ask the origin for what is queued.
+    QueueReadsThrough,
+    /// A flush does not sync the queue.
+    QueueSyncLeftOut,
+    /// What has been sent is forgotten with whatever is newer.
+    QueueForgetsNewer,
+    /// What is found in a queue is not written once more.
+    QueueNotWrittenAgain,
 }
 
 #[cfg(feature = "planted-bugs")]

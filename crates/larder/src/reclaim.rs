@@ -78,6 +78,7 @@ fn reclaim_in_turn(store: &Store, volume: &Volume, worth: u64) -> Progress {
 /// for a while: each would try in vain.
 pub(crate) fn maintain_inline(client: &Client) {
     let store = client.store();
+    send_queued_inline(client);
     let moment = overdue(&client.volume).filter(|_| client.attached.capabilities.write);
     if moment.is_none() && !store.slots.usage().is_high() {
         return;
@@ -94,6 +95,25 @@ pub(crate) fn maintain_inline(client: &Client) {
     }
     if !well {
         store.inline.pause(store.clock.now());
+    }
+}
+
+/// What is queued for the origin and is old, or much.
+fn send_queued_inline(client: &Client) {
+    let store = client.store();
+    let queued = client.attached.queued.as_ref();
+    let Some(queued) = queued.filter(|_| client.attached.capabilities.write) else {
+        return;
+    };
+    if !queued.is_due(store.config.dirty_age) {
+        return;
+    }
+    let now = store.clock.now();
+    if let Some(_maintaining) = store.inline.begin(now)
+        && let Err(error) = queued.send_one()
+    {
+        store.trace(|| format!("what is queued for the origin waits: {error}"));
+        store.inline.pause(now);
     }
 }
 

@@ -70,6 +70,11 @@ pub(crate) struct Slots {
     is_in_doubt: AtomicBool,
 }
 
+/// So much disk space is asked for at once, in bytes.
+const AT_ONCE_BYTES: u64 = 1 << 20;
+/// And no more than one part in so many of all slots.
+const SMALL_PART: u32 = 256;
+
 /// The slots that fit under a limit on allocated bytes, the file system's own metadata for the
 /// file included.
 ///
@@ -162,7 +167,7 @@ impl Slots {
     }
 
     fn take_in_hands(&self) -> Taken {
-        let candidate = {
+        let (candidate, more) = {
             let mut space = sync::lock(&self.space);
             if let Some(slot) = space.free.pop_first() {
                 return Taken::Slot(slot);
@@ -174,15 +179,16 @@ impl Slots {
                 }
             }
             match space.unallocated.pop() {
-                Some(slot) => slot,
+                Some(slot) => (slot, 0),
                 None if space.next < self.limit => {
-                    space.next += 1;
-                    SlotNumber(space.next - 1)
+                    let count = self.at_once().min(self.limit - space.next);
+                    space.next += count;
+                    (SlotNumber(space.next - count), count - 1)
                 }
                 None => return Taken::None,
             }
         };
-        let allocated = self.allocate(candidate);
+        let allocated = self.allocate_run(candidate, more);
         let mut space = sync::lock(&self.space);
         if allocated.is_ok() {
             space.attempts_while_full = 0;
@@ -231,6 +237,34 @@ impl Slots {
                 false
             }
         }
+    }
+
+    /// So many slots that were never used get their disk space at once: asking for a mebibyte takes no longer than asking for a
+    /// block. A small cache takes no more than it needs.
+    fn at_once(&self) -> u32 {
+        let slots = (AT_ONCE_BYTES / self.block_bytes).clamp(1, u64::from(u32::MAX)) as u32;
+        slots.min(self.limit / SMALL_PART).max(1)
+    }
+
+    /// Makes room on disk for a slot, and for so many after it, which are free then. Where there is not enough for all, they are tried one by
+    /// one as they are wanted.
+    fn allocate_run(&self, first: SlotNumber, more: u32) -> io::Result<()> {
+        if more == 0 {
+            return self.allocate(first);
+        }
+        let others = (first.0 + 1..=first.0 + more).map(SlotNumber);
+        let bytes = u64::from(more + 1) * self.block_bytes;
+        let is_whole = self.file.allocate(self.offset(first), bytes).is_ok();
+        let mut space = sync::lock(&self.space);
+        if is_whole {
+            space.free.extend(others);
+            drop(space);
+            self.news.room();
+            return Ok(());
+        }
+        space.unallocated.extend(others.rev());
+        drop(space);
+        self.allocate(first)
     }
 
     /// Makes room on disk for a slot. A file of few slots has no reserve for metadata, so its slots

@@ -41,6 +41,12 @@ pub struct StatsSnapshot {
     pub readahead_used_bytes: u64,
     /// Sectors that were not in the cache directory as they had been written there, and that the origin has too: they were read again.
     pub bad_clean_sectors: u64,
+    /// Bytes of changes that are queued now for an origin that gets them in order, dirty data in slots apart.
+    pub queued_bytes: u64,
+    /// Flushes among them, of clients and of the cache's own, that the origin does not have yet.
+    pub queued_flushes: u64,
+    /// Flushes that origins have got in order.
+    pub sent_flushes: u64,
     /// Slots in use now.
     pub slots_used: u64,
 }

@@ -32,6 +32,52 @@ const MOST_LOOKED_AT: usize = 1 << 18;
 
 /// The state of the range, in at most `most` extents.
 pub(crate) fn status(volume: &Volume, offset: u64, length: u64, most: usize) -> Vec<CacheExtent> {
+    let own = own_status(volume, offset, length, most);
+    // Asked after that: what leaves the one is in the other before.
+    let queued = volume
+        .queue
+        .get()
+        .map(|queue| queue.ranges(offset, offset + length));
+    match queued.filter(|queued| !queued.is_empty()) {
+        Some(queued) => with_queued(offset, own, queued, most),
+        None => own,
+    }
+}
+
+/// The same with these ranges, which the origin does not have either.
+fn with_queued(
+    offset: u64,
+    own: Vec<CacheExtent>,
+    queued: Vec<(u64, u64)>,
+    most: usize,
+) -> Vec<CacheExtent> {
+    let mut queued = queued.into_iter().peekable();
+    let mut runs = Runs {
+        at: offset,
+        end: offset + own.iter().map(|extent| extent.length).sum::<u64>(),
+        most: most.max(1),
+        extents: Vec::new(),
+    };
+    let mut at = offset;
+    for extent in own {
+        let end = at + extent.length;
+        while let Some(&(start, stop)) = queued.peek()
+            && start < end
+        {
+            runs.push(start.min(end), extent.state);
+            runs.push(stop.min(end), CacheState::Dirty);
+            if stop > end {
+                break;
+            }
+            queued.next();
+        }
+        runs.push(end, extent.state);
+        at = end;
+    }
+    runs.extents
+}
+
+fn own_status(volume: &Volume, offset: u64, length: u64, most: usize) -> Vec<CacheExtent> {
     let mut runs = Runs {
         at: offset,
         end: offset + length,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
-use crate::config::{Config, FlushTo};
+use crate::config::{Config, FlushTo, Writeback};
 use crate::directory::{Directory, Owner, SlotNumber, VolumeNumber};
 use crate::eviction::Eviction;
 use crate::log::Log;
@@ -337,7 +337,12 @@ impl Store {
 
     /// Whether a flush is durable in the cache's directory.
     pub(crate) fn flushes_to_cache(&self) -> bool {
-        self.config.flush_to == FlushTo::Cache && self.survival.is_some()
+        self.config.flush_to == FlushTo::Cache && !self.is_ordered()
+    }
+
+    /// Whether origins get everything in order, by way of a queue in the cache's directory. To all else that is a cache whose flushes reach the origin.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.config.writeback == Writeback::Ordered
     }
 
     /// Tells what happens to a block, if anybody listens.

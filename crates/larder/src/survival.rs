@@ -27,8 +27,11 @@ mod verify;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::attached::Attached;
 use crate::directory::{Owner, SlotNumber, VolumeNumber};
 use crate::medium::Medium;
+use crate::ordered::{QueuedOrigin, Queues};
+use crate::origin::Origin;
 use crate::persist::bytes::Malformed;
 use crate::persist::commit::CommitToken;
 use crate::persist::home::Home;
@@ -40,12 +43,13 @@ use crate::sector::BlockNumber;
 use crate::store::Maintenance;
 use crate::sync;
 use crate::volume::Volume;
+use crate::{Error, ErrorKind};
 
 pub(crate) use close::close;
 use gone::Gone;
 pub(crate) use identity::{Kept, check_found, judge, left, settle};
 use journaled::Journaled;
-pub(crate) use load::{load, open};
+pub(crate) use load::{at_path, load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;
 pub(crate) use record::{flush, keeps_what_is_older, record, release, unrecord, unrecord_blocks};
@@ -76,6 +80,8 @@ pub struct HomeSizes {
     pub slots: u32,
     /// Of the journal: whole pages of 4 KiB.
     pub journal_bytes: u64,
+    /// Of each queue, where origins get everything in order: the same.
+    pub queue_bytes: u64,
 }
 
 impl std::fmt::Debug for CacheHome {
@@ -130,6 +136,7 @@ pub(crate) struct Survival {
     /// All that the origins do not have is in the directory.
     keeps_leftovers: AtomicBool,
     cursor: sum::Cursor,
+    queues: Queues,
 }
 
 impl Survival {
@@ -191,6 +198,39 @@ impl Survival {
             let _ = self.say(Op::VolumeGone(id));
         }
     }
+}
+
+/// A connection joins: with the queue before its origin, where that gets everything in order. Called with the lock on joining held, and once the
+/// origin was judged.
+///
+/// # Errors
+/// The origin cannot flush, or there is no space for a queue.
+pub(crate) fn attach(
+    volume: &Arc<Volume>,
+    origin: Arc<dyn Origin>,
+    joined: u64,
+) -> Result<Arc<Attached>, Error> {
+    let store = volume.store();
+    let survival = store.survival.as_ref().filter(|_| store.is_ordered());
+    let Some(survival) = survival.filter(|_| volume.kept.id(volume.number()).is_some()) else {
+        return Ok(Attached::new(origin, joined));
+    };
+    let capabilities = origin.capabilities();
+    if capabilities.write && !capabilities.flush {
+        let message = format!(
+            "cache-writeback=ordered needs an origin that can flush: that of volume '{}' cannot",
+            volume.name()
+        );
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    if capabilities.write {
+        survival
+            .queues
+            .provide(&survival.home, volume, &survival.path)?;
+        identity::note_queue(survival, volume)?;
+    }
+    let queued = QueuedOrigin::new(Arc::clone(&volume.queue), origin);
+    Ok(Attached::queued(Arc::new(queued), joined))
 }
 
 /// A block as the directory names it, if it knows the volume.

@@ -68,8 +68,7 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], durable: bool) ->
     };
     match written {
         Ok(()) => {
-            let bytes = request.data.len() as u64;
-            client.store().stats.origin_write_bytes.add(bytes);
+            volume.count_origin_write(request.data.len() as u64);
             following(client, (offset, end), durable, failures_before, || {
                 follow(client, offset, data, &request.widened)
             })?;

@@ -9,9 +9,17 @@ const RANGES_TO_NAME: usize = 64;
 pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
     // Before its origin was accepted only the directory knows it.
     let is_known = volume.has_geometry() && volume.size() > 0;
-    if !is_known {
-        return found_ranges(volume);
+    let queued = volume.queue.get();
+    let mut all = queued.map_or_else(Vec::new, |queue| queue.ranges(0, u64::MAX));
+    match is_known {
+        true => all.extend(known_ranges(volume)),
+        false => all.extend(found_ranges(volume)),
     }
+    join(all)
+}
+
+/// What is dirty, as start and end.
+fn known_ranges(volume: &Volume) -> Vec<(u64, u64)> {
     let (geometry, size) = (volume.geometry(), volume.size());
     let mut ranges: Vec<(u64, u64)> = volume.with_zeros(|zeros| {
         zeros
@@ -28,7 +36,7 @@ pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
                 .map(|run| geometry.bytes_of(number, run, size)),
         );
     }
-    join(ranges)
+    ranges
 }
 
 /// The same of a volume that was found in the cache directory, and that nobody has joined.
@@ -51,7 +59,7 @@ fn found_ranges(volume: &Volume) -> Vec<(u64, u64)> {
             (base + start, (base + end).min(found.size_bytes))
         }));
     }
-    join(ranges)
+    ranges
 }
 
 /// In order, neighbours together, each as offset and length.

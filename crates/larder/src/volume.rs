@@ -10,6 +10,7 @@ use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
 use crate::foreground::Foreground;
 use crate::index::{Evicted, Index};
+use crate::ordered::QueueCell;
 use crate::pass_token::PassToken;
 use crate::persist::op::VolumeRecord;
 use crate::range_lock::RangeLocks;
@@ -50,6 +51,8 @@ pub struct Volume {
     pub(crate) unflushed: Unflushed,
     /// What the cache directory is to be told, where a flush is durable in it.
     pub(crate) unrecorded: Unrecorded,
+    /// Before the origin, where that gets everything in order.
+    pub(crate) queue: Arc<QueueCell>,
     poisoned: AtomicBool,
     /// Nobody else finds it, and it ends with its last connection.
     is_private: bool,
@@ -109,6 +112,7 @@ impl Volume {
             durability: Durability::default(),
             unflushed: Unflushed::default(),
             unrecorded: Unrecorded::default(),
+            queue: Arc::default(),
             poisoned: AtomicBool::new(false),
             is_private,
             kept,
@@ -379,9 +383,21 @@ impl Volume {
         self.with_dirty(|dirty| !dirty.is_empty() || self.zero_ranges() > 0)
     }
 
+    /// So much was written to the origin, unless that is the queue in front of it.
+    pub(crate) fn count_origin_write(&self, bytes: u64) {
+        if self.queue.get().is_none() {
+            self.store.stats.origin_write_bytes.add(bytes);
+        }
+    }
+
+    /// Whether the origin lacks anything, be it queued for it in the cache's directory.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.is_dirty() || self.queue.has_any()
+    }
+
     /// Whether nothing would be missed if the volume were forgotten while nobody uses it.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_dirty() && self.index.is_empty()
+        !self.has_unwritten() && self.index.is_empty()
     }
 
     /// Whether what was just read from a slot can be sent to the origin, or promised: a sync of the slots may have failed meanwhile, after
@@ -427,6 +443,7 @@ impl Drop for PoisonOnPanic<'_> {
 impl Drop for Volume {
     fn drop(&mut self) {
         self.store.unregister(self.number);
+        self.queue.dismiss();
         let sector_bytes = self.sector_bytes();
         let mut dirty_sectors = 0;
         let dirty_blocks = self.with_dirty(|dirty| dirty.all());
@@ -444,8 +461,8 @@ impl Drop for Volume {
                 self.name
             ));
         }
-        if self.kept.is_sealed() {
-            // The directory keeps what was promised, in these slots and under this number.
+        if self.kept.is_sealed() || self.queue.has_any() {
+            // The directory keeps what was promised, in these slots or in this queue, and under this number.
             return;
         }
         if self.leaves_others_behind() {

@@ -1,6 +1,11 @@
 //! A disk whose server is killed again and again, over what a test puts below it.
 
-use larder_e2e::{Exit, Larder, Nbdkit, OriginServer, Random, Scratch, Server, run, sparse_file};
+use std::fs;
+use std::process::Command;
+
+use larder_e2e::{
+    Exit, Larder, Nbdkit, OriginServer, Random, Scratch, Server, output_of, run, sparse_file,
+};
 
 use super::{Front, Kept};
 
@@ -12,17 +17,20 @@ const ID: &str = "cache-id=golden";
 pub enum FlushTo {
     Origin,
     Cache,
+    /// In the cache, and the origin gets them in order.
+    InOrder,
     /// What must be noticed: flushes are answered, and nothing is done.
     Nowhere,
 }
 
 impl FlushTo {
-    fn parameter(self) -> Option<&'static str> {
+    fn parameters(self) -> &'static [&'static str] {
         match self {
             // The default.
-            Self::Origin => None,
-            Self::Cache => Some("cache-flush=cache"),
-            Self::Nowhere => Some("cache=unsafe"),
+            Self::Origin => &[],
+            Self::Cache => &["cache-flush=cache"],
+            Self::InOrder => &["cache-flush=cache", "cache-writeback=ordered"],
+            Self::Nowhere => &["cache=unsafe"],
         }
     }
 }
@@ -37,6 +45,22 @@ pub enum Below {
     Server,
     /// A device with a volatile cache, which loses power whenever the server is killed: what it was not told to flush is gone.
     Volatile,
+    /// A server that takes its time for each write, so that there is much that it does not have. It is killed with the cache's.
+    Slow,
+}
+
+/// How long a slow origin takes for a write.
+const SLOWNESS: &str = "wdelay=3ms";
+
+impl Below {
+    fn put_below(self, nbdkit: Nbdkit) -> Nbdkit {
+        match self {
+            // nbdkit's own cache keeps what is written in memory of its process until it is flushed.
+            Self::Volatile => nbdkit.below("cache"),
+            Self::Slow => nbdkit.below("delay").parameter(SLOWNESS),
+            Self::File | Self::Server => nbdkit,
+        }
+    }
 }
 
 const KINDS: [(Front, Below); 5] = [
@@ -47,12 +71,12 @@ const KINDS: [(Front, Below); 5] = [
     (Front::Server, Below::Volatile),
 ];
 
-const FLUSHES: [FlushTo; 2] = [FlushTo::Origin, FlushTo::Cache];
+const FLUSHES: [FlushTo; 3] = [FlushTo::Origin, FlushTo::Cache, FlushTo::InOrder];
 
 /// The disk, and who serves it.
 pub struct Disk {
     /// Behind `larder serve`, from one kill to the next.
-    volatile: Option<Server>,
+    mortal: Option<Server>,
     /// Behind `larder serve`, all the time.
     steady: Option<OriginServer>,
     pub kept: Kept,
@@ -69,7 +93,7 @@ impl Disk {
         sparse_file(&image, size);
         let is_steady = below == Below::Server;
         Self {
-            volatile: None,
+            mortal: None,
             steady: is_steady.then(|| OriginServer::qemu_on_unix(&scratch, &image)),
             kept: Kept {
                 directory: scratch.path("cache"),
@@ -94,17 +118,11 @@ impl Disk {
     /// Starts what serves it.
     pub fn start(&mut self, parameters: &[&str]) -> Server {
         let directory = self.kept.parameter();
-        let common = [ID, &directory]
-            .into_iter()
-            .chain(self.flush_to.parameter());
+        let common = [ID, &directory];
+        let common = common.iter().chain(self.flush_to.parameters());
         let (scratch, image) = (&self.kept.scratch, &self.kept.image);
         if self.front == Front::Filter {
-            // nbdkit's own cache keeps what is written in memory of its process until it is flushed.
-            let nbdkit = Nbdkit::larder(scratch).file(image);
-            let nbdkit = match self.below {
-                Below::Volatile => nbdkit.below("cache"),
-                Below::File | Below::Server => nbdkit,
-            };
+            let nbdkit = self.below.put_below(Nbdkit::larder(scratch).file(image));
             return nbdkit.parameters(common).parameters(parameters).start();
         }
         let origin = self.origin();
@@ -117,14 +135,14 @@ impl Disk {
 
     /// The address of what is behind `larder serve`, which runs.
     fn origin(&mut self) -> String {
-        let nbdkit = || Nbdkit::bare(&self.kept.scratch).file(&self.kept.image);
+        let start = || {
+            let nbdkit = Nbdkit::bare(&self.kept.scratch).file(&self.kept.image);
+            self.below.put_below(nbdkit).start()
+        };
         match (&self.steady, self.below) {
             (Some(steady), _) => steady.uri().to_owned(),
-            (None, Below::Volatile) => self
-                .volatile
-                .get_or_insert_with(|| nbdkit().below("cache").start())
-                .uri(),
-            (None, _) => self.kept.image.display().to_string(),
+            (None, Below::Volatile | Below::Slow) => self.mortal.get_or_insert_with(start).uri(),
+            (None, Below::File | Below::Server) => self.kept.image.display().to_string(),
         }
     }
 
@@ -146,11 +164,11 @@ impl Disk {
     pub fn has_flushed_to_the_file(&self, random: &mut Random) -> bool {
         match self.flush_to {
             FlushTo::Origin | FlushTo::Nowhere => true,
-            FlushTo::Cache if random.one_in(2) => {
+            FlushTo::Cache | FlushTo::InOrder if random.one_in(2) => {
                 self.drain();
                 true
             }
-            FlushTo::Cache => false,
+            FlushTo::Cache | FlushTo::InOrder => false,
         }
     }
 
@@ -166,9 +184,14 @@ impl Disk {
     }
 
     fn cut_power(&mut self) {
-        if let Some(origin) = self.volatile.take() {
+        if let Some(origin) = self.mortal.take() {
             origin.kill();
         }
+    }
+
+    /// The cache's directory is lost. What is left is the file below everything.
+    pub fn lose_the_directory(&self) {
+        fs::remove_dir_all(&self.kept.directory).unwrap();
     }
 
     /// Makes a file system in the file below everything.
@@ -176,6 +199,17 @@ impl Disk {
         let image = self.kept.image.display().to_string();
         let options = "lazy_itable_init=0,lazy_journal_init=0";
         run("mkfs.ext4", ["-q", "-F", "-E", options, &image]);
+    }
+
+    /// Brings the file system in the file below everything to where its journal is, as a mount does, and asserts that it is whole then.
+    pub fn repair_ext4_in_the_file(&self) {
+        let output = output_of(
+            Command::new("e2fsck")
+                .args(["-f", "-p"])
+                .arg(&self.kept.image),
+        );
+        // 1: corrected, as it is when there was something in the journal.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
     }
 
     /// Asserts that the file below everything has a whole file system, as an unmount leaves it.

@@ -8,11 +8,16 @@
     reason = "tests, each of which needs a part of this"
 )]
 
+pub mod database;
 mod disk;
+pub mod files;
 pub mod fio;
+mod rounds;
+mod unit;
 mod writer;
 
 pub use disk::{Below, Disk, FlushTo};
+pub use rounds::RoundWriter;
 pub use writer::{Moments, REGION, Writer};
 
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
-//! Where a flush ends, and how long what it covers may wait for its way to the origin: `cache-flush` and what goes
-//! with it.
+//! Where a flush ends, how long what it covers may wait for its way to the origin, and in which order it goes there:
+//! `cache-flush` and what goes with it.
 
 use std::time::Duration;
 
-use larder::{Config, FlushTo, Mode};
+use larder::{Config, FlushTo, Mode, Writeback};
 
 use super::{ParameterError, Parameters};
 
@@ -13,8 +13,13 @@ const DIRTY_AGE: Duration = Duration::from_secs(30);
 /// And so does the share of the limit, in percent.
 const DIRTY_SHARE_PERCENT: u32 = 50;
 
-/// Checks all that `cache-flush` wants of the others.
+/// Checks all that `cache-flush` and `cache-writeback` want of the others.
 pub(super) fn check(parameters: &Parameters) -> Result<(), ParameterError> {
+    check_flush_to(parameters)?;
+    check_writeback(parameters)
+}
+
+fn check_flush_to(parameters: &Parameters) -> Result<(), ParameterError> {
     let Some(typed) = &parameters.flush_to else {
         return Ok(());
     };
@@ -35,8 +40,37 @@ pub(super) fn check(parameters: &Parameters) -> Result<(), ParameterError> {
     }
 }
 
+fn check_writeback(parameters: &Parameters) -> Result<(), ParameterError> {
+    let Some(typed) = &parameters.writeback else {
+        return Ok(());
+    };
+    if typed.value == Writeback::Unordered {
+        return Ok(());
+    }
+    if flush_to(parameters) != FlushTo::Cache {
+        return Err(ParameterError::new(
+            "cache-writeback",
+            &typed.text,
+            "needs cache-flush=cache: without it the origin has every flush as soon as it returns",
+        ));
+    }
+    match &parameters.dirty_share_percent {
+        Some(share) => Err(ParameterError::new(
+            "cache-dirty-share",
+            &share.text,
+            "must be left out with cache-writeback=ordered: the origin gets every flush at once in that mode",
+        )),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn flush_to(parameters: &Parameters) -> FlushTo {
     let typed = parameters.flush_to.as_ref();
+    typed.map(|typed| typed.value).unwrap_or_default()
+}
+
+pub(super) fn writeback(parameters: &Parameters) -> Writeback {
+    let typed = parameters.writeback.as_ref();
     typed.map(|typed| typed.value).unwrap_or_default()
 }
 
@@ -52,9 +86,10 @@ pub(super) fn dirty_share_percent(parameters: &Parameters) -> Option<u32> {
     let typed = parameters.dirty_share_percent.as_ref();
     typed
         .map(|typed| typed.value)
-        .or_else(|| match flush_to(parameters) {
-            FlushTo::Origin => None,
-            FlushTo::Cache => Some(DIRTY_SHARE_PERCENT),
+        .or_else(|| match (flush_to(parameters), writeback(parameters)) {
+            (FlushTo::Cache, Writeback::Unordered) => Some(DIRTY_SHARE_PERCENT),
+            // What was flushed in order is not dirty, and does not wait.
+            (FlushTo::Cache, Writeback::Ordered) | (FlushTo::Origin, _) => None,
         })
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::config::{MAX_BLOCK_BYTES, MAX_READAHEAD_BYTES, MIN_BLOCK_BYTES, MIN_MAX_SIZE_BYTES};
-use larder::{CacheOnRead, FlushTo, Mode};
+use larder::{CacheOnRead, FlushTo, Mode, Writeback};
 
 use super::ParameterError;
 use crate::Parser;
@@ -28,6 +28,18 @@ pub(super) fn flush_to(text: &str) -> Option<FlushTo> {
         "origin" => Some(FlushTo::Origin),
         "cache" => Some(FlushTo::Cache),
         _ => None,
+    }
+}
+
+pub(super) fn writeback(name: &str, value: &OsStr) -> Result<Writeback, ParameterError> {
+    match value.to_str() {
+        Some("unordered") => Ok(Writeback::Unordered),
+        Some("ordered") => Ok(Writeback::Ordered),
+        _ => Err(ParameterError::new(
+            name,
+            value,
+            "must be unordered or ordered",
+        )),
     }
 }
 

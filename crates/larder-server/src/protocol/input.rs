@@ -51,14 +51,26 @@ impl Input {
 
     /// Receives more, at least a byte. False at the end of the connection.
     pub(crate) fn receive_more(&mut self) -> io::Result<bool> {
+        self.make_space();
+        let count = self.receiver.receive(&mut self.buffer[self.end..])?;
+        self.end += count;
+        Ok(count > 0)
+    }
+
+    /// The same right after an answer.
+    pub(crate) fn receive_next(&mut self) -> io::Result<bool> {
+        self.make_space();
+        let count = self.receiver.receive_next(&mut self.buffer[self.end..])?;
+        self.end += count;
+        Ok(count > 0)
+    }
+
+    fn make_space(&mut self) {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        let count = self.receiver.receive(&mut self.buffer[self.end..])?;
-        self.end += count;
-        Ok(count > 0)
     }
 
     /// Fills `payload` with what comes next.

@@ -8,6 +8,7 @@ mod in_flight;
 mod input;
 mod options;
 mod output;
+mod prompt;
 mod replies;
 mod reply_buffer;
 mod service;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection};
 
+use super::prompt::Prompt;
 use crate::stream::Stream;
 
 /// How long a send may wait for the client before what is left is somebody else's.
@@ -27,6 +28,7 @@ pub(crate) struct Receiver {
     tls: Option<TlsReceiver>,
     /// Until when everything must have been received, if there is a limit.
     deadline: Option<Instant>,
+    prompt: Prompt,
 }
 
 /// The sending half.
@@ -56,6 +58,7 @@ pub(crate) fn split(stream: Stream) -> (Receiver, Sender) {
         stream: stream.clone(),
         tls: None,
         deadline: None,
+        prompt: Prompt::default(),
     };
     let sender = Sender {
         stream,
@@ -136,6 +139,22 @@ impl Receiver {
             true => Err(io::ErrorKind::TimedOut.into()),
             false => Ok(Some(left)),
         }
+    }
+
+    /// The same as [`Receiver::receive`] right after an answer: some clients ask again at once.
+    pub(crate) fn receive_next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.tls.is_some() || self.deadline.is_some() {
+            return self.receive(buffer);
+        }
+        let begun = Instant::now();
+        let stream = &self.stream;
+        let found = self.prompt.look(|| stream.read_now(buffer).transpose());
+        let count = match found {
+            Some(found) => found?,
+            None => self.receive(buffer)?,
+        };
+        self.prompt.note(begun.elapsed());
+        Ok(count)
     }
 
     /// Receives what there is, at least one byte; 0 at the end of the connection.

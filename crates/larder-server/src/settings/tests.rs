@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use larder::FlushTo;
+use larder::{FlushTo, Writeback};
 
 use super::*;
 
@@ -115,6 +115,32 @@ fn flushes_end_in_a_cache_directory_where_there_is_one() {
     assert_eq!(
         told,
         "cache-flush=cache: needs cache=writeback, not cache=unsafe"
+    );
+}
+
+#[test]
+fn the_origin_gets_flushes_in_order_where_that_is_asked_for() {
+    let ordered = |options: &mut Options| {
+        options.cache_dir = Some("/c".into());
+        options.cache_flush = Some("cache".into());
+        options.cache_writeback = Some("ordered".into());
+    };
+    let config = with(ordered).unwrap().cache.config;
+    assert_eq!(config.writeback, Writeback::Ordered);
+    assert_eq!(config.dirty_share_percent, None);
+    assert_eq!(config.dirty_age, Some(Duration::from_secs(30)));
+    let told = message(|options| {
+        ordered(options);
+        options.cache_dirty_share = Some("20".into());
+    });
+    assert!(
+        told.starts_with("cache-dirty-share=20: must be left out with cache-writeback=ordered"),
+        "{told}"
+    );
+    let told = message(|options| options.cache_writeback = Some("ordered".into()));
+    assert!(
+        told.starts_with("cache-writeback=ordered: needs cache-flush=cache"),
+        "{told}"
     );
 }
 

@@ -32,7 +32,11 @@ pub(crate) fn drain(options: &DrainOptions) -> Result<bool, Wrong> {
     let place = Place::open_to_write(&options.directory, example)?;
     let path = place.path.clone();
     let medium = Arc::new(place.medium);
-    let drain = Drain::open(medium, &lock_text()).map_err(|error| refused(&path, &error))?;
+    let drain = match way {
+        Way::Discard { .. } => Drain::open_to_discard(medium, &lock_text()),
+        _ => Drain::open(medium, &lock_text()),
+    };
+    let drain = drain.map_err(|error| refused(&path, &error))?;
     let mut emptying = Emptying {
         path,
         drain,
@@ -56,6 +60,9 @@ fn refused(path: &str, error: &DrainError) -> Wrong {
         }
         DrainErrorKind::UnnamedOrigin => ": if it is this one, say so with --cache-id",
         DrainErrorKind::InUse => "; end it first",
+        DrainErrorKind::Queue => {
+            "; put its file back, or give up what it held of that export, and the export with it: --discard"
+        }
         _ => "",
     };
     Wrong::refusal(at(path, &format!("{}{advice}", plain(error))))
@@ -83,6 +90,9 @@ impl Emptying {
             chosen.push(self.named(name)?);
         }
         if names.is_empty() {
+            if self.discard_strays()? {
+                return Ok(true);
+            }
             chosen.extend(self.only_one("--discard")?);
         }
         for holding in chosen {
@@ -92,10 +102,24 @@ impl Emptying {
             }
             let discarded = self.drain.discard(holding.number);
             discarded.map_err(|error| refused(&self.path, &error))?;
+            print(&given_up(&holding));
+        }
+        Ok(true)
+    }
+
+    /// Queues of no export, which nobody can name, once they are all that there is. True if there were any.
+    fn discard_strays(&mut self) -> Result<bool, Wrong> {
+        let is_alone = self.drain.holdings().iter().all(Holding::is_empty);
+        let strays = self.drain.strays();
+        if !is_alone || strays.is_empty() {
+            return Ok(false);
+        }
+        for stray in strays {
+            let discarded = self.drain.discard_stray(stray.number);
+            discarded.map_err(|error| refused(&self.path, &error))?;
+            let why = plain_text(&stray.why);
             print(&format!(
-                "{}: discarded {}\n",
-                shown(&holding.name),
-                amount(holding.dirty_bytes, holding.zero_bytes)
+                "discarded a queue, and what it held for some origin: {why}\n"
             ));
         }
         Ok(true)
@@ -156,6 +180,19 @@ fn plain_text(text: &str) -> String {
 fn nothing(holding: &Holding) -> String {
     let name = shown(&holding.name);
     format!("{name}: its origin has everything that was written\n")
+}
+
+/// What was discarded of an export.
+fn given_up(holding: &Holding) -> String {
+    let name = shown(&holding.name);
+    let held = amount(holding.dirty_bytes, holding.zero_bytes);
+    match &holding.lost_queue {
+        None => format!("{name}: discarded {held}\n"),
+        Some(why) => format!(
+            "{name}: discarded with all that was queued for its origin, whatever that was: {}\n",
+            plain_text(why)
+        ),
+    }
 }
 
 /// Data and zeros.

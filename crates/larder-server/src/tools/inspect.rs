@@ -38,6 +38,9 @@ fn report(found: &Inspection) -> String {
         text.push_str(&table(&found.volumes));
     }
     for volume in &found.volumes {
+        text.push_str(&queued(volume));
+    }
+    for volume in &found.volumes {
         text.push_str(&ranges(volume));
     }
     text
@@ -103,7 +106,7 @@ fn state(found: &Inspection) -> String {
 }
 
 fn files(found: &Inspection) -> String {
-    let file = |(name, bytes): &(&str, u64)| format!("{name} {}", BinaryBytes(*bytes));
+    let file = |(name, bytes): &(String, u64)| format!("{name} {}", BinaryBytes(*bytes));
     let files: Vec<String> = found.files.iter().map(file).collect();
     files.join(", ")
 }
@@ -145,6 +148,20 @@ fn identity(volume: &InspectedVolume) -> String {
         text.push_str(" (written to since)");
     }
     text
+}
+
+/// What waits for the origin in order, if anything does.
+fn queued(volume: &InspectedVolume) -> String {
+    let (bytes, flushes) = (volume.queued_bytes, volume.queued_flushes);
+    if bytes == 0 && flushes == 0 {
+        return String::new();
+    }
+    format!(
+        "\n\"{}\" has {} queued for its origin, in {}\n",
+        volume.name.escape_debug(),
+        BinaryBytes(bytes),
+        counted(flushes, "flush", "flushes")
+    )
 }
 
 fn ranges(volume: &InspectedVolume) -> String {

@@ -22,7 +22,7 @@ pub(super) struct InspectionJson<'i> {
     slots_numbered: u32,
     slots_used: u32,
     journal: JournalJson,
-    files: Vec<FileJson>,
+    files: Vec<FileJson<'i>>,
     volumes: Vec<VolumeJson<'i>>,
 }
 
@@ -34,8 +34,8 @@ struct JournalJson {
 }
 
 #[derive(Debug, Serialize)]
-struct FileJson {
-    name: &'static str,
+struct FileJson<'i> {
+    name: &'i str,
     bytes: u64,
 }
 
@@ -52,6 +52,8 @@ struct VolumeJson<'i> {
     cached_bytes: u64,
     dirty_bytes: u64,
     zero_bytes: u64,
+    queued_bytes: u64,
+    queued_flushes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     dirty_ranges: Option<Vec<RangeJson>>,
 }
@@ -82,6 +84,16 @@ pub(super) struct ScrubJson<'s> {
     unreadable_sectors: u64,
     bad_dirty: Vec<BadJson<'s>>,
     busy_blocks: u64,
+    queue_frames: u64,
+    queue_bytes: u64,
+    bad_queues: Vec<BadQueueJson<'s>>,
+}
+
+#[derive(Debug, Serialize)]
+struct BadQueueJson<'s> {
+    number: u32,
+    volume: Option<&'s str>,
+    why: &'s str,
 }
 
 #[derive(Debug, Serialize)]
@@ -161,7 +173,10 @@ impl<'i> InspectionJson<'i> {
                 frames: found.journal.frames,
             },
             files: files
-                .map(|&(name, bytes)| FileJson { name, bytes })
+                .map(|(name, bytes)| FileJson {
+                    name,
+                    bytes: *bytes,
+                })
                 .collect(),
             volumes: found.volumes.iter().map(VolumeJson::new).collect(),
         }
@@ -186,6 +201,8 @@ impl<'i> VolumeJson<'i> {
             cached_bytes: volume.cached_bytes,
             dirty_bytes: volume.dirty_bytes,
             zero_bytes: volume.zero_bytes,
+            queued_bytes: volume.queued_bytes,
+            queued_flushes: volume.queued_flushes,
             dirty_ranges: ranges,
         }
     }
@@ -208,6 +225,11 @@ impl<'s> ScrubJson<'s> {
             start: bad.start,
             length: bad.length,
         });
+        let bad_queues = found.bad_queues.iter().map(|bad| BadQueueJson {
+            number: bad.number,
+            volume: bad.volume.as_deref(),
+            why: &bad.why,
+        });
         Self {
             directory,
             state: state(found.state),
@@ -219,6 +241,9 @@ impl<'s> ScrubJson<'s> {
             unreadable_sectors: found.unreadable_sectors,
             bad_dirty: bad.collect(),
             busy_blocks: found.busy_blocks,
+            queue_frames: found.queue_frames,
+            queue_bytes: found.queue_bytes,
+            bad_queues: bad_queues.collect(),
         }
     }
 }

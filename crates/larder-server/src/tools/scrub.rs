@@ -25,7 +25,7 @@ pub(crate) fn scrub(options: &ScrubOptions) -> Result<bool, Wrong> {
         false => report(&found),
     };
     print(&text);
-    Ok(found.bad_dirty.is_empty())
+    Ok(found.bad_dirty.is_empty() && found.bad_queues.is_empty())
 }
 
 fn report(found: &Scrub) -> String {
@@ -34,6 +34,13 @@ fn report(found: &Scrub) -> String {
         counted(found.checked_sectors, "sector", "sectors"),
         BinaryBytes(found.checked_bytes)
     )];
+    if found.queue_frames > 0 {
+        lines.push(format!(
+            "checked {} ({}) of what is queued for origins",
+            counted(found.queue_frames, "frame", "frames"),
+            BinaryBytes(found.queue_bytes)
+        ));
+    }
     if found.bad_clean_sectors > 0 {
         lines.push(format!(
             "{} ({}) of what the origin has too: {}",
@@ -50,6 +57,13 @@ fn report(found: &Scrub) -> String {
             bad.start
         ));
     }
+    for bad in &found.bad_queues {
+        let of = match &bad.volume {
+            Some(name) => format!("what is queued of \"{}\"", name.escape_debug()),
+            None => "what is queued of no export that it knows".to_owned(),
+        };
+        lines.push(format!("DAMAGED, and no origin has it: {of}: {}", bad.why));
+    }
     if found.unreadable_sectors > 0 {
         let sectors = counted(found.unreadable_sectors, "bad sector", "bad sectors");
         lines.push(format!("{sectors} among these cannot be read at all"));
@@ -60,7 +74,8 @@ fn report(found: &Scrub) -> String {
             counted(found.busy_blocks, "block", "blocks")
         ));
     }
-    if found.bad_clean_sectors == 0 && found.bad_dirty.is_empty() {
+    let is_whole = found.bad_dirty.is_empty() && found.bad_queues.is_empty();
+    if found.bad_clean_sectors == 0 && is_whole {
         lines.push("what was checked is as it was written".to_owned());
     }
     lines.join("\n") + "\n"

@@ -9,10 +9,11 @@ use std::path::Path;
 use twox_hash::XxHash3_64;
 
 pub(crate) const BLOCK: u64 = 4096;
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 const RING: u64 = 64 << 10;
 const SLOTS_START: u64 = 1 << 20;
-const UUID: [u8; 16] = *b"\x01\x02\x03\x04\x05\x06\x47\x08\x89\x0a\x0b\x0c\x0d\x0e\x0f\x10";
+pub(crate) const UUID: [u8; 16] =
+    *b"\x01\x02\x03\x04\x05\x06\x47\x08\x89\x0a\x0b\x0c\x0d\x0e\x0f\x10";
 
 /// What a volume is to be.
 pub(crate) struct Volume {
@@ -34,16 +35,16 @@ pub(crate) struct Slot {
     pub(crate) dirty: u128,
 }
 
-fn hash(seed: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(seed, bytes)
 }
 
-fn cache() -> u64 {
+pub(crate) fn cache() -> u64 {
     hash(0, &UUID)
 }
 
 /// A page with its checksum.
-fn sealed(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(bytes: &[u8]) -> Vec<u8> {
     let mut page = bytes.to_vec();
     page.resize(PAGE - 8, 0);
     let sum = hash(0, &page);
@@ -80,7 +81,7 @@ pub(crate) fn superblock(major: u8, is_clean: bool, slots: u32, table_bytes: u64
     sealed(&bytes)
 }
 
-fn op(kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn op(kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = kind.to_le_bytes().to_vec();
     bytes.extend([0, 0]);
     bytes.extend((payload.len() as u32).to_le_bytes());
@@ -89,7 +90,7 @@ fn op(kind: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn ids(volume: u32) -> Vec<u8> {
+pub(crate) fn ids(volume: u32) -> Vec<u8> {
     [volume.to_le_bytes(), volume.to_le_bytes()].concat()
 }
 

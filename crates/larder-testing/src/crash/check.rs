@@ -11,6 +11,8 @@ use super::machine::Machine;
 use super::names::NameChange;
 use super::store::{BadSector, Look, Subject};
 use super::value::{Content, SECTOR_BYTES};
+use super::walk::Walk;
+use crate::random::{Random, mix};
 
 /// What must hold after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,8 @@ pub enum Rule {
     Sums,
     /// With `cache-flush=origin`, the origins alone satisfy K1 and K2 (K7).
     OriginAlone,
+    /// With `cache-writeback=ordered`, the origins alone hold all of some flush and beside that only what was begun before the next.
+    OriginOlder,
     /// What a crash leaves is opened, without a panic; what is refused is not touched (K8).
     Opens,
     /// A request fails only if something was made to fail.
@@ -80,16 +84,45 @@ pub struct Crash<'a> {
     pub position: usize,
     /// How new sectors must be.
     pub demand: Demand,
+    /// What the origins hold without the directory.
+    pub alone: Alone<'a>,
+}
+
+/// What origins hold without the directory.
+#[derive(Clone, Copy)]
+pub enum Alone<'a> {
+    /// Anything.
+    Anything,
+    /// What was flushed.
+    Flushed,
+    /// An older disk, as that judge says.
+    Older(&'a Judge<'a>),
 }
 
 impl Crash<'_> {
     /// Looks at the image without changing it. Tells what every sector is.
     pub fn look(&self, image: &Image, seed: u64) -> Result<Vec<Content>, Violation> {
+        self.judge_alone(image)?;
         let machine = Machine::new(image.clone(), seed);
         let mut look = opened("looking", || self.subject.look(&machine))?;
         let seen = self.observe(&mut *look)?;
         self.judge_bad(&look.bad(), image)?;
+        self.judge_meanwhile(&machine, seed)?;
         Ok(seen)
+    }
+
+    /// The origins at some moment of that look: it may have sent something to them.
+    fn judge_meanwhile(&self, machine: &Machine, seed: u64) -> Result<(), Violation> {
+        let Alone::Older(_) = self.alone else {
+            return Ok(());
+        };
+        let recording = machine.recording();
+        let mut random = Random::new(mix(seed, 1));
+        let position = random.below(recording.position() as u64 + 1) as usize;
+        let mut walk = Walk::new(&recording);
+        walk.advance_to(position);
+        self.judge_alone(&walk.crash(&mut random))
+            .map_err(|violation| violation.at(format!("{position} calls after a start")))
     }
 
     /// Reads and judges every sector.
@@ -103,14 +136,20 @@ impl Crash<'_> {
     }
 
     /// The origins alone.
-    pub fn judge_origins(&self, image: &Image) -> Result<(), Violation> {
+    pub fn judge_alone(&self, image: &Image) -> Result<(), Violation> {
         for volume in 0..self.history.volumes() {
             let mut bytes = vec![0; self.history.sectors as usize * SECTOR_BYTES];
             image.files[volume as usize].get(0, &mut bytes);
-            self.judge_volume(volume, &bytes, &mut Vec::new())
-                .map_err(|(rule, message)| {
-                    Violation::new(Rule::OriginAlone, format!("{rule:?}: {message}"))
-                })?;
+            match self.alone {
+                Alone::Anything => Ok(()),
+                Alone::Flushed => self
+                    .judge_volume(volume, &bytes, &mut Vec::new())
+                    .map_err(|(rule, message)| (Rule::OriginAlone, format!("{rule:?}: {message}"))),
+                Alone::Older(judge) => judge
+                    .judge_older(volume, &bytes)
+                    .map_err(|message| (Rule::OriginOlder, message)),
+            }
+            .map_err(|(rule, message)| Violation::new(rule, message))?;
         }
         Ok(())
     }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder::{Cache, Connection, ZeroOptions};
+use larder::{Cache, Connection, Writeback, ZeroOptions};
 
-use super::check::{Crash, Rule, Violation};
+use super::check::{Alone, Crash, Rule, Violation};
 use super::engine::{CACHE_ID, Engine, connect};
 use super::faults::MediumFault;
 use super::history::{Asked, Change, History, Request, origin_bytes};
@@ -91,6 +91,10 @@ impl Crowd {
                 recording: &recording,
                 position,
                 demand: Demand::Flushed,
+                alone: match self.engine.writeback {
+                    Writeback::Unordered => Alone::Anything,
+                    Writeback::Ordered => Alone::Older(&judge),
+                },
             };
             let looked = crash.look(&image, random.next_u64());
             looked.map_err(|violation| {

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use larder::{
     Cache, CacheHome, CacheOnRead, Capabilities, Config, Connection, Error, FlushTo, HomeSizes,
-    Mode, ZeroOptions,
+    Mode, Writeback, ZeroOptions,
 };
 
+use super::faults::{CallKind, MediumFault};
 use super::machine::Machine;
 use super::store::{BadSector, Look, Store, Subject};
 use super::value::SECTOR_BYTES;
 use crate::clock::ManualClock;
+use crate::fault::When;
 use crate::log::MemoryLog;
 use crate::random::Random;
 
@@ -23,6 +25,8 @@ pub struct Engine {
     pub mode: Mode,
     /// Where flushes are durable.
     pub flush_to: FlushTo,
+    /// In which order the origins get what was flushed into the directory.
+    pub writeback: Writeback,
     /// What has been dirty for so long is written back.
     pub dirty_age: Option<Duration>,
     /// What its origins can do.
@@ -37,6 +41,8 @@ pub struct Engine {
     pub slots: u32,
     /// With so short a journal.
     pub journal_bytes: u64,
+    /// With so short a queue for each volume.
+    pub queue_bytes: u64,
     /// Now and then it is ended properly and started again.
     pub restarts: bool,
 }
@@ -72,6 +78,11 @@ impl Engine {
         Ok(running)
     }
 
+    /// Whether a slot may be the only place where something flushed is.
+    fn promises_in_slots(&self) -> bool {
+        self.flush_to == FlushTo::Cache && self.writeback == Writeback::Unordered
+    }
+
     /// The cache in the directory of that machine. With `background`, others see to what it does there.
     pub(super) fn open(
         &self,
@@ -83,6 +94,7 @@ impl Engine {
         let config = Config {
             mode: self.mode,
             flush_to: self.flush_to,
+            writeback: self.writeback,
             dirty_age: self.dirty_age,
             block_bytes: self.block_bytes,
             // Its slots are counted below.
@@ -101,6 +113,7 @@ impl Engine {
             sizes: Some(HomeSizes {
                 slots,
                 journal_bytes: self.journal_bytes,
+                queue_bytes: self.queue_bytes,
             }),
         };
         let clock = Arc::new(ManualClock::stepping(Duration::from_micros(50)));
@@ -161,17 +174,28 @@ impl Running {
         std::mem::replace(&mut self.life, Err("it has ended".to_owned()))
     }
 
-    /// Ends it properly.
+    /// Ends it properly, also if an origin refuses what is left for it.
     fn end(&mut self) -> io::Result<()> {
         let Ok(life) = self.take() else {
             return Ok(());
         };
-        for connection in &life.connections {
-            told(connection.disconnect())?;
-        }
+        let left = life.connections.iter();
+        let left = left.map(|connection| told(connection.disconnect()));
+        let left = left.fold(Ok(()), Result::and);
         drop(life.connections);
         life.cache.stop();
-        told(life.cache.close())
+        left.and(told(life.cache.close()))
+    }
+
+    /// The same while the origins take nothing: what is queued for them stays in the directory.
+    fn end_refused(&mut self) {
+        for volume in 0..self.engine.volumes {
+            let writes = MediumFault::origin(volume as usize, CallKind::Write);
+            self.machine.fail(writes.when(When::Always));
+        }
+        // It says what has not been sent, if there was something.
+        let _ = self.end();
+        self.machine.heal();
     }
 
     fn connection(&self, volume: u32) -> io::Result<&Connection> {
@@ -186,17 +210,19 @@ impl Running {
 
     /// Ends it properly and starts it again, perhaps with more slots or fewer.
     fn restart(&mut self, random: &mut Random) {
-        if let Err(error) = self.end() {
+        if self.engine.writeback == Writeback::Ordered && random.chance(40) {
+            self.end_refused();
+        } else if let Err(error) = self.end() {
             // Seen by the next request.
             self.life = Err(format!("its end: {error}"));
             return;
         }
         let slots = self.engine.slots;
         let fewest = slots.div_ceil(2);
-        let slots = match self.engine.flush_to {
+        let slots = match self.engine.promises_in_slots() {
             // With fewer than hold what was promised it is refused.
-            FlushTo::Cache => slots,
-            FlushTo::Origin => random.pick(&[slots, slots, fewest, slots + 3]),
+            true => slots,
+            false => random.pick(&[slots, slots, fewest, slots + 3]),
         };
         self.slots = slots;
         // Where nothing fails it cannot but work, and what does not is seen by the next request.
@@ -268,9 +294,9 @@ impl Store for Running {
             self.restart(random);
         } else if let Ok(life) = &self.life {
             // What has not been touched between two looks is summed, and then listed.
-            let looks = match self.engine.flush_to {
-                FlushTo::Origin => 1,
-                FlushTo::Cache => random.between(1, 3),
+            let looks = match self.engine.promises_in_slots() {
+                true => random.between(1, 3),
+                false => 1,
             };
             for _ in 0..looks {
                 life.cache.maintain_medium(Duration::ZERO);
@@ -285,19 +311,20 @@ impl Store for Running {
         Ok(true)
     }
 
-    /// With `cache-flush=cache` that is nobody's flush, but the age of what is dirty; and after that the directory is one of
+    /// With `cache-flush=cache` that is nobody's flush, but the age of what is dirty, or in order the end; and after that the directory is one of
     /// `cache-flush=origin`, which refuses what is dirty.
     fn drain(&mut self) -> io::Result<()> {
-        match self.engine.flush_to {
-            FlushTo::Origin => {
+        match self.engine.promises_in_slots() {
+            false => {
                 for volume in 0..self.engine.volumes {
                     self.flush(volume)?;
                 }
             }
-            FlushTo::Cache => self.write_back()?,
+            true => self.write_back()?,
         }
         self.end()?;
         self.engine.flush_to = FlushTo::Origin;
+        self.engine.writeback = Writeback::Unordered;
         self.cache_id = "none of that".to_owned();
         self.start().map_err(io::Error::other)?;
         match self.life()?.cache.stats().dirty_bytes {

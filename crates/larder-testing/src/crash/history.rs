@@ -28,6 +28,13 @@ pub enum Asked {
     Flush,
 }
 
+impl Asked {
+    /// Whether something is durable when it is acknowledged.
+    pub fn is_promise(self) -> bool {
+        matches!(self, Self::Flush | Self::Change(_, true))
+    }
+}
+
 /// A request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {

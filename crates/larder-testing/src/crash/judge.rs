@@ -20,25 +20,51 @@ pub enum Demand {
 
 /// Something that a sector may hold.
 #[derive(Clone, Debug)]
-struct Candidate {
-    version: Version,
-    content: Content,
+pub(super) struct Candidate {
+    pub(super) version: Version,
+    pub(super) content: Content,
+    /// How many promises had been given when it was begun.
+    pub(super) after: Promise,
 }
+
+/// The number of a promise: a flush or a durable request that was acknowledged. They are counted in each volume, from 1 on.
+pub(super) type Promise = u64;
 
 /// What is known of a sector.
 #[derive(Clone, Debug)]
-struct Sector {
+pub(super) struct Sector {
     /// In order.
-    candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<Candidate>,
     /// The newest that was acknowledged. Trims, which promise nothing, do not count.
     acknowledged: Version,
     /// The newest that is promised to be durable.
     flushed: Version,
+    /// From which promise on it was which. Both ascend.
+    pub(super) promised: Vec<(Promise, Version)>,
 }
 
 impl Sector {
+    fn new(content: Content) -> Self {
+        let start = Candidate {
+            version: 0,
+            content,
+            after: 0,
+        };
+        Self {
+            candidates: vec![start],
+            acknowledged: 0,
+            flushed: 0,
+            promised: Vec::new(),
+        }
+    }
+
     /// A request begins that changes a part of the sector, whatever it holds.
-    fn change(&mut self, version: Version, content: &Content, part: Range<usize>) {
+    fn change(
+        &mut self,
+        (version, after): (Version, Promise),
+        content: &Content,
+        part: Range<usize>,
+    ) {
         let mut made = vec![content.clone()];
         if part != (0..SECTOR_BYTES) {
             let newest = self.candidates.iter();
@@ -48,8 +74,20 @@ impl Sector {
                 .collect();
         }
         let made = made.into_iter();
-        let made = made.map(|content| Candidate { version, content });
+        let made = made.map(|content| Candidate {
+            version,
+            content,
+            after,
+        });
         self.candidates.extend(made);
+    }
+
+    /// That promise is about what it holds since that request.
+    fn promise(&mut self, promise: Promise, version: Version) {
+        if version > self.flushed {
+            self.flushed = version;
+            self.promised.push((promise, version));
+        }
     }
 }
 
@@ -58,6 +96,8 @@ pub struct Judge<'a> {
     history: &'a History,
     next: usize,
     sectors: Vec<Sector>,
+    /// The last promise of each volume.
+    promises: Vec<Promise>,
     /// For each flush under way what it covers of its volume.
     flushes: BTreeMap<Version, Vec<Version>>,
 }
@@ -65,20 +105,33 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// Before the first request.
     pub fn new(history: &'a History) -> Self {
-        let sectors = history.start.iter().cloned().map(|content| Sector {
-            candidates: vec![Candidate {
-                version: 0,
-                content,
-            }],
-            acknowledged: 0,
-            flushed: 0,
-        });
         Self {
             history,
             next: 0,
-            sectors: sectors.collect(),
+            sectors: history.start.iter().cloned().map(Sector::new).collect(),
+            promises: vec![0; history.volumes() as usize],
             flushes: BTreeMap::new(),
         }
+    }
+
+    /// After a crash that left this to be seen: it moves along the history from there on, and still knows all that was there before.
+    pub fn continued<'b>(&self, history: &'b History, seen: &[Content]) -> Judge<'b> {
+        let mut judge = Judge {
+            history,
+            next: 0,
+            sectors: self.sectors.clone(),
+            promises: self.promises.clone(),
+            flushes: BTreeMap::new(),
+        };
+        judge.kill();
+        judge.find(seen);
+        judge
+    }
+
+    /// All sectors of a volume.
+    pub(super) fn sectors(&self, volume: u32) -> &[Sector] {
+        let from = self.index(volume, 0);
+        &self.sectors[from..from + self.history.sectors as usize]
     }
 
     /// Moves on to a later position.
@@ -107,19 +160,19 @@ impl<'a> Judge<'a> {
         let Request { volume, first, .. } = request;
         match request.asked {
             Asked::Flush => {
-                let from = self.index(volume, 0);
-                let sectors = &self.sectors[from..from + self.history.sectors as usize];
-                let covered = sectors.iter().map(|sector| sector.acknowledged).collect();
+                let covered = self.sectors(volume).iter();
+                let covered = covered.map(|sector| sector.acknowledged).collect();
                 self.flushes.insert(version, covered);
             }
             Asked::Change(change, _) => {
+                let begun = (version, self.promises[volume as usize]);
                 for sector in first..first + request.count {
                     let index = self.index(volume, sector);
                     let content = match change {
                         Change::Write => Content::written(volume, sector, version),
                         Change::Zero | Change::Trim => Content::zeros(),
                     };
-                    self.sectors[index].change(version, &content, request.part_of(sector));
+                    self.sectors[index].change(begun, &content, request.part_of(sector));
                 }
             }
         }
@@ -127,11 +180,14 @@ impl<'a> Judge<'a> {
 
     fn acknowledge(&mut self, version: Version, request: Request) {
         let from = self.index(request.volume, 0);
+        let last = &mut self.promises[request.volume as usize];
+        *last += u64::from(request.asked.is_promise());
+        let promise = *last;
         match request.asked {
             Asked::Flush => {
                 let covered = self.flushes.remove(&version).unwrap_or_default();
                 for (sector, covered) in self.sectors[from..].iter_mut().zip(covered) {
-                    sector.flushed = sector.flushed.max(covered);
+                    sector.promise(promise, covered);
                 }
             }
             Asked::Change(Change::Trim, _) => {}
@@ -140,7 +196,7 @@ impl<'a> Judge<'a> {
                 for sector in &mut self.sectors[first..first + request.count as usize] {
                     sector.acknowledged = version;
                     if is_durable {
-                        sector.flushed = version;
+                        sector.promise(promise, version);
                     }
                 }
             }

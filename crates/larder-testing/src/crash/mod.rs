@@ -8,6 +8,7 @@
 //! - [`image`] and [`walk`]: what is left after a crash at one moment, from moment to moment.
 //! - [`value`], [`history`], [`judge`]: what sectors carry, which requests were begun and acknowledged when, and what a
 //!   sector may therefore hold after a crash.
+//! - `order`: what origins may hold alone that get flush after flush.
 //! - [`requests`]: a seeded run of requests.
 //! - [`crowd`]: many clients at once, whose races no seed brings back.
 //! - [`store`], [`sweep`], [`check`]: what is under test, at which moments, and the rules; [`damage`] what else may
@@ -30,6 +31,7 @@ pub mod log;
 pub mod machine;
 pub mod medium;
 pub mod names;
+mod order;
 pub mod requests;
 pub mod soak;
 pub mod store;
@@ -51,4 +53,4 @@ pub use medium::{CAPABILITIES, SimMedium, SimOrigin};
 pub use requests::{Mix, Requests, Shape};
 pub use soak::soak_for_seconds;
 pub use store::{BadSector, Look, Store, Subject};
-pub use sweep::{Sweep, Tally};
+pub use sweep::{Origins, Sweep, Tally};

@@ -21,6 +21,8 @@ pub enum Mix {
     Anywhere,
     /// Many flushes, and ranges that were changed lately are changed again. Now and then the process is killed.
     Flushes,
+    /// The same, and more often something begins to fail, or is well again.
+    Outages,
 }
 
 /// What a run is like.
@@ -39,6 +41,8 @@ pub struct Shape {
     pub trims: bool,
     /// Zeros are durable at once, for the same reason, where the cache does not keep them.
     pub durable_zeros: bool,
+    /// All changes are queued before an origin gets them, and what it loses is sent again.
+    pub queued: bool,
 }
 
 /// Runs a store from an empty medium on, over origins as [`origin_bytes`] makes them. The seed decides everything.
@@ -118,6 +122,20 @@ const FLUSHES: [(Next, u64); 10] = [
     (Next::Kill, 2),
 ];
 
+/// The same where what fails matters as much.
+const OUTAGES: [(Next, u64); 10] = [
+    (Next::Change(Change::Write, false), 31),
+    (Next::Change(Change::Write, true), 8),
+    (Next::Change(Change::Zero, false), 4),
+    (Next::Change(Change::Zero, true), 2),
+    (Next::Change(Change::Trim, false), 4),
+    (Next::Flush, 22),
+    (Next::Read, 8),
+    (Next::Step, 6),
+    (Next::Fault, 10),
+    (Next::Kill, 5),
+];
+
 /// So many ranges are remembered.
 const LATELY: usize = 8;
 
@@ -142,6 +160,7 @@ impl Requests<'_> {
         let mix: &[(Next, u64)] = match self.shape.mix {
             Mix::Anywhere => &ANYWHERE,
             Mix::Flushes => &FLUSHES,
+            Mix::Outages => &OUTAGES,
         };
         let all = mix.iter().map(|(_, weight)| weight).sum();
         let mut left = self.random.below(all);
@@ -273,7 +292,8 @@ impl Requests<'_> {
     }
 
     /// The process is killed, and started again where nothing fails. It serves what was flushed, and sometimes all of it is read: what is
-    /// seen then is there after the next flush. Not where an origin may have failed a flush, though: what it lost then nobody can know in the next life.
+    /// seen then is there after the next flush. Not where an origin may have failed a flush, though: what it lost then nobody can know in the next life,
+    /// unless it is queued.
     fn kill(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
         self.machine.heal();
         match store.kill() {
@@ -288,7 +308,8 @@ impl Requests<'_> {
         let loses = |fault: &MediumFault| {
             fault.kind == CallKind::Sync && matches!(fault.target, Target::Origin(_))
         };
-        if self.random.chance(50) || self.shape.faults.iter().any(loses) {
+        let may_be_lost = !self.shape.queued && self.shape.faults.iter().any(loses);
+        if self.random.chance(50) || may_be_lost {
             return Ok(());
         }
         let mut seen = Vec::with_capacity(self.history.start.len());

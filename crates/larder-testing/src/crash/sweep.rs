@@ -3,13 +3,13 @@
 //! Most crashes are only looked at. Some are started on: all is read, more is asked, everything is written back and
 //! forgotten, or the machine crashes once more, be it while the store is still starting.
 
-use super::check::{Crash, Rule, Violation, opened, read_all};
+use super::check::{Alone, Crash, Rule, Violation, opened, read_all};
 use super::history::History;
 use super::image::Image;
 use super::judge::{Demand, Judge};
 use super::log::Recording;
 use super::machine::Machine;
-use super::requests::{Mix, Requests, Shape};
+use super::requests::{Requests, Shape};
 use super::store::{Store, Subject};
 use super::value::{Content, SECTOR_BYTES};
 use super::walk::Walk;
@@ -23,16 +23,38 @@ pub struct Sweep<'a> {
     pub recording: &'a Recording,
     /// What it was asked.
     pub history: &'a History,
-    /// Flushes are promises of the origins.
-    pub is_origin_enough: bool,
-    /// What is asked after a crash.
-    pub mix: Mix,
+    /// What its origins hold.
+    pub origins: Origins,
+    /// What is asked after a crash, but for how many requests. One of its faults may be there while the store starts: only origins' then.
+    pub later: Shape,
     /// How many things are left by a crash at each position.
     pub survivals: u64,
     /// How many crashes are started on, in percent.
     pub started_percent: u64,
     /// Decides what is left.
     pub seed: u64,
+}
+
+/// What a store's origins hold without its directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// Anything.
+    #[default]
+    Anything,
+    /// All that was flushed.
+    Flushed,
+    /// An older disk.
+    Older,
+}
+
+impl Origins {
+    fn judged_by<'a>(self, judge: &'a Judge<'a>) -> Alone<'a> {
+        match self {
+            Self::Anything => Alone::Anything,
+            Self::Flushed => Alone::Flushed,
+            Self::Older => Alone::Older(judge),
+        }
+    }
 }
 
 /// What was looked at.
@@ -112,11 +134,9 @@ impl Sweep<'_> {
             recording: self.recording,
             position,
             demand: Demand::Flushed,
+            alone: self.origins.judged_by(judge),
         };
         let seen = crash.look(image, random.next_u64())?;
-        if self.is_origin_enough {
-            crash.judge_origins(image)?;
-        }
         if random.chance(self.started_percent) {
             tally.started += 1;
             self.start(&crash, image, &seen, random, tally)?;
@@ -134,6 +154,10 @@ impl Sweep<'_> {
         tally: &mut Tally,
     ) -> Result<(), Violation> {
         let machine = Machine::new(image.clone(), random.next_u64());
+        let count = self.later.faults.len() as u64;
+        if count > 0 && random.chance(50) {
+            machine.fail(self.later.faults[random.below(count) as usize].clone());
+        }
         let mut store = opened("starting", || self.subject.start(&machine))?;
         let serving = machine.position();
         let seen = crash.observe(&mut *store)?;
@@ -142,10 +166,14 @@ impl Sweep<'_> {
             let message = format!("sector {index} of all was {was:?} before the start, now {is:?}");
             return Err(Violation::new(Rule::Stable, message));
         }
-        let mut history = self.history.continued(seen);
+        let mut history = self.history.continued(seen.clone());
         self.go_on(&machine, &mut *store, &mut history, random.fork(1))?;
         drop(store);
         let recording = machine.recording();
+        let serving = Serving {
+            position: serving,
+            seen,
+        };
         for number in 0..SECOND_CRASHES {
             tally.second += 1;
             let mut random = random.fork(2 + number);
@@ -153,7 +181,7 @@ impl Sweep<'_> {
             let second = Second {
                 recording: &recording,
                 history: &history,
-                serving,
+                serving: &serving,
             };
             self.crash_again(crash, &second, position, random)
                 .map_err(|violation| violation.at(format!("second crash at {position}")))?;
@@ -171,11 +199,8 @@ impl Sweep<'_> {
     ) -> Result<(), Violation> {
         if random.chance(50) {
             let shape = Shape {
-                mix: self.mix,
                 requests: random.between(1, 12),
-                longest: 4,
-                trims: true,
-                ..Shape::default()
+                ..self.later.clone()
             };
             let random = random.fork(0);
             let mut requests = Requests {
@@ -187,6 +212,7 @@ impl Sweep<'_> {
             };
             requests.run(store)?;
         }
+        machine.heal();
         if random.chance(60) {
             self.drain(machine, store, history)
                 .map_err(|violation| violation.at("written back"))?;
@@ -237,7 +263,9 @@ impl Sweep<'_> {
         let image = walk.crash(&mut random);
         let mut judge = Judge::new(second.history);
         judge.advance_to(position);
-        let is_serving = position >= second.serving;
+        let mut all = first.judge.continued(second.history, &second.serving.seen);
+        all.advance_to(position);
+        let is_serving = position >= second.serving.position;
         let crash = Crash {
             subject: self.subject,
             history: second.history,
@@ -245,6 +273,11 @@ impl Sweep<'_> {
             recording: second.recording,
             position,
             demand: Demand::Flushed,
+            alone: match self.origins {
+                Origins::Older if is_serving => Alone::Older(&all),
+                Origins::Older => Alone::Older(first.judge),
+                _ => Alone::Anything,
+            },
         };
         let seen = crash.look(&image, random.next_u64())?;
         match random.chance(THIRD_CRASH_PERCENT) {
@@ -287,6 +320,12 @@ impl Sweep<'_> {
 struct Second<'a> {
     recording: &'a Recording,
     history: &'a History,
-    /// The position from which on the store had started.
-    serving: usize,
+    serving: &'a Serving,
+}
+
+/// When a store had started.
+struct Serving {
+    position: usize,
+    /// What all sectors were then.
+    seen: Vec<Content>,
 }

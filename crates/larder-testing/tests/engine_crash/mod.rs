@@ -1,14 +1,16 @@
 //! Runs of the engine over a simulated machine, and every moment of them as a crash.
 //!
-//! Even seeds are about `cache-flush=origin`, odd ones about `cache-flush=cache`.
+//! Of three seeds one is about `cache-flush=origin`, one about `cache-flush=cache`, and one about that with `cache-writeback=ordered`.
+
+mod faults;
 
 use std::time::Duration;
 
-use larder::{Capabilities, FlushTo, Fua, Mode};
-use larder_testing::When;
+use faults::{faults_of_cache, faults_of_order, faults_of_origin, later_faults_of_order};
+use larder::{Capabilities, FlushTo, Fua, Mode, Writeback};
 use larder_testing::crash::requests;
 use larder_testing::crash::{
-    CAPABILITIES, CallKind, Engine, History, MediumFault, Mix, Recording, Shape, Sweep, Tally,
+    CAPABILITIES, Engine, History, MediumFault, Mix, Origins, Recording, Shape, Sweep, Tally,
     Violation,
 };
 
@@ -16,17 +18,41 @@ const VOLUMES: u32 = 2;
 /// Eight blocks a volume.
 const SECTORS: u64 = 64;
 
-pub(crate) fn engine(seed: u64) -> Engine {
-    match flush_to(seed) {
-        FlushTo::Origin => of_origin(seed / 2),
-        FlushTo::Cache => of_cache(seed / 2),
+/// What a seed is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Flushes that end on the origin.
+    Origin,
+    /// Flushes that end in the directory.
+    Cache,
+    /// Those of which the origin gets one after the other.
+    Order,
+}
+
+/// So many kinds there are: seeds of one kind are so far apart.
+pub(crate) const KINDS: u64 = 3;
+
+impl Kind {
+    fn of(seed: u64) -> Self {
+        match seed % KINDS {
+            0 => Self::Origin,
+            1 => Self::Cache,
+            _ => Self::Order,
+        }
+    }
+
+    /// The seed of its case with that number.
+    pub(crate) const fn seed(self, case: u64) -> u64 {
+        KINDS * case + self as u64
     }
 }
 
-fn flush_to(seed: u64) -> FlushTo {
-    match seed % 2 {
-        0 => FlushTo::Origin,
-        _ => FlushTo::Cache,
+pub(crate) fn engine(seed: u64) -> Engine {
+    let case = seed / KINDS;
+    match Kind::of(seed) {
+        Kind::Origin => of_origin(case),
+        Kind::Cache => of_cache(case),
+        Kind::Order => of_order(case),
     }
 }
 
@@ -37,6 +63,7 @@ fn of_origin(case: u64) -> Engine {
             _ => Mode::Writeback,
         },
         flush_to: FlushTo::Origin,
+        writeback: Writeback::Unordered,
         dirty_age: None,
         origin: CAPABILITIES,
         sector_bytes: 512,
@@ -45,6 +72,7 @@ fn of_origin(case: u64) -> Engine {
         // Sometimes fewer than there are blocks.
         slots: [5, 9, 40][(case % 3) as usize],
         journal_bytes: 64 << 10,
+        queue_bytes: 64 << 10,
         restarts: !has_faults(case),
     }
 }
@@ -62,88 +90,108 @@ fn of_cache(case: u64) -> Engine {
         },
         sector_bytes: if case % 17 == 16 { 2048 } else { 512 },
         block_bytes: if case % 9 == 8 { 16 << 10 } else { 4096 },
-        volumes: VOLUMES,
-        slots: [5, 9, 40][(case % 3) as usize],
         journal_bytes: [64 << 10, 64 << 10, 128 << 10, 256 << 10][(case / 2 % 4) as usize],
-        restarts: !has_faults(case),
+        ..of_origin(case)
     }
+}
+
+/// Queues from those that go round after a few requests to those that hold most of a run.
+fn of_order(case: u64) -> Engine {
+    let other = of_cache(case);
+    Engine {
+        writeback: Writeback::Ordered,
+        origin: Capabilities {
+            zero: zeroes(case),
+            ..other.origin
+        },
+        queue_bytes: [64 << 10, 128 << 10, 256 << 10, 512 << 10][(case / 2 % 4) as usize],
+        // With few of them more is read from the queue.
+        slots: [3, 5, 40][(case % 3) as usize],
+        restarts: !has_outages(case),
+        ..other
+    }
+}
+
+/// Whether an origin takes zeros. Where it does not, trims are not queued as zeros, and what is trimmed may change more than once.
+fn zeroes(case: u64) -> bool {
+    case % 7 != 6
 }
 
 fn has_faults(case: u64) -> bool {
     case % 5 == 4
 }
 
+/// The same where the origin gets one flush after the other.
+fn has_outages(case: u64) -> bool {
+    case % 5 > 2
+}
+
 fn shape(seed: u64) -> Shape {
-    match flush_to(seed) {
-        FlushTo::Origin => shape_of_origin(seed / 2),
-        FlushTo::Cache => shape_of_cache(seed / 2),
+    let case = seed / KINDS;
+    match Kind::of(seed) {
+        Kind::Origin => shape_of_origin(case),
+        Kind::Cache => shape_of_cache(case),
+        Kind::Order => shape_of_order(case),
     }
+}
+
+fn only_if(fails: bool, faults: Vec<MediumFault>) -> Vec<MediumFault> {
+    if fails { faults } else { Vec::new() }
 }
 
 /// An origin fails flushes only where what it loses then is somebody else's to write again: the cache's in writeback mode, and no trims.
 fn shape_of_origin(case: u64) -> Shape {
     let flushes_fail = of_origin(case).mode == Mode::Writeback && case.is_multiple_of(2);
-    let mut faults = faults();
-    if flushes_fail {
-        faults.push(MediumFault::origin(0, CallKind::Sync));
-    }
     Shape {
         mix: Mix::Anywhere,
         trims: !has_faults(case) || !flushes_fail,
-        durable_zeros: false,
         requests: 150,
         longest: 12,
-        faults: match has_faults(case) {
-            true => faults,
-            false => Vec::new(),
-        },
+        faults: only_if(has_faults(case), faults_of_origin(flushes_fail)),
+        ..Shape::default()
     }
 }
 
 /// Here zeros go to the origin at once as trims do, and one that fails a flush may lose them.
 fn shape_of_cache(case: u64) -> Shape {
     let flushes_fail = has_faults(case) && case.is_multiple_of(2);
-    let mut faults = faults();
-    faults.push(MediumFault::file("map", CallKind::Write, When::Nth(1)));
-    faults.push(MediumFault::file("map", CallKind::Sync, When::Nth(1)));
-    faults.push(MediumFault::file("sums", CallKind::Sync, When::Nth(1)));
-    let superblock = |kind| MediumFault::file("superblock.new", kind, When::Nth(1));
-    faults.extend([superblock(CallKind::Sync), superblock(CallKind::Write)]);
-    faults.push(MediumFault::file(
-        "superblock",
-        CallKind::Sync,
-        When::Nth(2),
-    ));
-    faults.push(MediumFault::origin(0, CallKind::Write).when(When::Always));
-    faults.push(MediumFault::origin(1, CallKind::Write).when(When::Chance(50)));
-    faults.push(MediumFault::origin(1, CallKind::Read).when(When::Chance(50)));
-    if flushes_fail {
-        faults.push(MediumFault::origin(0, CallKind::Sync));
-        faults.push(MediumFault::origin(1, CallKind::Sync).when(When::Always));
-    }
     Shape {
         mix: Mix::Flushes,
         trims: !flushes_fail,
         durable_zeros: flushes_fail,
-        requests: 150,
-        longest: 12,
-        faults: match has_faults(case) {
-            true => faults,
-            false => Vec::new(),
-        },
+        faults: only_if(has_faults(case), faults_of_cache(flushes_fail)),
+        ..shape_of_origin(case)
     }
 }
 
-fn faults() -> Vec<MediumFault> {
-    vec![
-        MediumFault::file("journal", CallKind::Sync, When::Nth(1)),
-        MediumFault::file("journal", CallKind::Write, When::Nth(1)),
-        MediumFault::file("slots", CallKind::Sync, When::Nth(1)),
-        MediumFault::file("slots", CallKind::Write, When::Chance(30)).errno(28),
-        MediumFault::file("sums", CallKind::Write, When::Nth(1)),
-        MediumFault::file("slots", CallKind::Read, When::Nth(2)),
-        MediumFault::origin(1, CallKind::Write),
-    ]
+/// Whatever an origin loses is sent again.
+fn shape_of_order(case: u64) -> Shape {
+    Shape {
+        mix: match has_outages(case) {
+            true => Mix::Outages,
+            false => Mix::Flushes,
+        },
+        trims: zeroes(case),
+        queued: true,
+        faults: only_if(has_outages(case), faults_of_order()),
+        ..shape_of_origin(case)
+    }
+}
+
+/// What is asked after a crash.
+fn later(seed: u64) -> Shape {
+    let is_queued = Kind::of(seed) == Kind::Order;
+    Shape {
+        mix: shape(seed).mix,
+        longest: 4,
+        trims: !is_queued || zeroes(seed / KINDS),
+        queued: is_queued,
+        faults: only_if(
+            is_queued && has_outages(seed / KINDS),
+            later_faults_of_order(),
+        ),
+        ..Shape::default()
+    }
 }
 
 /// A run from an empty medium on.
@@ -152,15 +200,27 @@ pub(crate) fn run(engine: &Engine, seed: u64) -> Result<(Recording, History), Vi
 }
 
 pub(crate) fn sweep(seed: u64, survivals: u64) -> Result<Tally, (Tally, Violation)> {
-    let engine = engine(seed);
+    sweep_of(&engine(seed), seed, survivals)
+}
+
+/// With another engine than that seed's.
+pub(crate) fn sweep_of(
+    engine: &Engine,
+    seed: u64,
+    survivals: u64,
+) -> Result<Tally, (Tally, Violation)> {
     let none = |violation| (Tally::default(), violation);
-    let (recording, history) = run(&engine, seed).map_err(none)?;
+    let (recording, history) = run(engine, seed).map_err(none)?;
     let sweep = Sweep {
-        subject: &engine,
+        subject: engine,
         recording: &recording,
         history: &history,
-        is_origin_enough: engine.flush_to == FlushTo::Origin,
-        mix: shape(seed).mix,
+        origins: match Kind::of(seed) {
+            Kind::Origin => Origins::Flushed,
+            Kind::Cache => Origins::Anything,
+            Kind::Order => Origins::Older,
+        },
+        later: later(seed),
         survivals,
         started_percent: 5,
         seed,

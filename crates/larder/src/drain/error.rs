@@ -17,6 +17,8 @@ pub enum DrainErrorKind {
     InUse,
     /// A start would refuse it: something is missing, damaged, another cache's or of a newer format.
     Refused,
+    /// So would a start, because of a volume's queue: without that volume it would not.
+    Queue,
     /// What was asked for cannot be.
     Asked,
     /// The origin is not the one that was cached, as far as can be told.
@@ -79,6 +81,9 @@ impl From<InspectError> for DrainError {
 impl From<OpenError> for DrainError {
     fn from(error: OpenError) -> Self {
         let message = error.to_string();
+        if error.is_of_queue() {
+            return Self::new(DrainErrorKind::Queue, message);
+        }
         match error {
             OpenError::InUse { .. } => Self::new(DrainErrorKind::InUse, message),
             OpenError::Io { error, .. } => Self {

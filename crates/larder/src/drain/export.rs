@@ -1,9 +1,14 @@
 //! Reading what only the directory has into something else, for whoever knows what to do with it.
 
 use super::plan::Plan;
+use super::queued::{self, Queued};
 use super::work::{Item, Work};
 use super::{Drain, DrainError, Left, Progress, Why, reading};
 use crate::inspect::{self, DirtyRange};
+use crate::ordered::Content;
+
+/// So much of a queue is read at once, in bytes.
+const PART_BYTES: u64 = 1 << 20;
 
 /// Where written data goes.
 pub trait Output {
@@ -32,6 +37,9 @@ impl Drain {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Exported, DrainError> {
         let id = self.id(volume)?;
+        if let Some(queued) = self.queued(id) {
+            return Ok(export_queue(queued, output, progress));
+        }
         let mut exported = Exported::default();
         let Some(plan) = self.plans.get(&id) else {
             return Ok(exported);
@@ -76,6 +84,50 @@ impl Drain {
         });
         exported.left.append(&mut left);
     }
+}
+
+/// The last change of each byte.
+fn export_queue(
+    queued: &Queued,
+    output: &mut dyn Output,
+    progress: &mut dyn FnMut(Progress),
+) -> Exported {
+    let mut exported = Exported::default();
+    let (data, zeros) = queued.held.bytes();
+    let mut told = Progress {
+        done_bytes: 0,
+        total_bytes: data + zeros,
+    };
+    let mut buffer = Vec::new();
+    for piece in &queued.held.pieces {
+        for (start, end, content) in queued::parts(*piece, PART_BYTES) {
+            match content {
+                Content::Zero { .. } => exported.add((start, end), true),
+                Content::Data(at) => {
+                    buffer.resize((end - start) as usize, 0);
+                    let why = match queued.read(at, &mut buffer) {
+                        Ok(()) => output
+                            .write(start, &buffer)
+                            .err()
+                            .map(|error| Why::Refused(error.to_string())),
+                        Err(error) => Some(Why::Unreadable(error.to_string())),
+                    };
+                    match why {
+                        None => exported.add((start, end), false),
+                        Some(why) => exported.left.push(Left {
+                            start,
+                            length: end - start,
+                            why,
+                        }),
+                    }
+                }
+            }
+            told.done_bytes += end - start;
+            progress(told);
+        }
+    }
+    reading::join(&mut exported.left);
+    exported
 }
 
 impl Exported {

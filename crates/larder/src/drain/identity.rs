@@ -21,6 +21,13 @@ pub(super) enum Verdict {
     Other(String),
 }
 
+impl Verdict {
+    /// Whether only force has an origin written to that was judged so.
+    pub(super) fn is_forced(&self) -> bool {
+        matches!(self, Self::Other(_) | Self::Unnamed(_))
+    }
+}
+
 /// What stands for the version of an origin that was written to although it was another one: no origin says this of itself. Whoever
 /// finds it knows that the volume is not of any origin, until all of it is drained and it is gone.
 const FORCED: &[u8] = b"none: written to another origin by force";
@@ -84,9 +91,9 @@ pub(super) fn before(known: &VolumeRecord, verdict: &Verdict) -> VolumeRecord {
     };
     VolumeRecord {
         changed_since_version: true,
-        version: match verdict {
-            Verdict::Other(_) | Verdict::Unnamed(_) => Some(forced()),
-            Verdict::Same | Verdict::Unknown => known.version.clone(),
+        version: match verdict.is_forced() {
+            true => Some(forced()),
+            false => known.version.clone(),
         },
         ..known.clone()
     }
@@ -135,6 +142,7 @@ mod tests {
             size_bytes: 4096,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: "disk".to_owned(),
             cache_id: cache_id.to_owned(),
             version,

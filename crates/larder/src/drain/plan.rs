@@ -171,7 +171,7 @@ impl Plan {
     }
 }
 
-fn damaged(record: &VolumeRecord, what: &str) -> DrainError {
+pub(super) fn damaged(record: &VolumeRecord, what: &str) -> DrainError {
     let name = &record.name;
     let message = format!("volume {name:?} is damaged: {what}");
     DrainError::new(DrainErrorKind::Refused, message)

@@ -16,6 +16,7 @@ use crate::sector::Mask;
 mod crashing;
 mod failing;
 mod origin;
+mod queued;
 mod refusing;
 
 use origin::{Call, TestOrigin, UNTOUCHED};
@@ -34,6 +35,7 @@ fn volume(number: u32) -> Op<'static> {
         size_bytes: SIZE,
         sector_shift: 9,
         changed_since_version: false,
+        has_queue: false,
         name: format!("disk{number}"),
         cache_id: String::new(),
         version: Some(version()),

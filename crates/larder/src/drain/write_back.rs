@@ -40,7 +40,8 @@ pub struct WrittenBack {
 
 impl Drain {
     /// Writes to the origin what it does not have of the volume, and makes that durable there. The directory hears of it at its end:
-    /// [`Drain::close`].
+    /// [`Drain::close`]. But a queue is sent flush by flush, and each is gone from it once the origin has it durably: so the origin alone is consistent
+    /// whenever this ends.
     ///
     /// # Errors
     /// Nothing was written: the origin is another one, or cannot take this, or the directory fails. What fails later is in the result.
@@ -52,6 +53,9 @@ impl Drain {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<WrittenBack, DrainError> {
         let id = self.id(volume)?;
+        if self.queued(id).is_some() {
+            return self.write_back_queue(id, origin, asked, progress);
+        }
         let Some(plan) = self.plans.get(&id).filter(|plan| !plan.is_done()) else {
             return Ok(WrittenBack::default());
         };
@@ -78,12 +82,12 @@ impl Drain {
         round.run();
         let Round { plan, mut done, .. } = round;
         reading::join(&mut done.left);
-        done.is_forced = matches!(verdict, Verdict::Other(_) | Verdict::Unnamed(_));
+        done.is_forced = verdict.is_forced();
         self.settle(plan, &verdict, origin, &done)?;
         Ok(done)
     }
 
-    fn record(&self, id: VolumeId) -> Result<VolumeRecord, DrainError> {
+    pub(super) fn record(&self, id: VolumeId) -> Result<VolumeRecord, DrainError> {
         let known = self.volumes.get(id);
         let unknown = || DrainError::asked(format!("it has no volume {}", id.volume.0));
         Ok(known.ok_or_else(unknown)?.record.clone())
@@ -152,7 +156,11 @@ impl Drain {
 }
 
 /// Whether the origin can take it at all.
-fn check(known: &VolumeRecord, plan: &Plan, origin: &dyn Origin) -> Result<(), DrainError> {
+pub(super) fn check(
+    known: &VolumeRecord,
+    plan: &Plan,
+    origin: &dyn Origin,
+) -> Result<(), DrainError> {
     let refused = |what: String| {
         let message = format!("volume {:?}: {what}", known.name);
         Err(DrainError::new(DrainErrorKind::Origin, message))
@@ -169,7 +177,7 @@ fn check(known: &VolumeRecord, plan: &Plan, origin: &dyn Origin) -> Result<(), D
     }
 }
 
-fn judge(
+pub(super) fn judge(
     known: &VolumeRecord,
     origin: &dyn Origin,
     asked: &WriteBack,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Detail, DirtyRange, InspectedVersion, InspectedVolume};
+use crate::ordered::{Content, Held};
 use crate::persist::entry::Entry;
 use crate::persist::look::Look;
 use crate::persist::op::volume::RecordedVersion;
@@ -61,6 +62,26 @@ impl<'l> Counting<'l> {
         }
     }
 
+    /// What a queue holds comes after whatever its origin has.
+    pub(super) fn add_queue(&mut self, id: VolumeId, held: &Held) {
+        let Some(volume) = self.volumes.get_mut(&id) else {
+            return;
+        };
+        let found = &mut volume.found;
+        let (data, zeros) = held.bytes();
+        found.dirty_bytes += data;
+        found.zero_bytes += zeros;
+        found.queued_bytes += held.waiting.bytes;
+        found.queued_flushes += held.waiting.epochs;
+        if let Some(ranges) = &mut found.dirty_ranges {
+            ranges.extend(held.pieces.iter().map(|piece| DirtyRange {
+                start: piece.start,
+                length: piece.end - piece.start,
+                is_zero: matches!(piece.content, Content::Zero { .. }),
+            }));
+        }
+    }
+
     pub(super) fn finish(self) -> Counted {
         let volumes = self.volumes.into_values().map(|volume| {
             let mut found = volume.found;
@@ -111,6 +132,7 @@ fn begin(volume: &TableVolume, geometry: Geometry, detail: Detail) -> InspectedV
         size_bytes,
         sector_shift: _,
         changed_since_version,
+        has_queue: _,
         name,
         cache_id,
         version,
@@ -136,6 +158,8 @@ fn begin(volume: &TableVolume, geometry: Geometry, detail: Detail) -> InspectedV
         cached_bytes: 0,
         dirty_bytes: 0,
         zero_bytes: zeros.iter().map(|zeros| zeros.length).sum(),
+        queued_bytes: 0,
+        queued_flushes: 0,
         dirty_ranges: (detail == Detail::DirtyRanges).then_some(zeros),
     }
 }

@@ -8,14 +8,21 @@
 //!   origin has what was recorded. Nobody can tell these apart. After a crash that holds too; only in a directory that was closed is it damage.
 //!   Either way it is read from the origin again.
 //!
+//! The frames of queues are compared too. What a crash tore off the end of one is no damage; that one is missing which had been durable is.
+//!
 //! If the record has changed, the new one is tried, a few times. Then the block is given up as busy.
 
 use super::check::{Evidence, Found, Recorded};
-use super::{Detail, DirectoryState, InspectError, Reading, inspect, steady};
+use super::queues::SeenQueues;
+use super::{
+    Detail, DirectoryState, InspectError, InspectErrorKind, Inspection, Reading, inspect_with,
+    steady,
+};
 use crate::directory::SlotNumber;
 use crate::medium::Medium;
 use crate::persist::entry::{Content, Entry};
 use crate::persist::look::{Keeping, Look};
+use crate::persist::queue_log::BadQueues;
 
 /// So many slots are checked between two looks at the tables: a mebibyte of entries.
 const PART_SLOTS: u32 = 1 << 14;
@@ -53,6 +60,23 @@ pub struct Scrub {
     pub bad_dirty: Vec<BadDirty>,
     /// Blocks whose records changed each time that they were looked at.
     pub busy_blocks: u64,
+    /// Of the queues, whole ones.
+    pub queue_frames: u64,
+    /// The same in bytes.
+    pub queue_bytes: u64,
+    /// Queues that a start would refuse the directory for.
+    pub bad_queues: Vec<BadQueue>,
+}
+
+/// A queue of which nobody knows any more what only the cache had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadQueue {
+    /// The number of the volume in the cache.
+    pub number: u32,
+    /// The export's name, if there is one of that number.
+    pub volume: Option<String>,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// A range that only the cache had, and that is damaged.
@@ -73,7 +97,7 @@ pub fn scrub(
     medium: &dyn Medium,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Scrub, InspectError> {
-    let inspection = inspect(medium, Detail::Figures)?;
+    let (inspection, queues) = look_at_queues(medium)?;
     let cached = inspection.volumes.iter().map(|volume| volume.cached_bytes);
     let mut scrubber = Scrubber {
         medium,
@@ -93,6 +117,9 @@ pub fn scrub(
             unreadable_sectors: 0,
             bad_dirty: Vec::new(),
             busy_blocks: 0,
+            queue_frames: queues.frames,
+            queue_bytes: queues.bytes,
+            bad_queues: queues.bad,
         },
     };
     let mut look = None;
@@ -118,6 +145,16 @@ pub fn scrub(
     let mut scrub = scrubber.scrub;
     join(&mut scrub.bad_dirty);
     Ok(scrub)
+}
+
+/// What is wrong with a queue keeps nobody from looking at everything else. But it is looked at twice, beside a user.
+fn look_at_queues(medium: &dyn Medium) -> Result<(Inspection, SeenQueues), InspectError> {
+    match inspect_with(medium, Detail::Figures, BadQueues::Refuse) {
+        Err(error) if error.kind() != InspectErrorKind::NoCache => {
+            inspect_with(medium, Detail::Figures, BadQueues::Tell)
+        }
+        inspected => inspected,
+    }
 }
 
 /// Slots and what they are said to hold.

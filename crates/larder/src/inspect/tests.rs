@@ -12,9 +12,10 @@ use crate::sector::Mask;
 mod beside;
 mod damage;
 pub(crate) mod making;
+mod queues;
 mod scrubbing;
 
-use making::{BLOCK, JOURNAL, Put, Random, SIZE, User, Watched, clean, volume, wanted, zeros};
+use making::{BLOCK, JOURNAL, Put, Random, SIZE, User, Watched, clean, id, volume, wanted, zeros};
 
 /// What the directory of most tests is told: two volumes, five blocks of which two are partly dirty, zeros.
 fn story(user: &User) -> Vec<Op<'static>> {
@@ -113,6 +114,8 @@ fn what_each_volume_has_is_told() {
         cached_bytes: 2 * 4096 + 4 * 512,
         dirty_bytes: 1024,
         zero_bytes: 0,
+        queued_bytes: 0,
+        queued_flushes: 0,
         dirty_ranges: Some(vec![range(2 * 4096 + 512, 1024, false)]),
     };
     assert_eq!(*first, expected);
@@ -131,6 +134,8 @@ fn what_each_volume_has_is_told() {
         cached_bytes: 4096 + 512 + 188,
         dirty_bytes: 188,
         zero_bytes: 1024 + 4096,
+        queued_bytes: 0,
+        queued_flushes: 0,
         dirty_ranges: Some(vec![
             range(8192, 1024, true),
             range(12288, 4096, true),
@@ -158,7 +163,31 @@ fn each_file_is_told_with_its_length() {
     let found = look(&medium);
     assert_eq!(found.files.len(), 7);
     for (name, bytes) in found.files {
-        assert_eq!(bytes, image[name].len() as u64, "{name}");
+        assert_eq!(bytes, image[&name].len() as u64, "{name}");
+    }
+}
+
+#[test]
+fn queues_are_files_of_a_cache() {
+    let medium = closed();
+    let files = look(&medium).files.len();
+    let user = User::open(&medium);
+    user.home.make_queue(id(2), JOURNAL).unwrap();
+    medium.create("queue-3.new").unwrap();
+    medium.take_changed();
+    let found = look(&medium);
+    assert_eq!(found.files.len(), files + 1);
+    let queue = ("queue-2".to_owned(), 8192 + JOURNAL);
+    assert_eq!(found.files.last(), Some(&queue));
+    // A start would refuse it, and so nobody has left it so.
+    let file = medium.open("queue-2").unwrap();
+    file.write(0, &[1; 8192]).unwrap();
+    for user in [Some(user), None] {
+        medium.take_changed();
+        let (kind, told) = refusal(&medium);
+        assert_eq!(kind, InspectErrorKind::Refused);
+        assert_eq!(told, "queue-2 is no file of a Larder cache");
+        drop(user);
     }
 }
 

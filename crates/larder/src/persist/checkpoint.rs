@@ -160,7 +160,6 @@ impl Checkpoint {
             slots_numbered: written.slots_numbered,
             volumes: written.volumes,
             tail: self.goal.end,
-            queue: self.goal.end,
             ..superblocks.current().clone()
         };
         superblocks.write_first(new)

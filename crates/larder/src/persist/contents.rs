@@ -1,6 +1,7 @@
 //! What a directory is, by the names in it: a cache, one that was never finished, nothing yet, or somebody else's.
 
 use super::header::Role;
+use super::queue_log;
 use super::superblock;
 
 /// The file that is locked while the directory is in use.
@@ -52,7 +53,9 @@ fn is_ours(name: &[u8]) -> bool {
         superblock::NEW_FILE_NAME,
     ];
     let roles = Role::ALL.into_iter().map(Role::file_name);
+    let is_queue = |name: &str| queue_log::volume_of(name).is_some() || queue_log::is_new(name);
     roles.chain(others).any(|ours| ours.as_bytes() == name)
+        || std::str::from_utf8(name).is_ok_and(is_queue)
 }
 
 #[cfg(test)]
@@ -70,9 +73,12 @@ mod tests {
         assert_eq!(of(&["lock"]), Contents::Unfinished);
         assert_eq!(of(&["map", "superblock.new"]), Contents::Unfinished);
         assert_eq!(of(&["superblock", "lock", "journal"]), Contents::Cache);
+        assert_eq!(of(&["queue-1", "queue-12.new"]), Contents::Unfinished);
+        assert_eq!(of(&["superblock", "queue-1"]), Contents::Cache);
         assert_eq!(of(&["notes", "superblock"]), Contents::Cache);
         let foreign = |name: &str| Contents::Foreign(name.as_bytes().to_vec());
         assert_eq!(of(&["b.txt", "a.txt"]), foreign("a.txt"));
         assert_eq!(of(&["journal", "map", "work"]), foreign("work"));
+        assert_eq!(of(&["journal", "queue-01"]), foreign("queue-01"));
     }
 }

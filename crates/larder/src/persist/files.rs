@@ -48,10 +48,10 @@ pub(super) fn open(medium: &dyn Medium, role: Role) -> Result<Box<dyn MediumFile
 /// Opens a file that must be there.
 pub(super) fn open_named(
     medium: &dyn Medium,
-    name: &'static str,
+    name: &str,
 ) -> Result<Box<dyn MediumFile>, OpenError> {
     medium.open(name).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => OpenError::of_file(name, Finding::Missing),
+        std::io::ErrorKind::NotFound => OpenError::of_file(name.to_owned(), Finding::Missing),
         _ => OpenError::io(name, "opened")(error),
     })
 }

@@ -50,6 +50,30 @@ impl Position {
             chain: checksum,
         }
     }
+
+    pub(super) fn put(self, bytes: &mut Vec<u8>) {
+        bytes.put_u64(self.offset);
+        bytes.put_u64(self.seq);
+        bytes.put_u64(self.chain);
+    }
+
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            offset: reader.u64()?,
+            seq: reader.u64()?,
+            chain: reader.u64()?,
+        })
+    }
+
+    /// Whether a frame of a ring of so many bytes can be there.
+    pub(super) fn is_within(&self, ring_bytes: u64) -> bool {
+        self.offset < ring_bytes && self.offset.is_multiple_of(PAGE_BYTES) && self.seq > 0
+    }
+}
+
+/// Whether a ring can have so many bytes.
+pub(super) fn is_ring(bytes: u64) -> bool {
+    bytes >= PAGE_BYTES && bytes.is_multiple_of(PAGE_BYTES) && bytes <= i64::MAX as u64 / 2
 }
 
 /// What a frame says of itself.

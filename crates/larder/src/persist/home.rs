@@ -17,8 +17,10 @@ use super::entry::Entry;
 use super::header::Role;
 use super::journal::Journal;
 use super::open_error::{OpenError, SYNCED};
+use super::queue_log::FoundQueue;
 use super::shape::Shape;
 use super::sums::{Seed, Sum, Uuid};
+use super::superblock::State;
 use super::tables::Tables;
 use super::volumes::VolumeTable;
 use crate::directory::SlotNumber;
@@ -34,8 +36,6 @@ pub(crate) struct Wanted {
     pub default_block_bytes: u64,
     /// The limit on all files together.
     pub max_size_bytes: Option<u64>,
-    /// The origin gets what was flushed in order: the journal is the queue.
-    pub is_ordered: bool,
     /// Random bits that tell a new cache from all others.
     pub uuid_bits: u128,
     /// Who opens it: one line for people.
@@ -47,6 +47,8 @@ pub(crate) struct Opened {
     pub home: Home,
     pub found: Found,
     pub volumes: VolumeTable,
+    /// The queues that are there, by the numbers of their volumes. They were judged before anything was written.
+    pub queues: Vec<FoundQueue>,
     /// Slots below this have entries.
     pub slots_numbered: u32,
 }
@@ -73,7 +75,7 @@ pub(crate) struct Home {
     /// For the engine.
     slots: Option<Box<dyn MediumFile>>,
     /// Kept open, whatever becomes of its path.
-    _medium: Arc<dyn Medium>,
+    medium: Arc<dyn Medium>,
     /// Let go last.
     _lock: Box<dyn MediumFile>,
 }
@@ -92,6 +94,22 @@ impl Home {
     /// Tells it from every other cache.
     pub(crate) fn uuid(&self) -> Uuid {
         self.tables.identity.uuid
+    }
+
+    /// Its files by name.
+    pub(super) fn medium(&self) -> &dyn Medium {
+        &*self.medium
+    }
+
+    /// The session, which must have begun.
+    pub(super) fn session(&self) -> u64 {
+        let superblocks = self.tables.superblocks();
+        debug_assert_eq!(
+            superblocks.current().state,
+            State::InUse,
+            "it has not begun"
+        );
+        superblocks.current().session
     }
 
     /// The length of the journal's ring.

@@ -1,19 +1,20 @@
 //! The journal, written to: frames are appended at its end, become durable with a sync, and leave at its beginning when a checkpoint has
-//! brought them into the tables.
+//! brought them into the tables. The queue of a volume ([`super::queue_log`]) is such a ring too, which frames leave when the origin has them.
 //!
 //! - Frames do not wrap: where one does not fit before the end of the ring, a filler takes the rest.
-//! - One thread at a time appends and syncs: who has the commit token. Others may ask, and free space.
+//! - One thread at a time appends, and one at a time syncs: of the journal, who has the commit token; of a queue they are two. A sync
+//!   is about the frames that were whole when it began. Others may ask, and free space.
 //! - A write or sync that fails is final: from then on the journal is dead, and whoever wants to append is told so. What had been durable stays.
 //! - `tail <= applied <= synced <= end`, in frames. A checkpoint takes what lies before `applied`: frames whose bytes have all
 //!   reached their slots.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::frame::{FrameBuilder, Head, MAX_FRAME_BYTES, Position};
-use super::header::Role;
 use super::op::Op;
 use super::open_error::OpenError;
 use super::shape::PAGE_BYTES;
@@ -59,6 +60,8 @@ struct State {
     applied: Position,
     synced: Position,
     end: Position,
+    /// All frames up to this one were durable when the last frame was written, which says so.
+    said_synced: u64,
     /// The last frame that is neither a filler nor a VOUCH.
     last_said: u64,
     /// All frames up to this one are known to have been durable by one that is durable.
@@ -69,8 +72,9 @@ struct State {
 
 /// The journal of an open cache directory.
 pub(crate) struct Journal {
-    file: Box<dyn MediumFile>,
-    cache: Seed,
+    file: Arc<dyn MediumFile>,
+    place: Place,
+    seed: Seed,
     ring_bytes: u64,
     session: u64,
     state: Mutex<State>,
@@ -78,31 +82,46 @@ pub(crate) struct Journal {
     freed: Condvar,
 }
 
+/// Where a ring is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// For errors.
+    pub file_name: Cow<'static, str>,
+    /// Where in its file the ring begins.
+    pub ring_start: u64,
+}
+
 /// What a journal is made from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Begin {
-    pub cache: Seed,
+    pub place: Place,
+    /// Of its frames' checksums.
+    pub seed: Seed,
     pub ring_bytes: u64,
     pub session: u64,
     pub tail: Position,
+    /// All frames up to here are durable.
+    pub end: Position,
 }
 
 impl Journal {
-    /// A journal without frames.
-    pub(super) fn new(file: Box<dyn MediumFile>, begin: Begin) -> Self {
-        let tail = begin.tail;
+    /// A journal with the frames that it had before.
+    pub(super) fn new(file: Arc<dyn MediumFile>, begin: Begin) -> Self {
+        let Begin { tail, end, .. } = begin;
         Self {
             file,
-            cache: begin.cache,
+            place: begin.place,
+            seed: begin.seed,
             ring_bytes: begin.ring_bytes,
             session: begin.session,
             state: Mutex::new(State {
                 tail,
                 applied: tail,
-                synced: tail,
-                end: tail,
-                last_said: tail.seq - 1,
-                vouched: tail.seq - 1,
+                synced: end,
+                end,
+                said_synced: end.seq - 1,
+                last_said: end.seq - 1,
+                vouched: end.seq - 1,
                 failure: None,
             }),
             freed: Condvar::new(),
@@ -151,9 +170,15 @@ impl Journal {
 
     /// Whether a frame of so many bytes, padded, can be appended now.
     pub(crate) fn has_room(&self, frame_bytes: u64) -> bool {
+        self.has_room_and(frame_bytes, 0)
+    }
+
+    /// Whether there is room for so many bytes behind it too.
+    pub(super) fn has_room_and(&self, frame_bytes: u64, reserve_bytes: u64) -> bool {
         let state = self.lock();
         let used = distance(state.tail, state.end, self.ring_bytes);
-        self.filler_bytes(state.end, frame_bytes) + frame_bytes <= self.ring_bytes - used
+        let needed = self.filler_bytes(state.end, frame_bytes) + frame_bytes + reserve_bytes;
+        needed <= self.ring_bytes - used
     }
 
     /// What a filler takes if a frame of so many bytes is not to wrap.
@@ -166,6 +191,11 @@ impl Journal {
 
     /// Appends a frame, which is durable with the next sync. There must be room for it. Tells its number.
     pub(crate) fn append(&self, frame: FrameBuilder) -> Result<u64, CommitError> {
+        Ok(self.append_at(frame)?.seq)
+    }
+
+    /// The same. Tells its place.
+    pub(super) fn append_at(&self, frame: FrameBuilder) -> Result<Position, CommitError> {
         let bytes = frame.padded_bytes();
         unless_dead(&self.lock())?;
         if !self.has_room(bytes) {
@@ -174,13 +204,12 @@ impl Journal {
         if self.filler_bytes(self.lock().end, bytes) > 0 {
             self.put(FrameBuilder::new(), true)?;
         }
-        self.put(frame, false)?;
-        let mut state = self.lock();
-        state.last_said = state.end.seq - 1;
-        Ok(state.last_said)
+        let at = self.put(frame, false)?;
+        self.lock().last_said = at.seq;
+        Ok(at)
     }
 
-    fn put(&self, frame: FrameBuilder, is_filler: bool) -> Result<(), CommitError> {
+    fn put(&self, frame: FrameBuilder, is_filler: bool) -> Result<Position, CommitError> {
         let (at, synced_seq) = {
             let state = self.lock();
             unless_dead(&state)?;
@@ -193,34 +222,36 @@ impl Journal {
             session: self.session,
             is_filler,
         };
-        let (bytes, checksum) = frame.finish(head, self.cache, at.offset);
-        let written = self.file.write(PAGE_BYTES + at.offset, &bytes);
+        let (bytes, checksum) = frame.finish(head, self.seed, at.offset);
+        let written = self.file.write(self.place.ring_start + at.offset, &bytes);
         self.unless_failed("written", written)?;
         let taken = match is_filler {
             true => self.ring_bytes - at.offset,
             false => bytes.len() as u64,
         };
-        self.lock().end = at.after(taken, checksum, self.ring_bytes);
-        Ok(())
+        let mut state = self.lock();
+        state.end = at.after(taken, checksum, self.ring_bytes);
+        state.said_synced = synced_seq;
+        Ok(at)
     }
 
     /// Makes durable what was appended. Tells up to which frame all is.
     pub(crate) fn sync(&self) -> Result<u64, CommitError> {
-        let end = {
+        let (end, said_synced) = {
             let state = self.lock();
             unless_dead(&state)?;
             if state.synced == state.end {
                 return Ok(state.end.seq - 1);
             }
-            state.end
+            (state.end, state.said_synced)
         };
         if !is_planted(Bug::SyncLeftOut) {
             let synced = self.file.sync();
             self.unless_failed("synced", synced)?;
         }
         let mut state = self.lock();
-        // The last frame among them was written when all up to here were durable.
-        state.vouched = state.synced.seq - 1;
+        // That is what the last frame among them says.
+        state.vouched = said_synced;
         state.synced = end;
         Ok(end.seq - 1)
     }
@@ -262,14 +293,24 @@ impl Journal {
         is_worth_it.then_some(state.applied)
     }
 
+    /// Reads from the ring.
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read(self.place.ring_start + offset, buffer)
+    }
+
     /// Where the next frame would be.
     pub(crate) fn end(&self) -> Position {
         self.lock().end
     }
 
-    /// The tables have all frames before that place, durably.
+    /// The tables, or of a queue the origin, have all frames before that place, durably.
     pub(super) fn free(&self, tail: Position) {
-        self.lock().tail = tail;
+        let mut state = self.lock();
+        state.tail = tail;
+        if state.applied.seq < tail.seq {
+            state.applied = tail;
+        }
+        drop(state);
         self.freed.notify_all();
     }
 
@@ -293,13 +334,14 @@ impl Journal {
         CommitError::Dead(why)
     }
 
-    fn unless_failed(
+    /// A failure ends the journal.
+    pub(super) fn unless_failed<T>(
         &self,
         doing: &'static str,
-        result: io::Result<()>,
-    ) -> Result<(), CommitError> {
+        result: io::Result<T>,
+    ) -> Result<T, CommitError> {
         result.map_err(|error| {
-            let error = OpenError::io(Role::Journal.file_name(), doing)(error);
+            let error = OpenError::io(&self.place.file_name, doing)(error);
             self.fail(&error.to_string())
         })
     }

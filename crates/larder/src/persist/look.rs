@@ -18,6 +18,7 @@ use super::lock;
 use super::making;
 use super::op::VolumeRecord;
 use super::open_error::{OpenError, THE_DIRECTORY};
+use super::queue_log;
 use super::refusal::Version;
 use super::ring::{self, Folding, PartEnd};
 use super::shape::{PAGE_BYTES, Shape};
@@ -82,7 +83,7 @@ pub(crate) fn user(medium: &dyn Medium) -> String {
 }
 
 impl Look {
-    /// Reads all but the entries.
+    /// Reads all but the entries and the queues.
     ///
     /// # Errors
     /// A start would refuse the directory; or it changes just now.
@@ -173,15 +174,21 @@ impl Look {
     }
 
     /// How long the files are, in bytes, by name.
-    pub(crate) fn files(&self, medium: &dyn Medium) -> Result<Vec<(&'static str, u64)>, OpenError> {
+    pub(crate) fn files(&self, medium: &dyn Medium) -> Result<Vec<(String, u64)>, OpenError> {
         let roles = Role::ALL.into_iter().map(Role::file_name);
-        let length = |name: &'static str| {
-            let file = files::open_named(medium, name)?;
-            let length = file.length().map_err(OpenError::io(name, "looked at"))?;
+        let mut queues = medium
+            .names()
+            .map_err(OpenError::io(THE_DIRECTORY, "read"))?;
+        queues.retain(|name| queue_log::volume_of(name).is_some());
+        let length = |name: String| {
+            let file = files::open_named(medium, &name)?;
+            let length = file.length().map_err(OpenError::io(&name, "looked at"))?;
             Ok((name, length))
         };
         std::iter::once(FILE_NAME)
             .chain(roles)
+            .map(str::to_owned)
+            .chain(queues)
             .map(length)
             .collect()
     }

@@ -10,6 +10,7 @@ use super::files::{self, Identity};
 use super::frame::Position;
 use super::header::{Header, Role};
 use super::open_error::{OpenError, SYNCED, THE_DIRECTORY};
+use super::queue_log::volume_of;
 use super::refusal::{Finding, Refusal};
 use super::shape::{PAGE_BYTES, SLOTS_START};
 use super::sums::Seed;
@@ -47,6 +48,12 @@ pub(super) fn make(medium: &dyn Medium, plan: Plan) -> Result<(), OpenError> {
 
 /// Whether what is there was never a cache.
 pub(super) fn check_unfinished(medium: &dyn Medium) -> Result<(), OpenError> {
+    let unread = OpenError::io(THE_DIRECTORY, "read");
+    let names = medium.names().map_err(unread)?;
+    if names.iter().any(|name| volume_of(name).is_some()) {
+        // Queues are made of a cache that is in use.
+        return Err(OpenError::of_file(FILE_NAME, Finding::Missing));
+    }
     for role in Role::ALL {
         let Some(file) = found(medium, role.file_name())? else {
             continue;
@@ -83,10 +90,7 @@ fn begins_with_frame(journal: &dyn MediumFile, length: u64) -> Result<bool, Open
 }
 
 /// The file, if there is one.
-fn found(
-    medium: &dyn Medium,
-    name: &'static str,
-) -> Result<Option<Box<dyn MediumFile>>, OpenError> {
+fn found(medium: &dyn Medium, name: &str) -> Result<Option<Box<dyn MediumFile>>, OpenError> {
     match medium.open(name) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -95,7 +99,7 @@ fn found(
 }
 
 /// An empty file, whether there is one or not.
-fn empty(medium: &dyn Medium, name: &'static str) -> Result<Box<dyn MediumFile>, OpenError> {
+pub(super) fn empty(medium: &dyn Medium, name: &str) -> Result<Box<dyn MediumFile>, OpenError> {
     if let Some(file) = found(medium, name)? {
         file.set_length(0).map_err(OpenError::io(name, "cut"))?;
         return Ok(file);
@@ -154,7 +158,6 @@ fn make_superblock(medium: &dyn Medium, plan: Plan) -> Result<(), OpenError> {
         journal_bytes: plan.journal_bytes,
         tail: Position::FIRST,
         volumes: first_table(plan).0,
-        queue: Position::FIRST,
     };
     let page = superblock.encode();
     let both = [page.as_slice(), page.as_slice()].concat();
@@ -173,7 +176,7 @@ fn take_away(medium: &dyn Medium) {
     }
 }
 
-fn sync_names(medium: &dyn Medium) -> Result<(), OpenError> {
+pub(super) fn sync_names(medium: &dyn Medium) -> Result<(), OpenError> {
     let unsynced = OpenError::io(THE_DIRECTORY, SYNCED);
     medium.sync().map_err(unsynced)
 }

@@ -1,11 +1,14 @@
-//! What a frame says: each op is the whole state of a slot, of a range's zeros or of a volume, so that the last one counts.
+//! What a frame says. In the journal each op is the whole state of a slot, of a range's zeros or of a volume, so that the last one counts; in
+//! the queue of a volume each is a change, or a boundary between changes.
 //!
 //! An op that this version does not know belongs to a newer one, and is refused: whatever it says must not be lost.
 
+mod change;
 pub(crate) mod slot;
 pub(crate) mod volume;
 mod zero;
 
+pub(crate) use change::{Change, DATA_AT, MAX_DATA_BYTES, Wiping};
 pub(crate) use slot::{SlotOp, each};
 pub(crate) use volume::VolumeRecord;
 pub(crate) use zero::{RecordedZeros, ZeroOp};
@@ -25,8 +28,10 @@ mod kind {
     pub(super) const VOLUME: u16 = 4;
     pub(super) const VOLUME_GONE: u16 = 5;
     pub(super) const EPOCH: u16 = 6;
-    pub(super) const ON_ORIGIN: u16 = 7;
+    // 7 was never published, and is not used.
     pub(super) const VOUCH: u16 = 8;
+    pub(super) const DATA: u16 = 9;
+    pub(super) const WIPE: u16 = 10;
 }
 
 /// One of a frame's statements.
@@ -39,10 +44,10 @@ pub(crate) enum Op<'b> {
     Volume(VolumeRecord),
     /// The volume is forgotten, and all that slots hold of it.
     VolumeGone(VolumeId),
-    /// A flush of the volume ends here: what the frames say up to here is that epoch or an older one.
-    Epoch(VolumeId, u64),
-    /// The origin has that epoch, and all before it, durably.
-    OnOrigin(VolumeId, u64),
+    /// What the queue's volume is given.
+    Change(Change<'b>),
+    /// A boundary of the queue: the origin gets what is before it before it gets anything behind it.
+    Epoch,
     /// Nothing: that the frame is durable vouches for those before it.
     Vouch,
 }
@@ -71,8 +76,9 @@ impl<'b> Op<'b> {
             Self::Zero(_) => kind::ZERO,
             Self::Volume(_) => kind::VOLUME,
             Self::VolumeGone(_) => kind::VOLUME_GONE,
-            Self::Epoch(..) => kind::EPOCH,
-            Self::OnOrigin(..) => kind::ON_ORIGIN,
+            Self::Change(Change::Data { .. }) => kind::DATA,
+            Self::Change(Change::Wipe { .. }) => kind::WIPE,
+            Self::Epoch => kind::EPOCH,
             Self::Vouch => kind::VOUCH,
         }
     }
@@ -89,11 +95,8 @@ impl<'b> Op<'b> {
             Self::Zero(op) => op.put(bytes),
             Self::Volume(record) => record.put(bytes),
             Self::VolumeGone(id) => put_id(bytes, *id),
-            Self::Epoch(id, epoch) | Self::OnOrigin(id, epoch) => {
-                put_id(bytes, *id);
-                bytes.put_u64(*epoch);
-            }
-            Self::Vouch => {}
+            Self::Change(change) => change.put(bytes),
+            Self::Epoch | Self::Vouch => {}
         }
         let length = (bytes.len() - length_at - 4) as u32;
         bytes[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
@@ -108,8 +111,8 @@ impl<'b> Op<'b> {
             Self::Zero(op) => op.payload_bytes(),
             Self::Volume(record) => record.payload_bytes(),
             Self::VolumeGone(_) => 8,
-            Self::Epoch(..) | Self::OnOrigin(..) => 16,
-            Self::Vouch => 0,
+            Self::Change(change) => change.payload_bytes(),
+            Self::Epoch | Self::Vouch => 0,
         };
         OP_HEADER_BYTES + payload.next_multiple_of(8)
     }
@@ -128,8 +131,9 @@ impl<'b> Op<'b> {
             kind::ZERO => Self::Zero(ZeroOp::take(&mut payload)?),
             kind::VOLUME => Self::Volume(VolumeRecord::take(&mut payload, shape)?),
             kind::VOLUME_GONE => Self::VolumeGone(take_id(&mut payload)?),
-            kind::EPOCH => Self::Epoch(take_id(&mut payload)?, payload.u64()?),
-            kind::ON_ORIGIN => Self::OnOrigin(take_id(&mut payload)?, payload.u64()?),
+            kind::DATA => Self::Change(Change::take_data(&mut payload)?),
+            kind::WIPE => Self::Change(Change::take_wipe(&mut payload)?),
+            kind::EPOCH => Self::Epoch,
             kind::VOUCH => Self::Vouch,
             _ => return Err(Malformed("it has an op that this version does not know")),
         };

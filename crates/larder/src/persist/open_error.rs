@@ -1,10 +1,12 @@
 //! Why a cache directory cannot be opened, written or closed: a sentence about the directory that says what was found, and what would be
 //! right. Whoever prints it puts the directory's path before it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
 use super::header::Role;
+use super::queue_log;
 use super::refusal::{Finding, Refusal};
 
 /// What stands for the file's name where it is about the directory itself.
@@ -71,11 +73,17 @@ impl OpenError {
     }
 
     /// A file is not as it must be.
-    pub(super) fn of_file(file: &'static str, finding: impl Into<Finding>) -> Self {
+    pub(super) fn of_file(file: impl Into<Cow<'static, str>>, finding: impl Into<Finding>) -> Self {
         Self::Refusal(Refusal {
-            file,
+            file: file.into(),
             finding: finding.into(),
         })
+    }
+
+    /// Whether a volume's queue is missing or damaged: that volume can be given up, and the directory is of use again. One of a newer format is neither.
+    pub(crate) fn is_of_queue(&self) -> bool {
+        let is_of_queue = |refusal: &Refusal| queue_log::volume_of(&refusal.file).is_some();
+        matches!(self, Self::Refusal(refusal) if is_of_queue(refusal) && !matches!(refusal.finding, Finding::Newer(_)))
     }
 
     /// Whether the system has failed at the slots.

@@ -12,12 +12,13 @@ use super::entry::{Entry, EntryBytes};
 use super::fold::Fold;
 use super::frame::{FrameBuilder, HEAD_BYTES, Head, Position};
 use super::header::{Header, Page, seal};
-use super::op::{Op, Ops};
+use super::op::{Op, Ops, VolumeId};
+use super::queue_log::{FoundChange, FoundContent, FoundFrames, QueueHead};
 use super::shape::{PAGE_BYTES, Shape};
-use super::sums::{Seed, Uuid};
+use super::sums::{Incarnation, Seed, Uuid};
 use super::superblock::Superblock;
 use super::volumes::{Region, VolumeTable};
-use crate::directory::SlotNumber;
+use crate::directory::{SlotNumber, VolumeNumber};
 
 const SHAPES: [u64; 3] = [4096, 65536, 8 << 20];
 
@@ -63,6 +64,9 @@ fn pages(input: &[u8]) {
                 Superblock::decode(&superblock.encode()).as_ref(),
                 Ok(superblock)
             );
+        }
+        if let Ok(head) = QueueHead::decode(page) {
+            assert_eq!(QueueHead::decode(&head.encode()), Ok(head));
         }
         let both = Superblock::choose([page, page]);
         assert_eq!(both.is_ok(), superblock.is_ok());
@@ -137,6 +141,60 @@ fn ring(input: &[u8], shape: Shape) {
     for ring in [input, &frame] {
         let whole_pages = ring.len() / PAGE_BYTES as usize * PAGE_BYTES as usize;
         walk(&ring[..whole_pages], shape);
+    }
+    let queue = queue_head(PAGE_BYTES);
+    let (frame, _) = FrameBuilder::of_raw(input, count).finish(head, queue.seed(), 0);
+    for ring in [input, &frame] {
+        let whole_pages = ring.len() / PAGE_BYTES as usize * PAGE_BYTES as usize;
+        read_queue(&ring[..whole_pages], shape);
+    }
+}
+
+fn queue_head(ring_bytes: u64) -> QueueHead {
+    QueueHead {
+        uuid: Uuid::from_random(UUID_BITS),
+        id: VolumeId {
+            volume: VolumeNumber(1),
+            incarnation: Incarnation(2),
+        },
+        generation: 1,
+        session: 1,
+        ring_bytes,
+        begin: Position::FIRST,
+        durable_below: 1,
+    }
+}
+
+/// What is found in a queue lies in its ring.
+fn read_queue(bytes: &[u8], shape: Shape) {
+    let read = |offset: u64, buffer: &mut [u8]| {
+        let start = offset as usize;
+        buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
+        Ok(())
+    };
+    let ring_bytes = bytes.len() as u64;
+    let ring = Ring {
+        read: &read,
+        bytes: ring_bytes,
+    };
+    let head = queue_head(ring_bytes);
+    let Ok(frames) = FoundFrames::read(ring, &head, shape).expect("memory can be read") else {
+        return;
+    };
+    for change in frames.changes {
+        let FoundChange::Change {
+            start,
+            end,
+            content,
+            ..
+        } = change
+        else {
+            continue;
+        };
+        assert!(start < end && end <= 1 << 63);
+        if let FoundContent::Data { offset } = content {
+            assert!(offset + (end - start) <= ring_bytes);
+        }
     }
 }
 

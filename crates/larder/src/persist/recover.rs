@@ -9,8 +9,9 @@ use super::fold::{Fold, FoldedSlot};
 use super::header::Role;
 use super::journal::distance;
 use super::open_error::OpenError;
-use super::ring::{self, Folding, PartEnd};
+use super::ring::{self, Folding, PartEnd, RingFile};
 use super::runs::Runs;
+use super::shape::PAGE_BYTES;
 use super::superblock::Superblock;
 use super::tables::Tables;
 use crate::directory::SlotNumber;
@@ -50,7 +51,12 @@ impl Recovery {
         // a sync of them has failed in that life, none in this one would save what is not written again.
         let (from, to) = (self.before.tail, self.folding.next);
         let bytes = distance(from, to, self.before.journal_bytes);
-        ring::write_again(tables, from.offset, bytes, self.before.journal_bytes)
+        let ring = RingFile {
+            file: &*tables.files.journal,
+            start: PAGE_BYTES,
+            bytes: self.before.journal_bytes,
+        };
+        ring::write_again(ring, from.offset, bytes)
             .map_err(OpenError::io(Role::Journal.file_name(), "written"))?;
         tables.sync(Role::Journal)?;
         let fold = &self.folding.fold;

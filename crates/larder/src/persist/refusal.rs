@@ -1,11 +1,12 @@
 //! Why a cache directory is not used: a sentence that says what was found, and what to do. Whoever refuses has changed nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::bytes::{Malformed, Put, Reader};
 use super::header::Role;
 use super::sums::Uuid;
-use crate::directory::SlotNumber;
+use crate::directory::{SlotNumber, VolumeNumber};
 
 /// A version of the format. Within a major version every program reads what every other wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,14 @@ pub(crate) enum Finding {
     UnknownFeatures(u32),
     /// The file of another name.
     OtherRole(Role),
+    /// The queue of that volume, under the name of another's.
+    OtherQueue(VolumeNumber),
+    /// A queue that holds something, where one is to be made anew.
+    Queued,
+    /// The queue of the volume of that name, which has one.
+    QueueMissing(String),
+    /// A queue that holds something, of a volume that there is not.
+    NobodysQueue,
     OtherCache {
         found: Uuid,
         expected: Uuid,
@@ -119,6 +128,21 @@ impl fmt::Display for Finding {
                 "is the file '{}' under another name: put it back",
                 role.file_name()
             ),
+            Self::OtherQueue(volume) => write!(
+                f,
+                "is the file 'queue-{}' under another name: put it back",
+                volume.0
+            ),
+            Self::Queued => f.write_str(
+                "holds changes that the origin does not have, and cannot be made anew before it has them",
+            ),
+            Self::QueueMissing(volume) => write!(
+                f,
+                "the queue of volume '{volume}' is missing, and with it perhaps what was flushed and has not reached the origin"
+            ),
+            Self::NobodysQueue => f.write_str(
+                "holds what was flushed and has not reached the origin, of a volume that the directory does not know",
+            ),
             Self::OtherCache { found, expected } => write!(
                 f,
                 "belongs to the cache {found}, and this directory is the cache {expected}"
@@ -147,14 +171,14 @@ impl fmt::Display for Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// The file's name in its directory.
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     pub finding: Finding,
 }
 
 impl Refusal {
     pub(crate) fn of(role: Role, finding: impl Into<Finding>) -> Self {
         Self {
-            file: role.file_name(),
+            file: role.file_name().into(),
             finding: finding.into(),
         }
     }
@@ -163,6 +187,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.finding {
+            Finding::QueueMissing(_) => self.finding.fmt(f),
             Finding::Entry(_) | Finding::FrameLost { .. } | Finding::Frame { .. } => {
                 write!(f, "{}: {}", self.file, self.finding)
             }

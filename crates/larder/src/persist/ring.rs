@@ -12,6 +12,7 @@ use super::refusal::{Finding, Refusal};
 use super::shape::PAGE_BYTES;
 use super::superblock::Superblock;
 use super::tables::Tables;
+use crate::medium::MediumFile;
 use crate::planted::{Bug, is_planted};
 
 /// As much of the journal as is folded before the sums, which take most of the memory, are written.
@@ -25,21 +26,25 @@ pub(super) fn read(tables: &Tables, offset: u64, buffer: &mut [u8]) -> io::Resul
     tables.files.journal.read(PAGE_BYTES + offset, buffer)
 }
 
-/// Writes so many bytes from `start` on as they are read.
-pub(super) fn write_again(
-    tables: &Tables,
-    start: u64,
-    bytes: u64,
-    ring_bytes: u64,
-) -> io::Result<()> {
+/// A ring in its file.
+#[derive(Clone, Copy)]
+pub(super) struct RingFile<'f> {
+    pub file: &'f dyn MediumFile,
+    /// Where in the file it begins.
+    pub start: u64,
+    pub bytes: u64,
+}
+
+/// Writes so many bytes of a ring from `start` on as they are read.
+pub(super) fn write_again(ring: RingFile<'_>, start: u64, bytes: u64) -> io::Result<()> {
     let mut buffer = vec![0; AT_ONCE_BYTES.min(bytes) as usize];
     let mut done = 0;
     while done < bytes {
-        let offset = (start + done) % ring_bytes;
-        let length = AT_ONCE_BYTES.min(bytes - done).min(ring_bytes - offset);
+        let offset = (start + done) % ring.bytes;
+        let length = AT_ONCE_BYTES.min(bytes - done).min(ring.bytes - offset);
         let part = &mut buffer[..length as usize];
-        read(tables, offset, part)?;
-        tables.files.journal.write(PAGE_BYTES + offset, part)?;
+        ring.file.read(ring.start + offset, part)?;
+        ring.file.write(ring.start + offset, part)?;
         done += length;
     }
     Ok(())

@@ -27,6 +27,9 @@ pub(crate) const LARGEST_BLOCK_BYTES: u64 = 1 << 23;
 /// The smallest journal, in bytes, that a cache directory is made with.
 const MIN_JOURNAL_BYTES: u64 = 4 << 20;
 
+/// The largest.
+const MAX_JOURNAL_BYTES: u64 = 128 << 20;
+
 /// The most sectors in a block, as a logarithm to base 2.
 const MAX_SECTORS_SHIFT: u8 = 7;
 
@@ -139,12 +142,9 @@ impl Shape {
 }
 
 /// How large the journal's ring is made under a limit on the whole directory, both in bytes.
-pub(crate) fn journal_bytes(max_size_bytes: u64, is_ordered: bool) -> u64 {
-    let (share, most) = match is_ordered {
-        true => (max_size_bytes / 4, 4 << 30),
-        false => (max_size_bytes / 32, 128 << 20),
-    };
-    share.clamp(MIN_JOURNAL_BYTES, most) / PAGE_BYTES * PAGE_BYTES
+pub(crate) fn journal_bytes(max_size_bytes: u64) -> u64 {
+    let share_bytes = max_size_bytes / 32;
+    share_bytes.clamp(MIN_JOURNAL_BYTES, MAX_JOURNAL_BYTES) / PAGE_BYTES * PAGE_BYTES
 }
 
 #[cfg(test)]
@@ -205,10 +205,8 @@ mod tests {
 
     #[test]
     fn the_journal_is_a_share_of_the_limit_within_bounds() {
-        assert_eq!(journal_bytes(32 << 20, false), 4 << 20);
-        assert_eq!(journal_bytes((1 << 30) + 4095 * 32, false), 32 << 20);
-        assert_eq!(journal_bytes(u64::MAX, false), 128 << 20);
-        assert_eq!(journal_bytes(1 << 30, true), 256 << 20);
-        assert_eq!(journal_bytes(u64::MAX, true), 4 << 30);
+        assert_eq!(journal_bytes(32 << 20), 4 << 20);
+        assert_eq!(journal_bytes((1 << 30) + 4095 * 32), 32 << 20);
+        assert_eq!(journal_bytes(u64::MAX), 128 << 20);
     }
 }

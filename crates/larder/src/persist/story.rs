@@ -147,6 +147,7 @@ impl Story {
             size_bytes: ZERO_SECTORS * 512,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: format!("disk{volume}"),
             cache_id: String::new(),
             version: None,

@@ -2,10 +2,11 @@
 //! the other, and each enough alone.
 
 use super::bytes::{Malformed, Put, Reader};
-use super::frame::Position;
+use super::copies::{self, Copied};
+use super::frame::{Position, is_ring};
 use super::header::{Page, seal, unseal};
 use super::refusal::{Finding, Refusal, Version};
-use super::shape::{PAGE_BYTES, Shape};
+use super::shape::Shape;
 use super::sums::Uuid;
 use super::volumes::Region;
 
@@ -45,8 +46,6 @@ pub(crate) struct Superblock {
     pub tail: Position,
     /// Where the volume table is.
     pub volumes: Region,
-    /// The first frame that is still to be sent to the origin, where the origin gets what was flushed in order; else the tail.
-    pub queue: Position,
 }
 
 impl Superblock {
@@ -68,11 +67,10 @@ impl Superblock {
         bytes.put_u32(self.slots_numbered);
         bytes.put_u32(0);
         bytes.put_u64(self.journal_bytes);
-        put_position(&mut bytes, self.tail);
+        self.tail.put(&mut bytes);
         bytes.put_u64(self.volumes.offset);
         bytes.put_u64(self.volumes.bytes);
         bytes.put_u64(self.volumes.generation);
-        put_position(&mut bytes, self.queue);
         seal(&bytes)
     }
 
@@ -99,13 +97,12 @@ impl Superblock {
             session: reader.u64()?,
             slots_numbered: take_padded_u32(&mut reader)?,
             journal_bytes: reader.u64()?,
-            tail: take_position(&mut reader)?,
+            tail: Position::take(&mut reader)?,
             volumes: Region {
                 offset: reader.u64()?,
                 bytes: reader.u64()?,
                 generation: reader.u64()?,
             },
-            queue: take_position(&mut reader)?,
         };
         superblock.check()?;
         Ok(superblock)
@@ -113,12 +110,10 @@ impl Superblock {
 
     fn check(&self) -> Result<(), Malformed> {
         let ring = self.journal_bytes;
-        if ring < PAGE_BYTES || !ring.is_multiple_of(PAGE_BYTES) || ring > i64::MAX as u64 / 2 {
+        if !is_ring(ring) {
             return Err(Malformed("its journal has an impossible size"));
         }
-        let is_in_ring =
-            |at: &Position| at.offset < ring && at.offset.is_multiple_of(PAGE_BYTES) && at.seq > 0;
-        if ![self.tail, self.queue].iter().all(is_in_ring) || self.queue.seq > self.tail.seq {
+        if !self.tail.is_within(ring) {
             return Err(Malformed("its journal begins at an impossible place"));
         }
         if self.slots_numbered == u32::MAX {
@@ -132,29 +127,25 @@ impl Superblock {
     /// # Errors
     /// Neither is whole; or one is, and is of a newer version; or they are of two caches.
     pub(crate) fn choose(copies: [&Page; 2]) -> Result<Chosen, Refusal> {
-        let refuse = |finding| Refusal {
-            file: FILE_NAME,
+        let newer = copies::choose(copies.map(Self::decode)).map_err(|finding| Refusal {
+            file: FILE_NAME.into(),
             finding,
-        };
-        let (newer, other, at) = match copies.map(Self::decode) {
-            [Ok(first), Ok(second)] => {
-                check_pair(&first, &second).map_err(refuse)?;
-                match first.generation >= second.generation {
-                    true => (first, Some(second), 0),
-                    false => (second, Some(first), 1),
-                }
-            }
-            [Ok(first), Err(Finding::Damaged | Finding::NotOurs)] => (first, None, 0),
-            [Err(Finding::Damaged | Finding::NotOurs), Ok(second)] => (second, None, 1),
-            // A whole copy that means nothing to this program counts more than one that does.
-            [Ok(_), Err(finding)] | [Err(finding), Ok(_)] => return Err(refuse(finding)),
-            [Err(first), Err(second)] => return Err(refuse(telling(first, second))),
-        };
+        })?;
         Ok(Chosen {
-            other_is_as_new: other.is_some_and(|other| other == newer),
-            superblock: newer,
-            copy: at,
+            other_is_as_new: newer.other_is_as_new,
+            superblock: newer.value,
+            copy: newer.copy,
         })
+    }
+}
+
+impl Copied for Superblock {
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
     }
 }
 
@@ -166,43 +157,6 @@ pub(crate) struct Chosen {
     pub copy: usize,
     /// Whether the other says the same. Else it must be written before anything relies on two.
     pub other_is_as_new: bool,
-}
-
-/// The one that tells more.
-fn telling(first: Finding, second: Finding) -> Finding {
-    match (&first, &second) {
-        (Finding::NotOurs, _) => second,
-        (Finding::Damaged, Finding::NotOurs) => first,
-        (Finding::Damaged, _) => second,
-        _ => first,
-    }
-}
-
-fn check_pair(first: &Superblock, second: &Superblock) -> Result<(), Finding> {
-    if first.uuid != second.uuid {
-        return Err(Finding::OtherCache {
-            found: second.uuid,
-            expected: first.uuid,
-        });
-    }
-    if first.generation == second.generation && first != second {
-        return Err(Malformed("its two copies disagree").into());
-    }
-    Ok(())
-}
-
-fn put_position(bytes: &mut Vec<u8>, position: Position) {
-    bytes.put_u64(position.offset);
-    bytes.put_u64(position.seq);
-    bytes.put_u64(position.chain);
-}
-
-fn take_position(reader: &mut Reader<'_>) -> Result<Position, Malformed> {
-    Ok(Position {
-        offset: reader.u64()?,
-        seq: reader.u64()?,
-        chain: reader.u64()?,
-    })
 }
 
 /// A number of 32 bits and 32 unused ones.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::entry::{Content, Entry, MAX_HEAT};
 use super::frame::{FrameBuilder, Head, Position};
 use super::op::volume::RecordedVersion;
-use super::op::{Op, RecordedZeros, SlotOp, VolumeId, VolumeRecord, ZeroOp};
+use super::op::{Change, Op, RecordedZeros, SlotOp, VolumeId, VolumeRecord, Wiping, ZeroOp};
 use super::properties::UUID_BITS;
 use super::shape::{PAGE_BYTES, Shape};
 use super::sums::{Incarnation, Occupant, Seed, Uuid};
@@ -93,12 +93,11 @@ pub(super) fn pool(random: &mut Random, length: usize) -> &'static [u8] {
 
 pub(super) fn random_superblock(random: &mut Random) -> Superblock {
     let pages = 1 + random.below(1 << 20);
-    let mut position = |seq: u64| Position {
+    let tail = Position {
         offset: random.below(pages) * PAGE_BYTES,
-        seq,
+        seq: 1 << 40,
         chain: random.next(),
     };
-    let (tail, queue) = (position(1 << 40), position(1 << 39));
     Superblock {
         uuid: Uuid::from_random(u128::from(random.next())),
         shape: Shape::new(1 << (12 + random.below(12))).unwrap(),
@@ -116,7 +115,6 @@ pub(super) fn random_superblock(random: &mut Random) -> Superblock {
             bytes: 64 + random.below(1 << 20),
             generation: random.next(),
         },
-        queue,
     }
 }
 
@@ -196,6 +194,7 @@ pub(super) fn random_volume(random: &mut Random, id: VolumeId) -> VolumeRecord {
         size_bytes: random.next() >> 1,
         sector_shift: 9 + random.below(4) as u8,
         changed_since_version: random.chance(50),
+        has_queue: false,
         name: "ä".repeat(length(random)),
         cache_id: "id".repeat(length(random)),
         version: has_version.then(|| RecordedVersion {
@@ -205,16 +204,34 @@ pub(super) fn random_volume(random: &mut Random, id: VolumeId) -> VolumeRecord {
     }
 }
 
+pub(super) fn random_change(random: &mut Random) -> Change<'static> {
+    let start = random.next() >> 2;
+    let length = 1 + random.below(5000);
+    let wipe = |how| Change::Wipe {
+        start,
+        end: start + length,
+        how,
+    };
+    match random.below(5) {
+        0 => wipe(Wiping::Zero),
+        1 => wipe(Wiping::Hole),
+        _ => Change::Data {
+            start,
+            bytes: pool(random, length as usize),
+        },
+    }
+}
+
 /// Any op of a cache of [`shape`], whether it makes sense after others or not.
 pub(super) fn random_op(random: &mut Random) -> Op<'static> {
     let id = random_id(random);
-    match random.below(12) {
+    match random.below(14) {
         0 => Op::Empty(SlotNumber(random.below(1000) as u32)),
         1 => Op::Zero(random_zeros(random)),
         2 => Op::Volume(random_volume(random, id)),
         3 => Op::VolumeGone(id),
-        4 => Op::Epoch(id, random.next()),
-        5 => Op::OnOrigin(id, random.next()),
+        4 => Op::Epoch,
+        5 | 7 => Op::Change(random_change(random)),
         6 => Op::Vouch,
         _ => Op::Slot(random_slot_op(random)),
     }

@@ -60,9 +60,6 @@ pub(crate) struct TableVolume {
     pub record: VolumeRecord,
     /// What is zero by state, all of it newer than the origin.
     pub zeros: ZeroMap,
-    /// The last that ended, and the last that the origin has, where it gets what was flushed in order.
-    pub epoch: u64,
-    pub on_origin: u64,
 }
 
 /// All volumes.
@@ -99,16 +96,6 @@ impl VolumeTable {
                     volume.set_zeros(op)?;
                 }
             }
-            Op::Epoch(id, epoch) => {
-                if let Some(volume) = self.get_mut(*id) {
-                    volume.epoch = *epoch;
-                }
-            }
-            Op::OnOrigin(id, epoch) => {
-                if let Some(volume) = self.get_mut(*id) {
-                    volume.on_origin = *epoch;
-                }
-            }
             Op::Slot(op) => {
                 let volume = self.get(op.content.occupant.volume_id());
                 if volume.is_some_and(|volume| volume.record.sector_shift != op.sector_shift) {
@@ -116,6 +103,7 @@ impl VolumeTable {
                 }
             }
             Op::Empty(_) | Op::Vouch => {}
+            Op::Change(_) | Op::Epoch => return Err(Malformed("it says what only a queue says")),
         }
         Ok(())
     }
@@ -194,8 +182,6 @@ impl VolumeTable {
         let volume = TableVolume {
             record: record.clone(),
             zeros: ZeroMap::default(),
-            epoch: 0,
-            on_origin: 0,
         };
         self.volumes.insert(record.id.volume, volume);
         Ok(())
@@ -287,7 +273,7 @@ impl VolumeTable {
                     // Incarnations have another order.
                     table.next_incarnation = 0;
                 }
-                Op::Zero(_) | Op::Epoch(..) | Op::OnOrigin(..) => {}
+                Op::Zero(_) => {}
                 _ => return Err(Malformed("it says what no volume table says")),
             }
             table.apply(&op)?;
@@ -342,11 +328,7 @@ impl TableVolume {
             end,
             zeros,
         });
-        let epochs = (self.epoch != 0 || self.on_origin != 0)
-            .then_some([Op::Epoch(id, self.epoch), Op::OnOrigin(id, self.on_origin)]);
-        std::iter::once(Op::Volume(self.record.clone()))
-            .chain(zeros.map(Op::Zero))
-            .chain(epochs.into_iter().flatten())
+        std::iter::once(Op::Volume(self.record.clone())).chain(zeros.map(Op::Zero))
     }
 }
 

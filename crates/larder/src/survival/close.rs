@@ -22,6 +22,11 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
     if survival.is_closed() {
         return Ok(());
     }
+    for volume in store.volumes() {
+        if let Some(queue) = volume.queue.get() {
+            queue.end_sender();
+        }
+    }
     let promises = match store.flushes_to_cache() {
         true => keep_promises(store),
         false => Ok(Promises::default()),
@@ -41,13 +46,20 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
             .store(promises.all_kept, Ordering::SeqCst);
         return Ok(());
     }
+    // What is queued stays where it is, and the next start goes on with it.
+    let is_all_queued = || store.volumes().iter().all(|volume| !volume.is_dirty());
+    let keeps_leftovers = store.is_ordered() && is_all_queued();
+    survival
+        .keeps_leftovers
+        .store(keeps_leftovers, Ordering::SeqCst);
     sum::sum_all(store, survival).map_err(|error| {
         let context = format!("cache directory '{path}': checksums of what is cached");
         Error::with_source(ErrorKind::CacheFile, context, error)
     })?;
     let volumes = leaving(store);
     for volume in store.volumes() {
-        if !volumes.contains_key(&volume.number()) {
+        // What is queued for its origin belongs to it.
+        if !volumes.contains_key(&volume.number()) && !volume.queue.has_any() {
             survival.forget(&volume);
         }
     }

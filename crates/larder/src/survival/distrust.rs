@@ -9,16 +9,10 @@ use crate::volume::Volume;
 
 /// Nothing that is in a slot is what it was for sure.
 pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
-    let path = &survival.path;
     store.slots.doubt(true);
     for volume in store.volumes() {
-        let has_own = volume.with_dirty(|dirty| !dirty.is_empty()) || volume.kept.is_sealed();
-        if has_own && !volume.is_poisoned() {
-            store.log.error(&format!(
-                "volume '{}' answers nothing any more: the cache directory '{path}' has failed ({why}), and what the origin does not have cannot be trusted",
-                volume.name()
-            ));
-            volume.poison();
+        if volume.with_dirty(|dirty| !dirty.is_empty()) || volume.kept.is_sealed() {
+            give_up(survival, &volume, why);
         }
     }
     for slot in (0..store.slots.numbered()).map(SlotNumber) {
@@ -30,15 +24,30 @@ pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
         if volume.index().has_slot(owner.number, &store.directory) {
             let pin = volume.pin(owner.number);
             let mut state = pin.latch();
-            if state.slot == Some(slot) && survival.marks.is_summed(slot) {
+            if state.slot == Some(slot) && !state.unsettled().is_empty() {
+                // It was being written meanwhile, perhaps beside bytes that have gone.
+                give_up(survival, &volume, why);
+            } else if state.slot == Some(slot) && survival.marks.is_summed(slot) {
                 survival.marks.distrusted(slot);
             } else if state.slot == Some(slot) {
-                let clean = state.valid - state.unsettled();
+                let clean = state.valid;
                 state.drop_sectors(clean);
             }
         }
     }
     store.slots.doubt(false);
+}
+
+/// It cannot be told what of the volume's own data is still there.
+fn give_up(survival: &Survival, volume: &Volume, why: &str) {
+    if volume.is_poisoned() {
+        return;
+    }
+    let (name, path) = (volume.name(), &survival.path);
+    volume.store().log.error(&format!(
+        "volume '{name}' answers nothing any more: the cache directory '{path}' has failed ({why}), and what the origin does not have cannot be trusted"
+    ));
+    volume.poison();
 }
 
 /// What nobody has joined yet was verified by nobody either.

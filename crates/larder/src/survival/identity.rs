@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use super::Survival;
 use super::load::FoundVolume;
 use crate::attached::Attached;
-use crate::config::Mode;
+use crate::config::{FlushTo, Mode};
 use crate::directory::VolumeNumber;
 use crate::origin::{Origin, OriginVersion};
 use crate::persist::bytes::Malformed;
@@ -142,12 +142,11 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
         return Ok(());
     }
     let claimed = claimed(volume, origin, volume.geometry())?;
-    if volume.store().flushes_to_cache() {
-        check_durable(survival, volume, &claimed, volume.geometry())?;
-        if volume.kept.is_sealed() && volume.kept.is_judged() && !volume.is_dirty() {
-            // All of it is on the origin. If the directory cannot be told, that counts below.
-            let _ = super::flush(volume);
-        }
+    check_durable(survival, volume, &claimed, volume.geometry())?;
+    let is_over = volume.kept.is_judged() && !volume.is_dirty();
+    if volume.store().flushes_to_cache() && volume.kept.is_sealed() && is_over {
+        // All of it is on the origin. If the directory cannot be told, that counts below.
+        let _ = super::flush(volume);
     }
     let Some(known) = known(survival, volume) else {
         return record(survival, volume, claimed);
@@ -167,11 +166,11 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
             };
             set(survival, volume, accepted)
         }
-        Verdict::Other(_) if volume.index().is_empty() && !volume.is_dirty() => {
+        Verdict::Other(_) if volume.is_empty() => {
             survival.forget(volume);
             record(survival, volume, claimed)
         }
-        Verdict::Other(why) if volume.is_dirty() || volume.kept.is_sealed() => {
+        Verdict::Other(why) if volume.has_unwritten() || volume.kept.is_sealed() => {
             Err(refusal(volume, &why))
         }
         Verdict::Other(why) => {
@@ -206,7 +205,7 @@ pub(crate) fn check_found(
 
 /// What is dirty is another disk's.
 fn refusal(volume: &Volume, why: &str) -> Error {
-    let ways_out = match volume.store().flushes_to_cache() {
+    let ways_out = match volume.store().config.flush_to == FlushTo::Cache {
         true => WAYS_OUT,
         false => "",
     };
@@ -225,7 +224,10 @@ fn check_durable(
     geometry: Geometry,
 ) -> Result<(), Error> {
     let (sector, most) = (geometry.sector_bytes(), survival.released_bytes());
-    if sector > most {
+    if volume.store().config.flush_to != FlushTo::Cache {
+        return Ok(());
+    }
+    if sector > most && volume.store().flushes_to_cache() {
         let message = format!(
             "cache-flush=cache: volume '{}' is cached in sectors of {sector} bytes, and the journal in '{}' takes at most {most}: \
              a directory made with a larger cache-max-size, or a smaller cache-min-block-size, would do",
@@ -263,8 +265,14 @@ pub(crate) fn settle(volume: &Volume, attached: &Attached) {
         return;
     }
     // One that has no flush has nothing to lose, or nobody can help it.
-    let is_flushed = attached.flush().is_ok();
+    let is_flushed = attached.flush().is_ok() && flush_below(attached).is_ok();
     kept.is_flushed.store(is_flushed, Ordering::SeqCst);
+}
+
+/// The queue's flush says nothing of what others have written to the origin itself.
+fn flush_below(attached: &Attached) -> std::io::Result<()> {
+    let queued = attached.queued.as_ref();
+    queued.map_or(Ok(()), |queued| queued.flush_below())
 }
 
 fn claimed(volume: &Volume, origin: &dyn Origin, geometry: Geometry) -> Result<Claimed, Error> {
@@ -357,6 +365,7 @@ fn record(survival: &Survival, volume: &Volume, now: Claimed) -> Result<(), Erro
             size_bytes: now.size_bytes,
             sector_shift: now.sector_shift,
             changed_since_version: false,
+            has_queue: false,
             name: volume.name().to_owned(),
             cache_id: now.cache_id,
             version: now.version,
@@ -397,13 +406,32 @@ fn recorded_as(
     Ok(())
 }
 
+/// The volume has a queue in the directory from now on: said with the first change, and so before anything is in it.
+pub(crate) fn note_queue(survival: &Survival, volume: &Volume) -> Result<(), Error> {
+    match known(survival, volume) {
+        Some(known) if !known.has_queue => {
+            let record = VolumeRecord {
+                has_queue: true,
+                ..known
+            };
+            let incarnation = record.id.incarnation;
+            let said = survival.say(Op::Volume(record));
+            recorded_as(survival, volume, said, Some(incarnation))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The last connection that may write has left, and everything is on the origin: what it says of itself now is the version that is
 /// cached, if it was us who changed it.
 pub(crate) fn left(volume: &Volume, origin: &dyn Origin) {
     let Some(survival) = &volume.store().survival else {
         return;
     };
-    let is_whole = !volume.is_dirty() && volume.store().config.mode != Mode::Unsafe;
+    let queue = volume.queue.get();
+    // Whoever sends something after this says first that the origin changes.
+    let _nobody_sends = queue.as_ref().map(|queue| queue.stop_sending());
+    let is_whole = !volume.has_unwritten() && volume.store().config.mode != Mode::Unsafe;
     if volume.is_private() || !volume.kept.is_changed() || !is_whole {
         return;
     }
@@ -443,6 +471,7 @@ mod tests {
             size_bytes: 4096,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: "disk".to_owned(),
             cache_id: String::new(),
             version: version("noon"),

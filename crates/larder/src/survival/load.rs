@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use super::promises::{Promise, Promises};
-use super::{CacheHome, Complaints, Found, Gone, SlotMarks, Survival, by_number};
+use super::{CacheHome, Complaints, Found, Gone, HomeSizes, SlotMarks, Survival, by_number};
 use crate::block::BlockState;
-use crate::config::Config;
+use crate::config::{Config, Writeback};
 use crate::directory::{Owner, SlotNumber};
 use crate::halves::{both, halves};
 use crate::index::Gathered;
+use crate::ordered::{QueueSpace, Queues};
 use crate::persist::commit::CommitToken;
 use crate::persist::entry::{Content, Entry, MAX_HEAT};
 use crate::persist::home::{self, Home, Wanted};
@@ -53,7 +54,6 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
         block_bytes: place.block_is_given.then_some(config.block_bytes),
         default_block_bytes: config.block_bytes,
         max_size_bytes: config.max_size_bytes,
-        is_ordered: false,
         uuid_bits: place.uuid_bits,
         lock_text: place.lock_text.clone(),
     };
@@ -66,11 +66,13 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let mut home = opened.home;
     config.block_bytes = home.shape().block_bytes();
     config.check()?;
+    let space = queue_space(config, place.sizes);
     let file = home.take_slots_file().map_err(failed)?;
     let limit = match place.sizes {
         Some(sizes) => sizes.slots,
-        None => limit(config, home.shape(), home.journal_bytes()),
+        None => limit(config, home.shape(), home.journal_bytes(), space),
     };
+    let queues = Queues::find(opened.queues, &opened.volumes, config, space, &path)?;
     let numbered = opened.slots_numbered.min(limit);
     let home = Arc::new(home);
     let file = SlotsFile::new(file, Arc::clone(&home), limit, opened.slots_numbered);
@@ -101,6 +103,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             is_closed: AtomicBool::new(false),
             keeps_leftovers: AtomicBool::new(false),
             cursor: super::sum::Cursor::default(),
+            queues,
         },
         slots,
         loading: Loading {
@@ -111,23 +114,44 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     })
 }
 
+fn queue_space(config: &Config, sizes: Option<HomeSizes>) -> QueueSpace {
+    match sizes {
+        Some(sizes) => QueueSpace {
+            ring_bytes: sizes.queue_bytes,
+            most: u64::MAX,
+        },
+        None => QueueSpace::of(config),
+    }
+}
+
 /// So many slots fit beside everything else.
-fn limit(config: &Config, shape: Shape, journal_bytes: u64) -> u32 {
+fn limit(config: &Config, shape: Shape, journal_bytes: u64, queues: QueueSpace) -> u32 {
     let Some(max) = config.max_size_bytes else {
         return u32::MAX - 1;
     };
     // As for a cache file without a name: what the file system itself needs.
     let reserve = 8192 + max / 256;
-    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve);
+    let queues = match config.writeback {
+        Writeback::Ordered => queues.reserved_bytes(),
+        Writeback::Unordered => 0,
+    };
+    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve + queues);
     (left / shape.bytes_per_slot()).clamp(1, u64::from(u32::MAX - 1)) as u32
 }
 
 pub(crate) fn at_path(path: &str, error: &OpenError) -> Error {
+    let way_out = match error.is_of_queue() {
+        true => GIVING_UP,
+        false => "",
+    };
     Error::new(
         ErrorKind::Config,
-        format!("cache directory '{path}': {error}"),
+        format!("cache directory '{path}': {error}{way_out}"),
     )
 }
+
+/// What can be done about a queue that is not to be mended.
+const GIVING_UP: &str = "; put its file back, or give up what it held of that volume, and the volume with it: 'larder drain --discard DIR'";
 
 /// Gives the volumes that the directory knows, with their blocks in the index and in the policy. Only after that anything is written there: an
 /// entry that is damaged refuses the directory, which is left as it was.
@@ -152,6 +176,9 @@ pub(crate) fn load(store: &Arc<Store>, loading: &Loading) -> Result<Vec<Arc<Volu
     let failed = |error: OpenError| at_path(&survival.path, &error);
     let free = loader.load(loading.slots_recorded)?;
     survival.home.begin().map_err(failed)?;
+    survival
+        .queues
+        .load(&survival.home, &volumes, &survival.path)?;
     let given_up = loading.slots_numbered..loading.slots_recorded;
     if !given_up.is_empty() {
         survival.home.give_back(given_up).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! What a cache directory has that the origins do not: whether this life of the cache can take it over.
 
-use crate::config::{Config, FlushTo};
+use crate::config::{Config, FlushTo, Writeback};
 use crate::directory::SlotNumber;
 use crate::sector::{BlockNumber, Mask};
 use crate::{Error, ErrorKind};
@@ -23,7 +23,7 @@ pub(super) struct Promises {
     pub nowhere: u64,
 }
 
-const WAYS_OUT: &str = "use it with cache-flush=cache, or end that first: 'larder drain DIR ORIGIN' writes it back, \
+const WAYS_OUT: &str = "use it with cache-flush=cache and cache-writeback=unordered, or end that first: 'larder drain DIR ORIGIN' writes it back, \
      'larder drain --output FILE DIR' saves it to a file, 'larder drain --discard DIR' forgets it";
 
 impl Promises {
@@ -41,7 +41,8 @@ impl Promises {
             );
             Err(Error::new(ErrorKind::Config, message))
         };
-        if blocks > 0 && config.flush_to != FlushTo::Cache {
+        let is_kept = config.flush_to == FlushTo::Cache && config.writeback == Writeback::Unordered;
+        if blocks > 0 && !is_kept {
             return refuse(WAYS_OUT);
         }
         if self.beyond > 0 {

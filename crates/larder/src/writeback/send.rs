@@ -385,11 +385,7 @@ fn write_counted(
         volume.unflushed.renew(writer.number, start, end);
         Ok(())
     })?;
-    volume
-        .store()
-        .stats
-        .origin_write_bytes
-        .add(data.len() as u64);
+    volume.count_origin_write(data.len() as u64);
     Ok(())
 }
 

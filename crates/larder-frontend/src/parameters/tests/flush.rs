@@ -4,6 +4,7 @@ use super::*;
 
 const IN_CACHE: (&str, &str) = ("cache-flush", "cache");
 const DIRECTORY: (&str, &str) = ("cache-dir", "/c");
+const ORDERED: (&str, &str) = ("cache-writeback", "ordered");
 
 #[test]
 fn a_flush_ends_on_the_origin_unless_told_otherwise() {
@@ -105,6 +106,73 @@ fn a_front_ends_own_age_stays_where_flushes_end_in_the_cache() {
     }
     let config = parameters.finish().unwrap().config;
     assert_eq!(config.dirty_age, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn the_origin_gets_flushes_in_order_only_where_that_is_asked_for() {
+    let writeback = |parameters: &[(&str, &str)]| {
+        let config = given(parameters).unwrap().config;
+        assert!(config.check().is_ok());
+        config.writeback
+    };
+    let unordered = ("cache-writeback", "unordered");
+    assert_eq!(writeback(&[]), Writeback::Unordered);
+    assert_eq!(writeback(&[unordered]), Writeback::Unordered);
+    assert_eq!(writeback(&[DIRECTORY, IN_CACHE]), Writeback::Unordered);
+    for order in [
+        [DIRECTORY, IN_CACHE, ORDERED],
+        [ORDERED, IN_CACHE, DIRECTORY],
+    ] {
+        assert_eq!(writeback(&order), Writeback::Ordered);
+    }
+    let last_counts = [DIRECTORY, IN_CACHE, ORDERED, unordered];
+    assert_eq!(writeback(&last_counts), Writeback::Unordered);
+}
+
+#[test]
+fn an_order_of_flushes_needs_flushes_in_the_cache() {
+    let told = "cache-writeback=ordered: needs cache-flush=cache: without it the origin has every flush as soon as it returns";
+    assert_eq!(message(&[ORDERED]), told);
+    assert_eq!(message(&[DIRECTORY, ORDERED]), told);
+    assert_eq!(
+        message(&[ORDERED, ("cache-flush", "origin"), DIRECTORY]),
+        told
+    );
+    assert_eq!(message(&[ORDERED, ("cache", "unsafe")]), told);
+    // What flushes in the cache need comes first.
+    assert_eq!(
+        message(&[ORDERED, IN_CACHE]),
+        "cache-flush=cache: needs cache-dir=PATH, where flushed data is durable"
+    );
+}
+
+#[test]
+fn another_order_is_refused() {
+    for text in ["", "Ordered", "true", "writeback", "in order", "cache"] {
+        let expected = format!("cache-writeback={text}: must be unordered or ordered");
+        let parameters = [DIRECTORY, IN_CACHE, ("cache-writeback", text)];
+        assert_eq!(message(&parameters), expected);
+    }
+}
+
+#[test]
+fn in_order_nothing_waits_for_a_share_and_what_was_not_flushed_has_an_age() {
+    let with = |other| {
+        given(&[DIRECTORY, IN_CACHE, ORDERED, other])
+            .unwrap()
+            .config
+    };
+    let config = with(("cache-max-size", "64M"));
+    assert_eq!(config.dirty_share_percent, None);
+    assert_eq!(config.dirty_age, Some(Duration::from_secs(30)));
+    let age = with(("cache-dirty-age", "7")).dirty_age;
+    assert_eq!(age, Some(Duration::from_secs(7)));
+    assert_eq!(with(("cache-dirty-age", "off")).dirty_age, None);
+    let share = ("cache-dirty-share", "20");
+    assert_eq!(
+        message(&[share, DIRECTORY, IN_CACHE, ORDERED]),
+        "cache-dirty-share=20: must be left out with cache-writeback=ordered: the origin gets every flush at once in that mode"
+    );
 }
 
 #[test]

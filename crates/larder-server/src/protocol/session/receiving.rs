@@ -95,8 +95,13 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
                     self.handle(&request)?
                 }
                 _ => {
+                    let has_answered = self.hand.replies.len() > 0;
                     self.send();
-                    match self.hand.input.receive_more()? {
+                    let received = match has_answered {
+                        true => self.hand.input.receive_next(),
+                        false => self.hand.input.receive_more(),
+                    };
+                    match received? {
                         true => Next::Request,
                         false => Next::End,
                     }

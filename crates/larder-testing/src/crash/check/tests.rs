@@ -76,7 +76,7 @@ impl Store for Stub {
     fn flush(&mut self, _: u32) -> io::Result<()> {
         Ok(())
     }
-    fn step(&mut self, _: &mut crate::Random) {}
+    fn step(&mut self, _: &mut Random) {}
     fn drain(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -127,6 +127,7 @@ fn broken(wrong: Wrong) -> Option<Rule> {
         recording: &recording,
         position: 0,
         demand: Demand::Flushed,
+        alone: Alone::Anything,
     };
     let looked = crash.look(&image(), 0);
     looked.err().map(|violation| violation.rule)
@@ -163,6 +164,7 @@ fn a_clean_sector_may_be_bad_where_it_was_written_since_it_was_listed() {
         recording: &recording,
         position: recording.position(),
         demand: Demand::Flushed,
+        alone: Alone::Anything,
     };
     let judged = |is_dirty, offset| {
         let bad = BadSector {
@@ -204,14 +206,24 @@ fn an_origin_that_was_not_flushed_is_seen() {
         recording: &recording,
         position: 0,
         demand: Demand::Flushed,
+        alone: Alone::Flushed,
     };
     let mut image = image();
-    let violation = crash.judge_origins(&image).unwrap_err();
+    let violation = crash.judge_alone(&image).unwrap_err();
     assert_eq!(violation.rule, Rule::OriginAlone);
+    let crash = Crash {
+        alone: Alone::Older(&judge),
+        ..crash
+    };
+    crash.judge_alone(&image).unwrap();
     let mut bytes = [0; SECTOR_BYTES];
     fill(1, 2, version, &mut bytes);
     image.files[1].put(2 * SECTOR_BYTES as u64, &bytes);
-    crash.judge_origins(&image).unwrap();
+    crash.judge_alone(&image).unwrap();
+    fill(1, 2, version + 1, &mut bytes);
+    image.files[1].put(2 * SECTOR_BYTES as u64, &bytes);
+    let violation = crash.judge_alone(&image).unwrap_err();
+    assert_eq!(violation.rule, Rule::OriginOlder);
 }
 
 #[test]

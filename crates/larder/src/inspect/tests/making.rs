@@ -77,7 +77,6 @@ pub(crate) fn wanted() -> Wanted {
         block_bytes: None,
         default_block_bytes: BLOCK,
         max_size_bytes: Some(32 << 20),
-        is_ordered: false,
         uuid_bits: 1,
         lock_text: "pid 12 started 10:00".to_owned(),
     }
@@ -101,6 +100,7 @@ pub(crate) fn volume(number: u32) -> Op<'static> {
         size_bytes: SIZE,
         sector_shift: 9,
         changed_since_version: number == 1,
+        has_queue: false,
         name: format!("disk{number}"),
         cache_id: format!("id {number}"),
         version: (number == 1).then_some(version),

@@ -43,6 +43,9 @@ fn whole(state: DirectoryState) -> Scrub {
         unreadable_sectors: 0,
         bad_dirty: Vec::new(),
         busy_blocks: 0,
+        queue_frames: 0,
+        queue_bytes: 0,
+        bad_queues: Vec::new(),
     }
 }
 

@@ -58,7 +58,6 @@ impl Home {
             state: State::Clean,
             slots_numbered: numbered,
             tail,
-            queue: tail,
             volumes: region,
             ..current
         })?;

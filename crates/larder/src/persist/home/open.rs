@@ -8,13 +8,16 @@ use crate::medium::{Medium, MediumFile};
 use crate::persist::contents::Contents;
 use crate::persist::files::{self, Files, Identity};
 use crate::persist::header::Role;
-use crate::persist::journal::{Begin, Journal};
+use crate::persist::journal::{Begin, Journal, Place};
 use crate::persist::lock;
 use crate::persist::making::{self, Plan};
 use crate::persist::open_error::{OpenError, THE_DIRECTORY};
+use crate::persist::queue_log::{self, BadQueue, BadQueues, FoundQueue, JudgedQueues};
 use crate::persist::recover::Recovery;
 use crate::persist::refusal::Finding;
-use crate::persist::shape::{LARGEST_BLOCK_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes};
+use crate::persist::shape::{
+    LARGEST_BLOCK_BYTES, PAGE_BYTES, SMALLEST_BLOCK_BYTES, Shape, journal_bytes,
+};
 use crate::persist::sums::Uuid;
 use crate::persist::superblock::{FILE_NAME, State, Superblock};
 use crate::persist::superblocks::{self, Superblocks};
@@ -67,21 +70,31 @@ impl Home {
         Self::find_locked(medium, lock, wanted, is_made)
     }
 
-    /// As [`Home::find`], of a directory that must be there: none is made.
+    /// As [`Home::find`], of a directory that must be there: none is made. Also what is wrong with its queues, where that is to be told.
     pub(crate) fn find_existing(
         medium: Arc<dyn Medium>,
         wanted: &Wanted,
-    ) -> Result<Opened, OpenError> {
+        bad_queues: BadQueues,
+    ) -> Result<(Opened, Vec<BadQueue>), OpenError> {
         wanted.check()?;
         let missing = || OpenError::of_file(FILE_NAME, Finding::Missing);
         if contents(&*medium)? != Contents::Cache {
             return Err(missing());
         }
         let lock = lock::take(&*medium, &wanted.lock_text)?;
-        match contents(&*medium)? {
-            Contents::Cache => Self::find_locked(medium, lock, wanted, false),
-            _ => Err(missing()),
+        if contents(&*medium)? != Contents::Cache {
+            return Err(missing());
         }
+        let tables = load(&*medium, wanted)?;
+        let superblock = tables.superblocks().current().clone();
+        let mut judged = JudgedQueues::read(&*medium, &superblock)?;
+        judged = judged.unless(bad_queues)?;
+        let found = find_state(&tables, false)?;
+        let mut opened = Self::opened(medium, lock, tables, (found, Vec::new()))?;
+        judged.compare(&opened.volumes);
+        judged = judged.unless(bad_queues)?;
+        opened.queues = judged.found;
+        Ok((opened, judged.bad))
     }
 
     fn find_locked(
@@ -91,18 +104,27 @@ impl Home {
         is_made: bool,
     ) -> Result<Opened, OpenError> {
         let tables = load(&*medium, wanted)?;
-        let state = tables.superblocks().current().state;
-        let found = match state {
-            State::Clean if is_made => Found::Made,
-            State::Clean => Found::Clean,
-            State::InUse => recover(&tables)?,
-        };
-        Self::opened(medium, lock, tables, found)
+        let Superblock {
+            uuid,
+            shape,
+            session,
+            ..
+        } = *tables.superblocks().current();
+        // Before recovery writes anything.
+        let queues = FoundQueue::all(&*medium, uuid, shape, session)?;
+        let found = find_state(&tables, is_made)?;
+        Self::opened(medium, lock, tables, (found, queues))
     }
 
     /// Begins the session of a directory of which everything that is read was found to be right. When this returns, it is durable that it is in
     /// use.
     pub(crate) fn begin(&self) -> Result<(), OpenError> {
+        self.begin_session()?;
+        queue_log::tidy(&*self.medium);
+        Ok(())
+    }
+
+    fn begin_session(&self) -> Result<(), OpenError> {
         let mut superblocks = self.tables.superblocks();
         let current = superblocks.current().clone();
         if current.state == State::InUse {
@@ -123,20 +145,25 @@ impl Home {
         medium: Arc<dyn Medium>,
         lock: Box<dyn MediumFile>,
         tables: Tables,
-        found: Found,
+        (found, queues): (Found, Vec<FoundQueue>),
     ) -> Result<Opened, OpenError> {
         let volumes = tables.read_volumes()?;
         let superblock = tables.superblocks().current().clone();
         let begin = Begin {
-            cache: tables.seed,
+            place: Place {
+                file_name: Role::Journal.file_name().into(),
+                ring_start: PAGE_BYTES,
+            },
+            seed: tables.seed,
             ring_bytes: superblock.journal_bytes,
             session: match superblock.state {
                 State::InUse => superblock.session,
                 State::Clean => superblock.session + 1,
             },
             tail: superblock.tail,
+            end: superblock.tail,
         };
-        let journal = Journal::new(files::open(&*medium, Role::Journal)?, begin);
+        let journal = Journal::new(files::open(&*medium, Role::Journal)?.into(), begin);
         let slots = Some(files::open(&*medium, Role::Slots)?);
         Ok(Opened {
             home: Self {
@@ -145,11 +172,12 @@ impl Home {
                 checkpoint: Mutex::default(),
                 is_read_durable: found == Found::Clean,
                 slots,
-                _medium: medium,
+                medium,
                 _lock: lock,
             },
             found,
             volumes,
+            queues,
             slots_numbered: superblock.slots_numbered,
         })
     }
@@ -159,7 +187,7 @@ impl Wanted {
     /// The length of a journal that is made.
     pub(crate) fn journal_bytes(&self) -> u64 {
         let limit = self.max_size_bytes.unwrap_or(u64::MAX);
-        journal_bytes(limit, self.is_ordered)
+        journal_bytes(limit)
     }
 
     /// What can be judged without the directory. Tells the shape of one that is made.
@@ -212,6 +240,16 @@ fn load(medium: &dyn Medium, wanted: &Wanted) -> Result<Tables, OpenError> {
     wanted.check_found(&chosen.superblock)?;
     let files = Files::open(medium, &chosen.superblock)?;
     Ok(Tables::new(files, Superblocks::new(file, chosen)))
+}
+
+/// What the directory was. After a session that was not ended one begins.
+fn find_state(tables: &Tables, is_made: bool) -> Result<Found, OpenError> {
+    let state = tables.superblocks().current().state;
+    match state {
+        State::Clean if is_made => Ok(Found::Made),
+        State::Clean => Ok(Found::Clean),
+        State::InUse => recover(tables),
+    }
 }
 
 /// Begins a session after one that was not ended.

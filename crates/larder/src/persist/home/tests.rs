@@ -27,7 +27,6 @@ fn wanted() -> Wanted {
         block_bytes: None,
         default_block_bytes: 4096,
         max_size_bytes: Some(32 << 20),
-        is_ordered: false,
         uuid_bits: 1,
         lock_text: "pid 12 started 10:00".to_owned(),
     }
@@ -67,6 +66,7 @@ fn volumes(count: u32) -> VolumeTable {
             size_bytes: 1 << 30,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: format!("disk{}", id.volume.0),
             cache_id: String::new(),
             version: None,

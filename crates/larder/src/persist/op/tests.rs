@@ -73,12 +73,6 @@ fn golden_bytes_of_the_others() {
     let gone = encoded(&Op::VolumeGone(id()));
     assert_eq!(gone[..8], [5, 0, 0, 0, 8, 0, 0, 0]);
     assert_eq!(gone[8..], id_bytes);
-    for (op, kind) in [(Op::Epoch(id(), 9), 6), (Op::OnOrigin(id(), 9), 7)] {
-        let bytes = encoded(&op);
-        assert_eq!(bytes[..8], [kind, 0, 0, 0, 16, 0, 0, 0]);
-        assert_eq!(bytes[8..16], id_bytes);
-        assert_eq!(bytes[16..], [9, 0, 0, 0, 0, 0, 0, 0]);
-    }
     let zeros = |start, end, may_trim| RecordedZeros {
         start,
         end,
@@ -101,12 +95,56 @@ fn golden_bytes_of_the_others() {
     assert_eq!(numbers, [512, 4096, 512, 1024, 1024, 1 << 63 | 2048]);
 }
 
+#[test]
+fn golden_bytes_of_a_queue() {
+    assert_eq!(encoded(&Op::Epoch), [6, 0, 0, 0, 0, 0, 0, 0]);
+    let data = Change::Data {
+        start: 0x0102,
+        bytes: b"abc",
+    };
+    let bytes = encoded(&Op::Change(data));
+    assert_eq!(bytes[..8], [9, 0, 0, 0, 11, 0, 0, 0]);
+    assert_eq!(bytes[8..16], [2, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(&bytes[16..], b"abc\0\0\0\0\0");
+    for (how, code) in [(Wiping::Zero, 0), (Wiping::Hole, 1)] {
+        let bytes = encoded(&Op::Change(wipe(512, 4096, how)));
+        assert_eq!(bytes[..8], [10, 0, 0, 0, 24, 0, 0, 0]);
+        assert_eq!(bytes[8..16], [0, 2, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[16..24], [0, 16, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[24..], [code, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}
+
+fn wipe(start: u64, end: u64, how: Wiping) -> Change<'static> {
+    Change::Wipe { start, end, how }
+}
+
+#[test]
+fn a_change_of_no_range_is_refused() {
+    let is_taken = |change: Change<'_>| decoded(&encoded(&Op::Change(change))).is_ok();
+    let content = vec![1; (1 << 20) + 1];
+    let data = |start, length: usize| {
+        let bytes = &content[..length];
+        is_taken(Change::Data { start, bytes })
+    };
+    assert!(data(0, 1) && data((1 << 63) - 1, 1) && data(0, 1 << 20));
+    assert!(!data(0, 0) && !data(0, (1 << 20) + 1));
+    assert!(!data(1 << 63, 1) && !data(u64::MAX, 1));
+    assert!(is_taken(wipe(0, 1 << 63, Wiping::Hole)));
+    assert!(!is_taken(wipe(5, 5, Wiping::Zero)) && !is_taken(wipe(5, 4, Wiping::Zero)));
+    assert!(!is_taken(wipe(0, (1 << 63) + 1, Wiping::Zero)));
+    let wipe = Op::Change(wipe(0, 512, Wiping::Hole));
+    refused(|bytes| bytes[24] = 2, &wipe);
+    refused(|bytes| bytes[25] = 1, &wipe);
+}
+
 fn volume() -> VolumeRecord {
     VolumeRecord {
         id: id(),
         size_bytes: 1 << 40,
         sector_shift: 9,
         changed_since_version: true,
+        has_queue: false,
         name: "disk".to_owned(),
         cache_id: "x".to_owned(),
         version: Some(RecordedVersion {
@@ -183,11 +221,12 @@ fn refused(change: impl FnOnce(&mut Vec<u8>), op: &Op<'_>) {
 fn what_a_newer_version_says_is_refused() {
     let slot = Op::Slot(slot_op());
     let newer = |change: fn(&mut Vec<u8>)| refused(change, &slot);
-    newer(|bytes| bytes[0] = 9);
+    newer(|bytes| bytes[0] = 7);
+    newer(|bytes| bytes[0] = 11);
     newer(|bytes| bytes[2] = 1);
     newer(|bytes| bytes[14] = 1);
     refused(|bytes| bytes[12] = 1, &Op::Empty(SlotNumber(1)));
-    refused(|bytes| bytes[25] |= 4, &Op::Volume(volume()));
+    refused(|bytes| bytes[25] |= 8, &Op::Volume(volume()));
     refused(|bytes| bytes[26] = 1, &Op::Volume(volume()));
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct VolumeRecord {
     pub sector_shift: u8,
     /// The origin has been written to since its version was asked: only the stable part still tells anything.
     pub changed_since_version: bool,
+    /// There is a file with what is queued for its origin: without it nobody knows what the origin lacks.
+    pub has_queue: bool,
     pub name: String,
     /// What the operator calls the origin; may be empty.
     pub cache_id: String,
@@ -34,6 +36,7 @@ pub(crate) struct RecordedVersion {
 
 const CHANGED_SINCE_VERSION: u8 = 1;
 const HAS_VERSION: u8 = 2;
+const HAS_QUEUE: u8 = 4;
 
 impl VolumeRecord {
     /// The sizes of its blocks and sectors.
@@ -58,6 +61,9 @@ impl VolumeRecord {
         }
         if self.version.is_some() {
             flags |= HAS_VERSION;
+        }
+        if self.has_queue {
+            flags |= HAS_QUEUE;
         }
         put_id(bytes, self.id);
         bytes.put_u64(self.size_bytes);
@@ -98,7 +104,7 @@ impl VolumeRecord {
             changing: reader.bytes(lengths[3])?.to_vec(),
         };
         let has_version = flags & HAS_VERSION != 0;
-        if flags & !(CHANGED_SINCE_VERSION | HAS_VERSION) != 0
+        if flags & !(CHANGED_SINCE_VERSION | HAS_VERSION | HAS_QUEUE) != 0
             || (!has_version && lengths[2] + lengths[3] > 0)
         {
             return Err(Malformed("a volume has flags that mean nothing"));
@@ -111,6 +117,7 @@ impl VolumeRecord {
             size_bytes,
             sector_shift,
             changed_since_version: flags & CHANGED_SINCE_VERSION != 0,
+            has_queue: flags & HAS_QUEUE != 0,
             name,
             cache_id,
             version: has_version.then_some(version),

@@ -31,9 +31,10 @@ fn home(medium: &MemoryMedium, slots: u32) -> CacheHome {
         block_is_given: true,
         uuid_bits: 1,
         lock_text: "a test".to_owned(),
-        sizes: Some(crate::survival::HomeSizes {
+        sizes: Some(HomeSizes {
             slots,
             journal_bytes: 64 << 10,
+            queue_bytes: 64 << 10,
         }),
     }
 }
@@ -66,6 +67,7 @@ fn table() -> VolumeTable {
             size_bytes: 1000 * BLOCK_BYTES,
             sector_shift: 9,
             changed_since_version: false,
+            has_queue: false,
             name: name.to_owned(),
             cache_id: String::new(),
             version: None,
@@ -112,7 +114,6 @@ fn closed() -> MemoryMedium {
         block_bytes: Some(BLOCK_BYTES),
         default_block_bytes: BLOCK_BYTES,
         max_size_bytes: None,
-        is_ordered: false,
         uuid_bits: 1,
         lock_text: "a test".to_owned(),
     };

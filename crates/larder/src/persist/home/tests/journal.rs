@@ -51,7 +51,7 @@ impl<'h> Saying<'h> {
 
 impl Home {
     pub(super) fn open_slots(&self) -> Box<dyn MediumFile> {
-        self._medium.open("slots").unwrap()
+        self.medium.open("slots").unwrap()
     }
 }
 
