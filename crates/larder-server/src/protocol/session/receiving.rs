@@ -95,7 +95,7 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
                     self.handle(&request)?
                 }
                 _ => {
-                    let has_answered = self.hand.replies.len() > 0;
+                    let has_answered = !self.hand.replies.is_empty();
                     self.send();
                     let received = match has_answered {
                         true => self.hand.input.receive_next(),
