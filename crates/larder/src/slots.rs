@@ -38,6 +38,8 @@ struct Space {
     unallocated: Vec<SlotNumber>,
     /// Failed attempts since the disk was last found full; 0 while it is not.
     attempts_while_full: u32,
+    /// There was not enough disk space for several slots at once.
+    is_short: bool,
 }
 
 /// What became of a wish for a slot that takes no waiting.
@@ -114,6 +116,7 @@ impl Slots {
                 next: 0,
                 unallocated: Vec::new(),
                 attempts_while_full: 0,
+                is_short: false,
             }),
             in_hands: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
@@ -181,7 +184,7 @@ impl Slots {
             match space.unallocated.pop() {
                 Some(slot) => (slot, 0),
                 None if space.next < self.limit => {
-                    let count = self.at_once().min(self.limit - space.next);
+                    let count = self.at_once(&space).min(self.limit - space.next);
                     space.next += count;
                     (SlotNumber(space.next - count), count - 1)
                 }
@@ -241,13 +244,16 @@ impl Slots {
 
     /// So many slots that were never used get their disk space at once: asking for a mebibyte takes no longer than asking for a
     /// block. A small cache takes no more than it needs.
-    fn at_once(&self) -> u32 {
+    fn at_once(&self, space: &Space) -> u32 {
+        if space.is_short {
+            return 1;
+        }
         let slots = (AT_ONCE_BYTES / self.block_bytes).clamp(1, u64::from(u32::MAX)) as u32;
         slots.min(self.limit / SMALL_PART).max(1)
     }
 
-    /// Makes room on disk for a slot, and for so many after it, which are free then. Where there is not enough for all, they are tried one by
-    /// one as they are wanted.
+    /// Makes room on disk for a slot, and for so many after it, which are free then. Where there is not enough for all, they are as if they had
+    /// not been asked for, and so it goes on one by one.
     fn allocate_run(&self, first: SlotNumber, more: u32) -> io::Result<()> {
         if more == 0 {
             return self.allocate(first);
@@ -262,7 +268,12 @@ impl Slots {
             self.news.room();
             return Ok(());
         }
-        space.unallocated.extend(others.rev());
+        space.is_short = true;
+        match space.next == first.0 + more + 1 {
+            true => space.next -= more,
+            // Somebody has gone on behind them.
+            false => space.unallocated.extend(others.rev()),
+        }
         drop(space);
         self.allocate(first)
     }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+/// The longest request of zeros, in bytes: an origin may have to write them.
+const ZERO_BYTES: u64 = 32 << 20;
+
 /// What a change makes of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -98,13 +101,15 @@ impl Overlay {
         touching.filter_map(move |piece| piece.within(start, end))
     }
 
-    /// All of it in order, neighbours that are one thing together, none longer than `longest` if it is data.
+    /// All of it in order, neighbours that are one thing together, no data longer than `longest`, and no zeros longer than what an origin that writes
+    /// them does in one request.
     pub(crate) fn joined(&self, longest: u64) -> Vec<Piece> {
         let mut joined: Vec<Piece> = Vec::new();
         for piece in self.pieces.values() {
             match joined.last_mut() {
                 Some(last)
                     if last.end == piece.start
+                        && piece.end - last.start <= ZERO_BYTES
                         && !matches!(piece.content, Content::Data(_))
                         && last.content.goes_on(last.end - last.start, piece.content) =>
                 {
@@ -121,7 +126,7 @@ impl Overlay {
 fn parts(piece: Piece, longest: u64) -> impl Iterator<Item = Piece> {
     let longest = match piece.content {
         Content::Data(_) => longest.max(1),
-        _ => u64::MAX,
+        Content::Zero { .. } => ZERO_BYTES,
     };
     let mut at = piece.start;
     std::iter::from_fn(move || {

@@ -86,13 +86,13 @@ impl Queue {
         action(&mut sync::write(&self.state))
     }
 
-    /// Nobody else sends as long as the guard lives.
+    /// Nobody else sends as long as the guard lives, for which nobody waits.
     pub(crate) fn stop_sending(&self) -> MutexGuard<'_, ()> {
         sync::lock(&self.sending)
     }
 
     /// The same for somebody who waits for it.
-    pub(super) fn send_at_once(&self) -> SendingAtOnce<'_> {
+    pub(crate) fn send_at_once(&self) -> SendingAtOnce<'_> {
         self.wanting.fetch_add(1, Ordering::SeqCst);
         SendingAtOnce {
             _sending: sync::lock(&self.sending),
@@ -108,6 +108,16 @@ impl Queue {
     /// Whether the origin has everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.with_state(|state| state.changes.is_empty())
+    }
+
+    /// Whether the origin lacks something, or the log does not know that it has it: then the next start sends it again.
+    pub(crate) fn owes(&self) -> bool {
+        !self.is_empty() || (self.log.failure().is_some() && self.log.used_bytes() > 0)
+    }
+
+    /// So that what is damaged later is not taken for something that a crash has torn off. Nobody sends any more.
+    pub(crate) fn vouch(&self) -> io::Result<()> {
+        self.log.vouch().map_err(told)
     }
 
     /// Whether something is queued before that place.
@@ -319,7 +329,7 @@ impl Queue {
 }
 
 /// See [`Queue::send_at_once`].
-pub(super) struct SendingAtOnce<'q> {
+pub(crate) struct SendingAtOnce<'q> {
     _sending: MutexGuard<'q, ()>,
     queue: &'q Queue,
 }

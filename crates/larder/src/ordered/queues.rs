@@ -71,9 +71,9 @@ impl QueueCell {
         }
     }
 
-    /// Whether something is queued that the origin does not have.
+    /// Whether something is queued that the origin does not have, or that will be sent again.
     pub(crate) fn has_any(&self) -> bool {
-        self.get().is_some_and(|queue| !queue.is_empty())
+        self.get().is_some_and(|queue| queue.owes())
     }
 
     /// The volume ends.

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::above::QueuedOrigin;
 use super::queue::Queue;
 use super::send::{How, send_oldest};
+use crate::durability::is_loss;
 use crate::sync;
 
 /// How often the origin has refused an epoch, and why it did last.
@@ -28,11 +29,11 @@ impl Refusals {
         let mut refusals = sync::lock(&self.0);
         refusals.0 += 1;
         refusals.1 = Some(Refusal {
-            code: error.raw_os_error(),
             // What an origin has lost with its connection is the queue's to send again, and nobody else's.
-            kind: match error.kind() {
-                io::ErrorKind::ConnectionReset => io::ErrorKind::Other,
-                kind => kind,
+            code: error.raw_os_error().filter(|_| !is_loss(error)),
+            kind: match is_loss(error) {
+                true => io::ErrorKind::Other,
+                false => error.kind(),
             },
             text: error.to_string(),
         });

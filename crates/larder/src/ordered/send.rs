@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::epoch::{Request, Work, requests};
 use super::queue::{Queue, told};
 use crate::durability::MOST_RETRIES;
 use crate::foreground::Foreground;
-use crate::origin::{MAX_RANGE_BYTES, Origin, ZeroOptions};
+use crate::origin::{Origin, ZeroOptions};
 use crate::planted::{Bug, is_planted};
 use crate::sync;
 
@@ -191,9 +193,12 @@ fn zero(
         ..ZeroOptions::default()
     };
     if below.capabilities().zero {
-        return by_ranges(request, |at, length| below.zero(at, length, options));
+        match below.zero(request.start, request.end - request.start, options) {
+            Err(error) if is_unwilling(&error) => {}
+            zeroed => return zeroed,
+        }
     }
-    // It could, when that was queued.
+    // It could, or said so, when that was queued.
     buffer.clear();
     buffer.resize(longest(below).min(request.end - request.start) as usize, 0);
     let mut at = request.start;
@@ -205,16 +210,9 @@ fn zero(
     Ok(())
 }
 
-/// As many calls as ranges may be long.
-fn by_ranges(
-    request: &Request,
-    mut call: impl FnMut(u64, u64) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut at = request.start;
-    while at < request.end {
-        let stop = request.end.min(at + MAX_RANGE_BYTES / 2);
-        call(at, stop - at)?;
-        at = stop;
-    }
-    Ok(())
+/// Whether it is about zeroing, and not about the disk.
+fn is_unwilling(error: &io::Error) -> bool {
+    let unwilling = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL].map(Errno::raw_os_error);
+    let code = error.raw_os_error();
+    code.is_some_and(|code| unwilling.contains(&code)) || error.kind() == io::ErrorKind::Unsupported
 }

@@ -12,6 +12,8 @@ use crate::volume::Volume;
 
 /// How long it rests when the origin refuses, or when nobody is connected to it.
 const REST: Duration = Duration::from_secs(1);
+/// How long it leaves the sending to those who wait for it, at a time.
+const TURN: Duration = Duration::from_millis(1);
 /// How long it sleeps when there is nothing to do.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -134,6 +136,14 @@ fn send_all(volume: &Volume, queue: &Queue) -> std::io::Result<()> {
         let Some(queued) = &writer.queued else {
             return Ok(());
         };
+        if queue.is_wanted() {
+            // Who waits for something to leave sends it: a lock has no queue, and this thread would have it again before they have woken.
+            drop(writer);
+            if !queue.bell.rest(TURN) {
+                return Ok(());
+            }
+            continue;
+        }
         let _sending = queue.stop_sending();
         let how = How {
             gives_way: Some(&volume.foreground),

@@ -173,9 +173,24 @@ impl QueueLog {
     pub(crate) fn advance(&self, to: Position) -> Result<(), CommitError> {
         let mut heads = sync::lock(&self.heads);
         self.unless_dead()?;
-        if to.seq <= heads.current().begin.seq {
-            return Ok(());
+        match to.seq <= heads.current().begin.seq {
+            true => Ok(()),
+            false => self.write_head(&mut heads, to),
         }
+    }
+
+    /// Says durably of what frames are durable by now, so that one that is damaged later is missed.
+    pub(crate) fn vouch(&self) -> Result<(), CommitError> {
+        let mut heads = sync::lock(&self.heads);
+        self.unless_dead()?;
+        let head = *heads.current();
+        match self.ring.synced_seq() < head.durable_below {
+            true => Ok(()),
+            false => self.write_head(&mut heads, head.begin),
+        }
+    }
+
+    fn write_head(&self, heads: &mut Heads, to: Position) -> Result<(), CommitError> {
         let durable_below = (self.ring.synced_seq() + 1).max(to.seq);
         let new = QueueHead {
             begin: to,

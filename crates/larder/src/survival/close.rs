@@ -25,6 +25,8 @@ pub(crate) fn close(store: &Store, survival: &Survival) -> Result<(), Error> {
     for volume in store.volumes() {
         if let Some(queue) = volume.queue.get() {
             queue.end_sender();
+            // If it fails, the next start knows less of what was durable.
+            let _ = queue.vouch();
         }
     }
     let promises = match store.flushes_to_cache() {

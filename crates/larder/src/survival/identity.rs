@@ -430,7 +430,7 @@ pub(crate) fn left(volume: &Volume, origin: &dyn Origin) {
     };
     let queue = volume.queue.get();
     // Whoever sends something after this says first that the origin changes.
-    let _nobody_sends = queue.as_ref().map(|queue| queue.stop_sending());
+    let _nobody_sends = queue.as_ref().map(|queue| queue.send_at_once());
     let is_whole = !volume.has_unwritten() && volume.store().config.mode != Mode::Unsafe;
     if volume.is_private() || !volume.kept.is_changed() || !is_whole {
         return;

@@ -17,6 +17,7 @@ use crate::persist::commit::CommitToken;
 use crate::persist::entry::{Content, Entry, MAX_HEAT};
 use crate::persist::home::{self, Home, Wanted};
 use crate::persist::open_error::OpenError;
+use crate::persist::queue_log::FoundQueue;
 use crate::persist::shape::{SLOTS_START, Shape};
 use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
@@ -70,7 +71,10 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
     let file = home.take_slots_file().map_err(failed)?;
     let limit = match place.sizes {
         Some(sizes) => sizes.slots,
-        None => limit(config, home.shape(), home.journal_bytes(), space),
+        None => {
+            let queues = queue_bytes(config, space, &opened.queues);
+            limit(config, home.shape(), home.journal_bytes(), queues)
+        }
     };
     let queues = Queues::find(opened.queues, &opened.volumes, config, space, &path)?;
     let numbered = opened.slots_numbered.min(limit);
@@ -124,18 +128,23 @@ fn queue_space(config: &Config, sizes: Option<HomeSizes>) -> QueueSpace {
     }
 }
 
+/// What queues take of the limit: what is set aside for them, or those that are there, if that is more.
+fn queue_bytes(config: &Config, space: QueueSpace, found: &[FoundQueue]) -> u64 {
+    let there: u64 = found.iter().map(|queue| queue.ring_bytes).sum();
+    match config.writeback {
+        Writeback::Ordered => space.reserved_bytes().max(there),
+        Writeback::Unordered => there,
+    }
+}
+
 /// So many slots fit beside everything else.
-fn limit(config: &Config, shape: Shape, journal_bytes: u64, queues: QueueSpace) -> u32 {
+fn limit(config: &Config, shape: Shape, journal_bytes: u64, queue_bytes: u64) -> u32 {
     let Some(max) = config.max_size_bytes else {
         return u32::MAX - 1;
     };
     // As for a cache file without a name: what the file system itself needs.
     let reserve = 8192 + max / 256;
-    let queues = match config.writeback {
-        Writeback::Ordered => queues.reserved_bytes(),
-        Writeback::Unordered => 0,
-    };
-    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve + queues);
+    let left = max.saturating_sub(FIXED_BYTES + journal_bytes + reserve + queue_bytes);
     (left / shape.bytes_per_slot()).clamp(1, u64::from(u32::MAX - 1)) as u32
 }
 
