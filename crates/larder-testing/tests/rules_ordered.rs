@@ -438,6 +438,37 @@ fn a_queue_that_cannot_be_written_fails_flushes_for_good_and_nothing_else() {
     }
 }
 
+/// The next start sends once more what the log does not know to be sent: until then nobody else should write there.
+#[test]
+fn an_end_at_which_the_log_cannot_say_what_was_sent_is_an_error() {
+    for kind in [CallKind::Write, CallKind::Sync] {
+        let survivor = survivor();
+        let life = start(&survivor);
+        let client = life.client();
+        end(life, client);
+        // It is there now, and was opened by that name.
+        let life = start(&survivor);
+        let client = life.client();
+        client.put(0, &new(0, BLOCK)).unwrap();
+        client.flush().unwrap();
+        survivor
+            .machine
+            .fail(MediumFault::file("queue-0", kind, When::Nth(1)));
+        send_one(&life, &client);
+        let disk = survivor.origin.disk();
+        assert!(disk.durable(0, BLOCK) == new(0, BLOCK), "it was sent");
+        client.leave().unwrap_err();
+        drop(client);
+        survivor.machine.heal();
+        let _ = life.cache.close();
+        drop(life);
+        let life = start(&survivor);
+        let client = life.client();
+        end(life, client);
+        assert!(disk.durable(0, BLOCK) == new(0, BLOCK));
+    }
+}
+
 /// It has nothing dirty, and nothing in the index.
 #[test]
 fn a_volume_with_something_queued_is_not_forgotten_for_others() {

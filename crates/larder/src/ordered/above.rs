@@ -145,10 +145,10 @@ impl Origin for QueuedOrigin {
         self.wipe(offset, length, how, options.fua)
     }
 
-    /// As a zero that may be a hole: so what is read does not change when it is sent. Where the origin has no such thing, or may have to write for it,
-    /// nothing happens: it is advice.
+    /// As a zero that may be a hole: so what is read does not change when it is sent. Where the origin has no such thing nothing happens: it is
+    /// advice.
     fn trim(&self, offset: u64, length: u64, fua: bool) -> io::Result<()> {
-        match self.capabilities.zero && self.capabilities.fast_zero {
+        match self.capabilities.zero {
             true => self.wipe(offset, length, Wiping::Hole, fua),
             false => Ok(()),
         }
