@@ -12,9 +12,10 @@ use crate::persist::op::VolumeId;
 use crate::persist::open_error::OpenError;
 use crate::persist::queue_log::{self, FoundQueue};
 use crate::persist::volumes::VolumeTable;
+use crate::survival::at_path;
 use crate::sync;
 use crate::volume::Volume;
-use crate::{Error, ErrorKind, survival};
+use crate::{Error, ErrorKind};
 
 /// The smallest and the largest ring, in bytes.
 const SMALLEST_RING: u64 = 8 << 20;
@@ -204,10 +205,6 @@ impl Queues {
         there.insert(id.volume);
         Ok(Queue::new(id, User::volume(volume), log))
     }
-}
-
-fn at_path(path: &str, error: &OpenError) -> Error {
-    survival::at_path(path, error)
 }
 
 const WAYS_OUT: &str = "'larder drain DIR ORIGIN' writes it back, 'larder drain --output FILE DIR' saves it to a file, \
