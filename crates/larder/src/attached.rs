@@ -4,14 +4,14 @@
 //! first, so that nobody borrows it any more, and waits in the end until every borrow has ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use std::io;
 
 use crate::ordered::QueuedOrigin;
 use crate::origin::{Capabilities, Fua, Origin, RequestLimits};
 use crate::scratch::Scratch;
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// Tells connections apart, also from those that have gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,13 +4,13 @@
 //! without a slot; valid is disjoint from the volume's zero map; the volume's dirty set holds the
 //! block exactly when dirty or writing is not empty.
 
-use std::sync::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::directory::SlotNumber;
 use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
 use crate::sector::{BlockNumber, Mask};
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// Names a fetch under way among those of its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex};
 
 use crate::attached::Attached;
 use crate::config::Mode;
+use crate::sync::Condvar;
 use crate::unflushed::Flush;
 use crate::volume::Volume;
 use crate::{Fua, sync, through};

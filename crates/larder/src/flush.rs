@@ -9,6 +9,9 @@ use crate::{Error, ErrorKind, survival, unwritten};
 
 /// Does what a client's flush means in the cache's mode.
 pub(crate) fn flush(client: &Client) -> Result<(), Error> {
+    if let Some(survival) = &client.store().survival {
+        survival.note_asked();
+    }
     match client.store().config.mode {
         Mode::Unsafe => Ok(()),
         Mode::Writethrough => flush_origin(&client.volume, &client.attached),

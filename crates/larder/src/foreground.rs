@@ -1,9 +1,9 @@
 //! Clients' reads that wait for the origin: what is written back ahead of need gives way to them.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// How many there are in a volume.
 #[derive(Debug, Default)]

@@ -4,11 +4,11 @@
 //! somebody's hands, so that it may be evicted now. The second comes with every request and is only told to who
 //! found nothing at all that could be evicted: who waits for somebody else's writeback wants the first.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// The bound on one wait: a safety net.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);

@@ -4,11 +4,11 @@
 //! one of them leads the next pass, and if that succeeds it serves all who had arrived by its
 //! start. If it fails, each leads one of its own, on its own connection.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::news::News;
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 #[derive(Debug, Default)]
 struct State {

@@ -3,9 +3,9 @@
 //! Served in order of arrival: a request waits for every earlier one that overlaps it, so that the
 //! cache changes in the same order as the origin. A holder never asks for a second range.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 #[derive(Debug)]
 struct Entry {

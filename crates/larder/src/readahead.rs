@@ -9,8 +9,8 @@
 //!
 //! The lock of the streams is a leaf. Readers that follow no stream meet it on a miss only.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use crate::client::Client;
@@ -20,7 +20,7 @@ use crate::origin::Capabilities;
 use crate::sector::{BlockNumber, Geometry};
 use crate::store::Store;
 use crate::streams::{Asked, Growth, StreamNumber, Streams, Window, Windows};
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// The first window of a stream, at least.
 const FIRST_WINDOW_BYTES: u64 = 128 << 10;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crate::config::{Config, FlushTo, Writeback};
@@ -13,7 +13,7 @@ use crate::sector::BlockNumber;
 use crate::slots::{Slots, Taken};
 use crate::stats::Stats;
 use crate::survival::Survival;
-use crate::sync;
+use crate::sync::{self, Condvar};
 use crate::volume::Volume;
 use crate::{CacheFile, Clock};
 

@@ -132,6 +132,8 @@ pub(crate) struct Survival {
     to_list: Mutex<Vec<SlotNumber>>,
     /// Wakes the thread that looks after the directory.
     pub maintenance: Maintenance,
+    /// How often a client wanted something to be durable.
+    asked: AtomicU64,
     is_closed: AtomicBool,
     /// All that the origins do not have is in the directory.
     keeps_leftovers: AtomicBool,
@@ -161,6 +163,15 @@ impl Survival {
     /// Whether the end has left everything there that the origins do not have.
     pub(crate) fn keeps_leftovers(&self) -> bool {
         self.keeps_leftovers.load(Ordering::SeqCst)
+    }
+
+    /// A client wants something to be durable.
+    pub(crate) fn note_asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn times_asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// A block is about to give its slot up. Called with its shard's lock held.

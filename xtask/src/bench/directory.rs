@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::failure::Failure;
+use crate::run::output;
 
 /// The number of the process that uses it follows.
 const PREFIX: &str = "larder-bench-";
@@ -65,6 +67,11 @@ impl Directory {
         };
         fill(&path, bytes, same).map_err(|e| Failure::at(&path, &e))?;
         Ok(path)
+    }
+
+    /// Waits until what has been written to its file system is on the disk, so that it is not written back while others are measured.
+    pub(super) fn settle(&self) -> Result<(), Failure> {
+        output(Command::new("sync").arg("--file-system").arg(&self.0)).map(drop)
     }
 
     /// Makes a directory in it, empty.

@@ -320,10 +320,18 @@ const WITH_BOUNDS: &[Row] = &[
         number: "18",
         name: "cache-flush: randwrite 4k, a flush after each, 5 ms origin, on disk",
         what: "One write at a time. As much of the disk as the file has has been read before. With `cache-flush=cache` against the same \
-               directory without it, and against fio with `fsync=1` on a file of the same file system.",
+               directory without it, and against fio with `fsync=1` on a file of the same file system. Beside them bare nbdkit with \
+               that file: what a server reaches that has nothing to keep.",
         place: Place::Disk,
         work: Work::Commits,
-        contenders: &[File, FilterKept, FilterDurable, ServeKept, ServeDurable],
+        contenders: &[
+            File,
+            Bare,
+            FilterKept,
+            FilterDurable,
+            ServeKept,
+            ServeDurable,
+        ],
         bounds: &[
             Bound::times(FilterDurable, 10.0, FilterKept),
             Bound::times(FilterDurable, 0.5, File),

@@ -131,15 +131,22 @@ fn overwrite(contender: Contender, place: Place, lab: &Lab) -> Result<Measuremen
 fn commits(contender: Contender, place: Place, lab: &Lab) -> Result<Measurement, Failure> {
     let bytes = lab.scale.image_bytes;
     let span = Span::of(bytes, lab.scale.seconds);
-    if contender == Contender::File {
-        let directory = lab.directory(place);
-        let target = directory.target(bytes)?;
-        let seen = COMMITS.run(Target::File(&target), span, directory.path());
-        return seen.map(Into::into);
-    }
-    let setup = Setup::new(Disk::Delayed { milliseconds: 5 }, place);
-    let server = Server::start(contender, &setup, lab)?;
+    let directory = lab.directory(place);
+    let disk = match contender {
+        Contender::File => {
+            let target = directory.target(bytes)?;
+            let seen = COMMITS.run(Target::File(&target), span, directory.path());
+            return seen.map(Into::into);
+        }
+        Contender::Bare => {
+            directory.target(bytes)?;
+            Disk::Target
+        }
+        _ => Disk::Delayed { milliseconds: 5 },
+    };
+    let server = Server::start(contender, &Setup::new(disk, place), lab)?;
     server.read_once(0, bytes)?;
+    directory.settle()?;
     server.measured(|| server.load(&COMMITS, span).map(Into::into))
 }
 

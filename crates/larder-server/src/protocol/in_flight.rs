@@ -27,6 +27,8 @@ struct State {
     bytes: u64,
     /// What they are more than the client's own share.
     charge: Charge,
+    /// Threads that wait for room: where there are none, nobody is woken.
+    waiters: usize,
 }
 
 /// Why a request is not let in.
@@ -53,6 +55,7 @@ impl InFlight {
                 requests: 0,
                 bytes: 0,
                 charge: Charge::new(budget),
+                waiters: 0,
             }),
             freed: Condvar::new(),
         }
@@ -93,9 +96,12 @@ impl InFlight {
         }
     }
 
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.waiters += 1;
         let waited = self.freed.wait(state);
-        waited.unwrap_or_else(PoisonError::into_inner)
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiters -= 1;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -125,8 +131,9 @@ impl Drop for Permit<'_> {
         state.bytes -= self.bytes;
         let common = state.bytes.saturating_sub(OWN_BYTES);
         state.charge.shrink_to(common);
-        drop(state);
-        self.in_flight.freed.notify_one();
+        if state.waiters > 0 {
+            self.in_flight.freed.notify_one();
+        }
     }
 }
 

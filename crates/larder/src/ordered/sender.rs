@@ -1,13 +1,13 @@
 //! The thread that sends what a queue has, where the cache does work in the background.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::queue::Queue;
 use super::send::{How, has_ended, send_oldest};
-use crate::sync;
+use crate::sync::{self, Condvar};
 use crate::volume::Volume;
 
 /// How long it rests when the origin refuses, or when nobody is connected to it.

@@ -6,11 +6,11 @@
 //! A panic while somebody has it is final: what the medium says and what memory says may differ in any way.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::batch::Batch;
 use super::journal::{CommitError, Journal};
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// What a commit is to be about. Two that are asked for at once are one.
 pub(crate) trait Scope {

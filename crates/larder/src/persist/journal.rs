@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::frame::{FrameBuilder, Head, MAX_FRAME_BYTES, Position};
@@ -21,7 +21,7 @@ use super::shape::PAGE_BYTES;
 use super::sums::Seed;
 use crate::medium::MediumFile;
 use crate::planted::{Bug, is_planted};
-use crate::sync;
+use crate::sync::{self, Condvar};
 
 /// Why something was not committed.
 #[derive(Clone, Debug)]

@@ -103,6 +103,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             unrecordable: super::Unrecordable::default(),
             complaints: Complaints::default(),
             to_list: Mutex::default(),
+            asked: AtomicU64::new(0),
             maintenance: Maintenance::default(),
             is_closed: AtomicBool::new(false),
             keeps_leftovers: AtomicBool::new(false),

@@ -14,6 +14,8 @@ use crate::sync;
 
 /// How long the disk is left to others after each part of the work.
 const REST: Duration = Duration::from_millis(100);
+/// So much longer while clients have things made durable: each part writes what has been cached since the last one to the disk that they wait for.
+const REST_BESIDE_CLIENTS: Duration = Duration::from_millis(400);
 /// So many blocks are listed in one commit, which others may have to wait for.
 const LISTED_AT_ONCE: usize = 4096;
 /// So many commits are made for what has left its slot before other work has its turn.
@@ -54,10 +56,17 @@ fn sum_quiet(store: &Store, survival: &Survival) -> Result<(), String> {
         let is_more = is_more.map_err(|error| format!("checksums of what is cached: {error}"))?;
         list(store, survival)?;
         checkpoint(store, survival)?;
-        if !is_more || !survival.maintenance.rest(REST) {
+        if !is_more || !rest(survival) {
             return Ok(());
         }
     }
+}
+
+/// False once stopped.
+fn rest(survival: &Survival) -> bool {
+    let asked = survival.times_asked();
+    survival.maintenance.rest(REST)
+        && (survival.times_asked() == asked || survival.maintenance.wait(REST_BESIDE_CLIENTS))
 }
 
 /// Lists what was summed, and tells of what has left its slot.

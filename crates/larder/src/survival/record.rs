@@ -130,6 +130,7 @@ fn tell(volume: &Volume, scope: Scope, what: &str) -> Result<(), Error> {
     let Some(survival) = &store.survival else {
         return Ok(());
     };
+    survival.note_asked();
     if survival.is_closed() {
         return Err(refused(volume, what, "it is closed"));
     }
