@@ -101,3 +101,72 @@ pub(crate) fn wait_while<'a, T>(
         Err(poisoned) => poisoned.into_inner().0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longer than any test.
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    /// Who is counted has the mutex until it waits.
+    fn all_wait(condvar: &Condvar, count: usize) {
+        while condvar.waiting.load(Ordering::SeqCst) < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_change_is_woken_in_each_way_of_waiting() {
+        let (changed, condvar) = (Mutex::new(false), Condvar::default());
+        let wait_for_it: [fn(&Condvar, &Mutex<bool>); 3] = [
+            |condvar, changed| {
+                let mut changed = lock(changed);
+                while !*changed {
+                    changed = wait(condvar, changed);
+                }
+            },
+            |condvar, changed| {
+                let mut changed = lock(changed);
+                while !*changed {
+                    changed = wait_timeout(condvar, changed, FOR_EVER);
+                }
+            },
+            |condvar, changed| {
+                let is_same = |changed: &mut bool| !*changed;
+                drop(wait_while(condvar, lock(changed), FOR_EVER, is_same));
+            },
+        ];
+        std::thread::scope(|scope| {
+            for wait in wait_for_it {
+                let (condvar, changed) = (&condvar, &changed);
+                scope.spawn(move || wait(condvar, changed));
+            }
+            all_wait(&condvar, 3);
+            *lock(&changed) = true;
+            condvar.notify_all();
+        });
+        assert_eq!(condvar.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn one_that_waits_is_woken_alone() {
+        let (left, condvar) = (Mutex::new(0), Condvar::default());
+        std::thread::scope(|scope| {
+            let take = || {
+                let mut left = lock(&left);
+                while *left == 0 {
+                    left = wait(&condvar, left);
+                }
+                *left -= 1;
+            };
+            let waiting = [scope.spawn(take), scope.spawn(take)];
+            all_wait(&condvar, waiting.len());
+            for _ in &waiting {
+                *lock(&left) += 1;
+                condvar.notify_one();
+            }
+        });
+        assert_eq!(*lock(&left), 0);
+    }
+}

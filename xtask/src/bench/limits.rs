@@ -50,11 +50,13 @@ pub(super) fn of(number: &str) -> Option<&'static str> {
              engine's alone: a request through a server takes five to ten times as long as such a hit."
         }
         "18" => {
-            "A write and its flush are two requests through a socket, one after the other, and on the machine below each of them takes \
-             65 µs there and back even if the cache has nothing to do, which is waking threads: 130 µs beside one fdatasync, which \
-             is all that fio on a file waits for (160 µs for both). The engine's own code is below 3 % of a profile; the rest is \
-             fdatasync, the socket and the scheduler. What was flushed before and was taken out of the journal costs one sync more \
-             when it is overwritten."
+            "A write and its flush are two requests through a socket, one after the other, beside the one fdatasync that is all that fio on \
+             a file waits for. Traces of it on the machine below: a thread that is woken on the other processor begins 25 to 40 µs \
+             later, and there are two to four of those for each pair; where all of them happen to be on one processor, a pair takes 90 µs \
+             beside the fdatasync, and else 150 to 180. That is nbdkit's share too: with its file plugin on that very file it gets \
+             about half of what fio gets. What the cache adds is 10 to 20 µs, in which it sums what was written and makes a frame of \
+             it, and the frame's second page. What was flushed before and was taken out of the journal costs one sync more when it \
+             is overwritten."
         }
         _ => return None,
     })
