@@ -152,6 +152,65 @@ fn what_the_origin_loses_with_its_connection_is_sent_again() {
 }
 
 #[test]
+fn zeros_that_the_origin_is_unwilling_to_make_are_written() {
+    let survivor = survivor();
+    let life = start(&survivor);
+    let client = life.client();
+    let zero = || {
+        let options = ZeroOptions::default();
+        client.serve(|one| one.zero(4096, 24_576, options)).unwrap();
+    };
+    zero();
+    client.put(8192, &new(8192, 700)).unwrap();
+    client.flush().unwrap();
+    let unwilling = Fault::new(Kind::Zero, When::Always).errno(libc::EOPNOTSUPP);
+    survivor.origin.fault(unwilling);
+    send_one(&life, &client);
+    let disk = survivor.origin.disk();
+    assert!(disk.durable(4096, 4096) == [0; 4096]);
+    assert!(disk.durable(8192, 700) == new(8192, 700));
+    assert!(disk.durable(8892, 19_780) == [0; 19_780]);
+    assert!(disk.durable(28_672, BLOCK) == old(28_672, BLOCK));
+    // An error that is about the disk is one.
+    survivor.origin.heal();
+    survivor.origin.fault(Fault::new(Kind::Zero, When::Always));
+    zero();
+    client.flush().unwrap();
+    send_one(&life, &client);
+    assert_eq!(life.cache.stats().queued_flushes, 1);
+    assert!(disk.current(8192, 700) == new(8192, 700));
+    survivor.origin.heal();
+    end(life, client);
+    assert!(disk.durable(4096, 24_576) == [0; 24_576]);
+}
+
+#[test]
+fn an_epoch_whose_connection_is_reset_is_sent_again_before_the_next() {
+    let survivor = survivor();
+    let life = start(&survivor);
+    let client = life.client();
+    for round in 0..2_u64 {
+        client.put(0, &content(round, 0, 700)).unwrap();
+        client.put(16_384, &content(round, 16_384, 700)).unwrap();
+        client.flush().unwrap();
+    }
+    let reset = Fault::new(Kind::Write, When::Meets(16_384, 700)).errno(libc::ECONNRESET);
+    survivor.origin.fault(reset);
+    send_one(&life, &client);
+    survivor.origin.lose_connection(None);
+    assert_eq!(life.cache.stats().queued_flushes, 2);
+    let disk = survivor.origin.disk();
+    assert!(disk.current(0, 700) == old(0, 700), "it is lost");
+    survivor.origin.heal();
+    for round in 0..2_u64 {
+        send_one(&life, &client);
+        assert!(disk.durable(0, 700) == content(round, 0, 700));
+        assert!(disk.durable(16_384, 700) == content(round, 16_384, 700));
+    }
+    end(life, client);
+}
+
+#[test]
 fn what_was_flushed_outlives_power_cuts_and_reaches_the_origin_in_order() {
     let mut survivor = survivor();
     let life = start(&survivor);
