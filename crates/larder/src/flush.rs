@@ -9,9 +9,6 @@ use crate::{Error, ErrorKind, survival, unwritten};
 
 /// Does what a client's flush means in the cache's mode.
 pub(crate) fn flush(client: &Client) -> Result<(), Error> {
-    if let Some(survival) = &client.store().survival {
-        survival.note_asked();
-    }
     match client.store().config.mode {
         Mode::Unsafe => Ok(()),
         Mode::Writethrough => flush_origin(&client.volume, &client.attached),
@@ -62,6 +59,9 @@ fn flush_origin(volume: &Volume, attached: &Attached) -> Result<(), Error> {
 /// Everything acknowledged so far becomes durable.
 fn write_back_all(client: &Client) -> Result<(), Error> {
     let volume = &client.volume;
+    if client.attached.queued.is_some() {
+        survival::note_asked(volume);
+    }
     let Some(mut running) = volume.token.take_for_flush() else {
         return client.check_poison();
     };

@@ -52,7 +52,9 @@ use journaled::Journaled;
 pub(crate) use load::{at_path, load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;
-pub(crate) use record::{flush, keeps_what_is_older, record, release, unrecord, unrecord_blocks};
+pub(crate) use record::{
+    flush, keeps_what_is_older, note_asked, record, release, unrecord, unrecord_blocks,
+};
 pub(crate) use revoke::revoke;
 use unrecordable::Unrecordable;
 pub(crate) use verify::verify;
@@ -132,7 +134,7 @@ pub(crate) struct Survival {
     to_list: Mutex<Vec<SlotNumber>>,
     /// Wakes the thread that looks after the directory.
     pub maintenance: Maintenance,
-    /// How often a client wanted something to be durable.
+    /// How often a client wanted something to be durable here.
     asked: AtomicU64,
     is_closed: AtomicBool,
     /// All that the origins do not have is in the directory.
@@ -163,11 +165,6 @@ impl Survival {
     /// Whether the end has left everything there that the origins do not have.
     pub(crate) fn keeps_leftovers(&self) -> bool {
         self.keeps_leftovers.load(Ordering::SeqCst)
-    }
-
-    /// A client wants something to be durable.
-    pub(crate) fn note_asked(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     fn times_asked(&self) -> u64 {

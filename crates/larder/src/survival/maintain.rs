@@ -1,6 +1,6 @@
 //! What is done for the directory in the background: checksums, listing, checkpoints.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::distrust::distrust_slots;
 use super::tell::Scope;
@@ -14,14 +14,27 @@ use crate::sync;
 
 /// How long the disk is left to others after each part of the work.
 const REST: Duration = Duration::from_millis(100);
-/// So much longer while clients have things made durable: each part writes what has been cached since the last one to the disk that they wait for.
-const REST_BESIDE_CLIENTS: Duration = Duration::from_millis(400);
+/// The same while clients have things made durable: each part has everything that was written to slots since the last one written to the disk
+/// that they wait for.
+const REST_BESIDE_CLIENTS: Duration = Duration::from_millis(500);
+/// So much is summed in one part, in bytes; beside clients it is more, since parts are fewer.
+const SUMMED_AT_ONCE: u64 = 16 << 20;
+const SUMMED_BESIDE_CLIENTS: u64 = 48 << 20;
 /// So many blocks are listed in one commit, which others may have to wait for.
 const LISTED_AT_ONCE: usize = 4096;
 /// So many commits are made for what has left its slot before other work has its turn.
 const MOST_COMMITS: usize = 256;
 
 impl Survival {
+    /// Whether so much of the journal is used that the background should make room.
+    pub(super) fn wants_checkpoint(&self, store: &Store) -> bool {
+        let journal = self.home.journal();
+        match store.flushes_to_cache() {
+            true => journal.should_freeze(),
+            false => journal.is_half_full(),
+        }
+    }
+
     /// One checkpoint at a time: who comes second finds that it has been done. False if it freed nothing.
     pub(super) fn checkpoint(&self, store: &Store) -> Result<bool, OpenError> {
         let _one = sync::lock(&self.checkpointing);
@@ -51,22 +64,55 @@ pub(crate) fn maintain(store: &Store, survival: &Survival) -> bool {
 
 /// Sums what is quiet, and lists it part by part.
 fn sum_quiet(store: &Store, survival: &Survival) -> Result<(), String> {
+    let mut part_bytes = SUMMED_AT_ONCE;
     loop {
-        let is_more = sum::sum_some(store, survival);
+        let is_more = sum::sum_some(store, survival, part_bytes);
         let is_more = is_more.map_err(|error| format!("checksums of what is cached: {error}"))?;
         list(store, survival)?;
         checkpoint(store, survival)?;
-        if !is_more || !rest(survival) {
+        if !is_more {
             return Ok(());
         }
+        part_bytes = match rest(store, survival)? {
+            Rested::Alone => SUMMED_AT_ONCE,
+            Rested::BesideClients => SUMMED_BESIDE_CLIENTS,
+            Rested::Stopped => return Ok(()),
+        };
     }
 }
 
-/// False once stopped.
-fn rest(survival: &Survival) -> bool {
+/// What a rest was like.
+enum Rested {
+    Alone,
+    BesideClients,
+    Stopped,
+}
+
+/// Leaves the disk to others. Room in the journal is made meanwhile, where that is asked for.
+fn rest(store: &Store, survival: &Survival) -> Result<Rested, String> {
     let asked = survival.times_asked();
-    survival.maintenance.rest(REST)
-        && (survival.times_asked() == asked || survival.maintenance.wait(REST_BESIDE_CLIENTS))
+    let begun = Instant::now();
+    loop {
+        let (longest, rested) = match survival.times_asked() == asked {
+            true => (REST, Rested::Alone),
+            false => (REST_BESIDE_CLIENTS, Rested::BesideClients),
+        };
+        let left = longest.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(rested);
+        }
+        if !survival.maintenance.wait(left) {
+            return Ok(Rested::Stopped);
+        }
+        checkpoint(store, survival)?;
+        if survival.wants_checkpoint(store) {
+            // It could not make room: who asks for more now asks in vain for a while.
+            return Ok(match survival.maintenance.rest(REST) {
+                true => rested,
+                false => Rested::Stopped,
+            });
+        }
+    }
 }
 
 /// Lists what was summed, and tells of what has left its slot.
@@ -134,14 +180,11 @@ fn vouch(survival: &Survival) -> Result<(), String> {
 }
 
 fn checkpoint(store: &Store, survival: &Survival) -> Result<(), String> {
-    let journal = survival.home.journal();
-    if store.flushes_to_cache() {
-        if !journal.should_freeze() {
-            return Ok(());
-        }
-        survival.freeze(store).map_err(|error| error.to_string())?;
-    } else if !journal.is_half_full() {
+    if !survival.wants_checkpoint(store) {
         return Ok(());
+    }
+    if store.flushes_to_cache() {
+        survival.freeze(store).map_err(|error| error.to_string())?;
     }
     let done = survival.checkpoint(store);
     done.map(drop).map_err(|error| error.to_string())

@@ -1,5 +1,7 @@
 //! What the engine asks of the directory where a flush is durable in it.
 
+use std::sync::atomic::Ordering;
+
 use super::Survival;
 use super::recording::Asked;
 use super::tell::Scope;
@@ -8,8 +10,16 @@ use crate::sector::{BlockNumber, Mask};
 use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
+/// A client waits for the directory's disk.
+pub(crate) fn note_asked(volume: &Volume) {
+    if let Some(survival) = &volume.store().survival {
+        survival.asked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// On return the directory has everything, durably, that was acknowledged before the call.
 pub(crate) fn flush(volume: &Volume) -> Result<(), Error> {
+    note_asked(volume);
     let mut scope = Scope::default();
     scope.flush.insert(volume.number());
     tell(volume, scope, "a flush")?;
@@ -22,6 +32,7 @@ pub(crate) fn flush(volume: &Volume) -> Result<(), Error> {
 
 /// The same of these bytes only.
 pub(crate) fn record(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
+    note_asked(volume);
     let blocks = volume.known_blocks(start, end).into_iter();
     record_blocks(volume, blocks.map(|number| (number, Asked::SEAL)).collect())
 }
@@ -130,7 +141,6 @@ fn tell(volume: &Volume, scope: Scope, what: &str) -> Result<(), Error> {
     let Some(survival) = &store.survival else {
         return Ok(());
     };
-    survival.note_asked();
     if survival.is_closed() {
         return Err(refused(volume, what, "it is closed"));
     }

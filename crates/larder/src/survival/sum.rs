@@ -13,22 +13,21 @@ use crate::survival::Survival;
 use crate::sync;
 use crate::volume::Volume;
 
-/// So many slots are looked at each time, and so much is read for their checksums.
-const SLOTS_AT_ONCE: u32 = 16384;
-const BYTES_AT_ONCE: u64 = 16 << 20;
+/// So many slots are looked at each time.
+const SLOTS_AT_ONCE: u32 = 65536;
 
 /// Where the next look begins.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor(Mutex<u32>);
 
-/// Sums some blocks that nobody has written to since the last time that this came by. True if there may be more to
-/// do at once.
-pub(super) fn sum_some(store: &Store, survival: &Survival) -> io::Result<bool> {
+/// Sums some blocks that nobody has written to since the last time that this came by, about so many bytes of them. True if there may
+/// be more to do at once.
+pub(super) fn sum_some(store: &Store, survival: &Survival, bytes: u64) -> io::Result<bool> {
     let numbered = store.slots.numbered();
     let mut cursor = sync::lock(&survival.cursor.0);
     let first = if *cursor >= numbered { 0 } else { *cursor };
     let end = numbered.min(first.saturating_add(SLOTS_AT_ONCE));
-    let mut left_bytes = BYTES_AT_ONCE;
+    let mut left_bytes = bytes;
     for slot in (first..end).map(SlotNumber) {
         *cursor = slot.0 + 1;
         if survival.marks.is_summed(slot) || !survival.marks.was_quiet(slot) {

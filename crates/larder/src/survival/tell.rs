@@ -77,7 +77,7 @@ impl Survival {
                 Ok(()) => self.note_told(telling.told),
                 Err(_) => telling.give_up(),
             }
-            if self.home.journal().should_freeze() {
+            if self.wants_checkpoint(store) {
                 self.maintenance.wake();
             }
             run
