@@ -49,7 +49,7 @@ impl NotDurable {
     }
 }
 
-/// Whether the error of a durable request tells of a lost connection.
+/// Whether the error of a durable request, or of a flush, tells of a lost connection.
 pub(crate) fn is_loss(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionReset
 }

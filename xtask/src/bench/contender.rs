@@ -64,7 +64,9 @@ impl Contender {
                 "`larder serve ORIGIN`, all parameters as they come; the origin is the image, or an nbdkit of its own \
                  where requests are delayed or counted"
             }
-            Self::Bare => "`nbdkit file IMAGE`; delayed rows: `--filter=delay memory 64G`",
+            Self::Bare => {
+                "`nbdkit file IMAGE`, in row 18 too; other delayed rows: `--filter=delay memory 64G`"
+            }
             Self::Idle => "`nbdkit --filter=nofilter file IMAGE`",
             Self::Stock => "bare nbdkit with `--filter=cache cache-on-read=true`",
             Self::Filter => "the same with Larder's filter in the place of `cache`",

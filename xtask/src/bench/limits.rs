@@ -54,7 +54,7 @@ pub(super) fn of(number: &str) -> Option<&'static str> {
              a file waits for. Traces of it on the machine below: a thread that is woken on the other processor begins 25 to 40 µs \
              later, and there are two to four of those for each pair; where all of them happen to be on one processor, a pair takes 90 µs \
              beside the fdatasync, and else 150 to 180. That is nbdkit's share too: with its file plugin on that very file it gets \
-             about half of what fio gets. What the cache adds is 10 to 20 µs, in which it sums what was written and makes a frame of \
+             0.4 to 0.55 of what fio gets. What the cache adds is 10 to 20 µs, in which it sums what was written and makes a frame of \
              it, and the frame's second page. What was flushed before and was taken out of the journal costs one sync more when it \
              is overwritten."
         }

@@ -9,12 +9,10 @@ use super::sending::{Sender, Sent, left, zero_bytes};
 use super::work::{Item, Work};
 use super::{Drain, DrainError, Left, Progress, Why, reading};
 use crate::directory::SlotNumber;
+use crate::durability::{MOST_RETRIES, is_loss};
 use crate::origin::Origin;
 use crate::persist::op::{Op, VolumeId, VolumeRecord, ZeroOp};
 use crate::planted::{Bug, is_planted};
-
-/// How often what was sent is sent again because the way to the origin was lost before its flush.
-const RESENDS: u32 = 8;
 
 /// What is asked of [`Drain::write_back`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -247,11 +245,7 @@ impl Round<'_> {
                     return has_given_up;
                 }
                 // What it had taken may be gone.
-                Err(error)
-                    if error.kind() == io::ErrorKind::ConnectionReset && resends < RESENDS =>
-                {
-                    resends += 1;
-                }
+                Err(error) if is_loss(&error) && resends < MOST_RETRIES => resends += 1,
                 Err(error) => {
                     let why = Why::Refused(format!("the origin cannot be flushed: {error}"));
                     for item in batch {

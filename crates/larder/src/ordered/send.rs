@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::epoch::{Request, Work, requests};
 use super::queue::{Queue, told};
-use crate::durability::MOST_RETRIES;
+use crate::durability::{MOST_RETRIES, is_loss};
 use crate::foreground::Foreground;
 use crate::origin::{Origin, ZeroOptions};
 use crate::planted::{Bug, is_planted};
@@ -96,11 +96,7 @@ pub(super) fn send_durably(
             return Ok(());
         }
         match below.flush() {
-            Err(error)
-                if error.kind() == io::ErrorKind::ConnectionReset && retries < MOST_RETRIES =>
-            {
-                retries += 1;
-            }
+            Err(error) if is_loss(&error) && retries < MOST_RETRIES => retries += 1,
             flushed => return flushed,
         }
     }
