@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use larder::{CacheOnRead, Config, FlushTo, HomeSizes};
 
+use crate::crash::{Machine, walk::Walk};
 use crate::origin::OriginSettings;
-use crate::random::content;
+use crate::random::{Random, content};
 use crate::rig::Client;
 use crate::surviving::{Life, Survivor};
 
@@ -95,4 +96,46 @@ pub fn end(life: Life, client: Arc<Client>) {
     client.leave().expect("an origin that takes everything");
     drop(client);
     life.end();
+}
+
+/// Crashes at every call since then, with several kinds of luck, and gives what is read of the range after each.
+pub fn crashes(survivor: &Survivor, since: usize, (offset, length): (u64, usize)) -> Vec<Vec<u8>> {
+    let recording = survivor.machine.recording();
+    let mut walk = Walk::new(&recording);
+    let mut found = Vec::new();
+    for position in since..=recording.position() {
+        walk.advance_to(position);
+        for luck in 0..8 {
+            let image = walk.crash(&mut Random::new(luck));
+            let crashed = Survivor {
+                origin: survivor.origin.clone(),
+                machine: Machine::new(image, luck),
+                violations: survivor.violations.clone(),
+            };
+            let life = crashed
+                .try_start_with(to_cache(), true, Some(few(64)))
+                .unwrap_or_else(|error| panic!("at {position}: {error}"));
+            let client = life.client();
+            found.push(client.get(offset, length).unwrap());
+            // The origin is everybody's.
+            crashed.origin.disk().crash(None);
+            drop((client, life));
+            crashed.origin.disk().restart();
+        }
+    }
+    found
+}
+
+/// Every sector is one of the two, and both are met if they are to be.
+pub fn assert_old_or_new(found: &[Vec<u8>], first: &[u8], second: &[u8], both: bool) {
+    let (mut firsts, mut seconds) = (0, 0);
+    for found in found {
+        let pairs = first.chunks(SECTOR).zip(second.chunks(SECTOR));
+        for (found, (first, second)) in found.chunks(SECTOR).zip(pairs) {
+            assert!(found == first || found == second, "neither old nor new");
+            firsts += usize::from(found == first);
+            seconds += usize::from(found == second);
+        }
+    }
+    assert!(seconds > 0 && (firsts > 0) == both, "{firsts} {seconds}");
 }

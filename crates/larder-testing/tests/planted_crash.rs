@@ -25,7 +25,7 @@ const BUGS: [Bug; 6] = [
 ];
 
 /// In what makes a flush durable in the directory. Those that need threads are in `crash_crowd`.
-const BUGS_OF_CACHE: [Bug; 7] = [
+const BUGS_OF_CACHE: [Bug; 8] = [
     Bug::InSlotIsOverwritten,
     Bug::FreezeLeftOut,
     Bug::ChangedForgotten,
@@ -33,6 +33,7 @@ const BUGS_OF_CACHE: [Bug; 7] = [
     Bug::UndirtyBeforeFlush,
     Bug::SlotFreedSealed,
     Bug::ThroughKeepsRecord,
+    Bug::ForeseenIsNotAwaited,
 ];
 
 /// In what makes the origin get one flush after the other.

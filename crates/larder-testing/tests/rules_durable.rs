@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{CacheState, Config, Medium, ZeroOptions};
-use larder_testing::crash::{CallKind, MediumFault, walk::Walk};
+use larder_testing::crash::{CallKind, MediumFault};
 use larder_testing::flushing::{
-    AGE, BLOCK, IMAGE, SECTOR, age, end, few, new, newer, old, small, survivor, to_cache, to_origin,
+    AGE, BLOCK, IMAGE, SECTOR, age, assert_old_or_new, crashes, end, few, new, newer, old, small,
+    survivor, to_cache, to_origin,
 };
 use larder_testing::random::content;
 use larder_testing::rig::Client;
@@ -97,48 +98,6 @@ fn fua_alone_outlives_a_crash() {
     assert!(client.get(10_000, 5000).unwrap() == new(10_000, 5000));
     let first = client.get(0, 4096).unwrap();
     assert!(first == old(0, 4096) || first == new(0, 4096));
-}
-
-/// Crashes at every call since then, with several kinds of luck, and gives what is read of the range after each.
-fn crashes(survivor: &Survivor, since: usize, (offset, length): (u64, usize)) -> Vec<Vec<u8>> {
-    let recording = survivor.machine.recording();
-    let mut walk = Walk::new(&recording);
-    let mut found = Vec::new();
-    for position in since..=recording.position() {
-        walk.advance_to(position);
-        for luck in 0..8 {
-            let image = walk.crash(&mut Random::new(luck));
-            let crashed = Survivor {
-                origin: survivor.origin.clone(),
-                machine: larder_testing::crash::Machine::new(image, luck),
-                violations: survivor.violations.clone(),
-            };
-            let life = crashed
-                .try_start_with(to_cache(), true, Some(few(64)))
-                .unwrap_or_else(|error| panic!("at {position}: {error}"));
-            let client = life.client();
-            found.push(client.get(offset, length).unwrap());
-            // The origin is everybody's.
-            crashed.origin.disk().crash(None);
-            drop((client, life));
-            crashed.origin.disk().restart();
-        }
-    }
-    found
-}
-
-/// Every sector is one of the two, and both are met if they are to be.
-fn assert_old_or_new(found: &[Vec<u8>], first: &[u8], second: &[u8], both: bool) {
-    let (mut firsts, mut seconds) = (0, 0);
-    for found in found {
-        let pairs = first.chunks(SECTOR).zip(second.chunks(SECTOR));
-        for (found, (first, second)) in found.chunks(SECTOR).zip(pairs) {
-            assert!(found == first || found == second, "neither old nor new");
-            firsts += usize::from(found == first);
-            seconds += usize::from(found == second);
-        }
-    }
-    assert!(seconds > 0 && (firsts > 0) == both, "{firsts} {seconds}");
 }
 
 /// What has happened to flushed sectors before they are overwritten.

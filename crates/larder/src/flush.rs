@@ -20,6 +20,7 @@ pub(crate) fn flush(client: &Client) -> Result<(), Error> {
 /// Everything acknowledged so far becomes durable in the cache's directory; what went past the cache, on the origin.
 fn flush_into_cache(client: &Client) -> Result<(), Error> {
     let volume = &*client.volume;
+    volume.habit.flushed();
     for _ in 0..MOST_ROUNDS {
         client.check_poison()?;
         flush_what_went_past(client)?;

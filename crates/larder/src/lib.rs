@@ -35,6 +35,7 @@ mod extents;
 mod fetch;
 mod flush;
 mod foreground;
+mod habit;
 mod halves;
 mod index;
 mod join;

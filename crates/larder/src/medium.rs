@@ -25,6 +25,12 @@ pub trait MediumFile: CacheFile {
         let _ = (offset, length);
         Ok(())
     }
+
+    /// Begins to bring to the disk what was written to a range and will not be read soon, without waiting: a sync that follows has less to do.
+    /// Nothing is durable by it; what goes wrong, the sync tells.
+    fn write_out(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
 }
 
 /// Files by name, in one place. A name has no slash in it.

@@ -46,6 +46,8 @@ pub enum Bug {
     UndirtyBeforeFlush,
     /// A slot is given away that the directory still calls dirty.
     SlotFreedSealed,
+    /// A flush does not wait for what was said ahead of it.
+    ForeseenIsNotAwaited,
     /// What has gone past the cache leaves an older promise in the directory.
     ThroughKeepsRecord,
     /// Two epochs are sent at once.

@@ -70,6 +70,8 @@ pub(crate) struct Slots {
     marks: Option<Arc<SlotMarks>>,
     /// A sync has failed, and it has not been decided yet what of the slots can still be used.
     is_in_doubt: AtomicBool,
+    /// Why the first sync that failed did. Held during a sync.
+    sync_failure: Mutex<Option<String>>,
 }
 
 /// So much disk space is asked for at once, in bytes.
@@ -124,6 +126,7 @@ impl Slots {
             counts: ChangeCounts::new(),
             marks: None,
             is_in_doubt: AtomicBool::new(false),
+            sync_failure: Mutex::default(),
         }
     }
 
@@ -386,7 +389,15 @@ impl Slots {
     /// # Errors
     /// Then the slots are in doubt: the system may have dropped what was written to them.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync().inspect_err(|_| self.doubt(true))
+        // The system tells a failure to one of those who sync at the same time, and only once.
+        let mut failure = sync::lock(&self.sync_failure);
+        if let Some(why) = &*failure {
+            return Err(io::Error::other(why.clone()));
+        }
+        self.file.sync().inspect_err(|error| {
+            *failure = Some(error.to_string());
+            self.doubt(true);
+        })
     }
 
     /// Whether what slots hold is in doubt, from now on or no longer.
@@ -501,5 +512,43 @@ mod tests {
         assert_eq!((usage.used, usage.high, usage.low), (2, 2, 2));
         slots.free(SlotNumber(0));
         assert_eq!(slots.take(), Taken::Slot(SlotNumber(0)));
+    }
+
+    /// The system tells a failed sync once.
+    struct TellsOnce {
+        has_told: AtomicBool,
+    }
+
+    impl CacheFile for TellsOnce {
+        fn read(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn allocate(&self, _offset: u64, _length: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            match self.has_told.swap(true, Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(io::Error::other("it was lost")),
+            }
+        }
+    }
+
+    #[test]
+    fn a_sync_that_has_failed_is_told_to_everybody() {
+        let file = TellsOnce {
+            has_told: AtomicBool::new(false),
+        };
+        let slots = Slots::new(&Config::default(), Box::new(file));
+        for _ in 0..3 {
+            let error = slots.sync().unwrap_err();
+            assert_eq!(error.to_string(), "it was lost");
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod close;
 mod distrust;
+mod foreseen;
 mod freeze;
 mod gone;
 mod identity;
@@ -23,6 +24,7 @@ mod sum;
 mod tell;
 mod unrecordable;
 mod verify;
+mod view;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,6 +48,7 @@ use crate::volume::Volume;
 use crate::{Error, ErrorKind};
 
 pub(crate) use close::close;
+pub(crate) use foreseen::foresee_flush;
 use gone::Gone;
 pub(crate) use identity::{Kept, check_found, judge, left, settle};
 use journaled::Journaled;
@@ -126,6 +129,7 @@ pub(crate) struct Survival {
     gone: Gone,
     /// Who tells the directory something.
     commits: CommitToken<tell::Scope>,
+    foreseen: foreseen::Foreseen,
     checkpointing: Mutex<()>,
     journaled: Journaled,
     unrecordable: Unrecordable,

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::cache_file::{CacheFile, write_zeros};
@@ -24,7 +25,7 @@ impl SystemFile {
     pub(crate) fn new(file: File) -> io::Result<Self> {
         // Readahead would fill the page cache with neighbours that are not neighbours on the
         // origin. Advice only: a file system may refuse it.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
         let promised = PromisedSpace::of(&file)?;
         Ok(Self { file, promised })
     }
@@ -50,6 +51,15 @@ impl SystemFile {
         match rustix::fs::fallocate(&self.file, flags, offset, length) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             other => Ok(other?),
+        }
+    }
+
+    /// Begins to write to the disk what the page cache has of a range and the disk has not. Linux does so when it is told that the range is not needed
+    /// (mm/fadvise.c), without waiting for the disk and without taking a failure away from the next sync; what is being written may stay in the page cache.
+    pub(crate) fn write_out(&self, offset: u64, length: u64) {
+        if let Some(length) = NonZeroU64::new(length) {
+            // Advice only, as above.
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::DontNeed);
         }
     }
 

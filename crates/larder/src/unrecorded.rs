@@ -21,6 +21,15 @@ impl Unrecorded {
         sync::lock(&self.0).remove(&number);
     }
 
+    /// All of them, unless there are more than that.
+    pub(crate) fn few(&self, most: usize) -> Vec<BlockNumber> {
+        let all = sync::lock(&self.0);
+        match all.len() > most {
+            true => Vec::new(),
+            false => all.iter().copied().collect(),
+        }
+    }
+
     /// All of them, which are forgotten here.
     pub(crate) fn take(&self) -> BTreeSet<BlockNumber> {
         std::mem::take(&mut *sync::lock(&self.0))

@@ -9,6 +9,7 @@ use crate::directory::{SlotNumber, VolumeNumber};
 use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
 use crate::foreground::Foreground;
+use crate::habit::Habit;
 use crate::index::{Evicted, Index};
 use crate::ordered::QueueCell;
 use crate::pass_token::PassToken;
@@ -51,6 +52,8 @@ pub struct Volume {
     pub(crate) unflushed: Unflushed,
     /// What the cache directory is to be told, where a flush is durable in it.
     pub(crate) unrecorded: Unrecorded,
+    /// Where a flush is durable in the directory.
+    pub(crate) habit: Habit,
     /// Before the origin, where that gets everything in order.
     pub(crate) queue: Arc<QueueCell>,
     poisoned: AtomicBool,
@@ -112,6 +115,7 @@ impl Volume {
             durability: Durability::default(),
             unflushed: Unflushed::default(),
             unrecorded: Unrecorded::default(),
+            habit: Habit::default(),
             queue: Arc::default(),
             poisoned: AtomicBool::new(false),
             is_private,

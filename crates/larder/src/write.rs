@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
+use crate::habit::Next;
 use crate::latch::Latch;
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
@@ -29,7 +30,19 @@ pub(crate) fn write(client: &Client, offset: u64, data: &[u8], fua: bool) -> Res
             flush::flush_what_went_past(client)
         }
         Mode::Writeback if fua => through::write(client, offset, data, true),
-        Mode::Writeback | Mode::Unsafe => write_cached(client, offset, data),
+        Mode::Writeback | Mode::Unsafe => {
+            write_cached(client, offset, data)?;
+            look_ahead(client);
+            Ok(())
+        }
+    }
+}
+
+/// A write has been done that the next flush makes durable, which may be about to come.
+fn look_ahead(client: &Client) {
+    let volume = &client.volume;
+    if volume.flushes_to_cache() && volume.habit.wrote() == Next::Flush {
+        survival::foresee_flush(volume);
     }
 }
 
@@ -130,6 +143,7 @@ pub(crate) fn try_write(
     if done < data.len() {
         write_cached(client, offset + done as u64, &data[done..])?;
     }
+    look_ahead(client);
     Ok(true)
 }
 

@@ -51,12 +51,12 @@ pub(super) fn of(number: &str) -> Option<&'static str> {
         }
         "18" => {
             "A write and its flush are two requests through a socket, one after the other, beside the one fdatasync that is all that fio on \
-             a file waits for. Traces of it on the machine below: a thread that is woken on the other processor begins 25 to 40 µs \
-             later, and there are two to four of those for each pair; where all of them happen to be on one processor, a pair takes 90 µs \
-             beside the fdatasync, and else 150 to 180. That is nbdkit's share too: with its file plugin on that very file it gets \
-             0.4 to 0.55 of what fio gets. What the cache adds is 10 to 20 µs, in which it sums what was written and makes a frame of \
-             it, and the frame's second page. What was flushed before and was taken out of the journal costs one sync more when it \
-             is overwritten."
+             a file waits for. Traces of it on the machine below: a thread that is woken on the other processor begins 15 to 50 µs \
+             later, and there are three to five of those for each pair; where all of them happen to be quick, a pair takes 170 µs, and \
+             else 200 to 270, where fio on a file takes 115 to 150. That is nbdkit's share too: with its file plugin on that very file \
+             it gets 0.4 to 0.55 of what fio gets, the filter as much as that, and serve a little more. The frame that the flush makes \
+             durable is written while its request is still under way, where it is foreseen; what the disk's own flush takes is not \
+             saved by that. What was flushed before and was taken out of the journal costs one sync more when it is overwritten."
         }
         _ => return None,
     })

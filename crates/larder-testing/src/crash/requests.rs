@@ -93,6 +93,7 @@ enum Next {
     Step,
     Fault,
     Kill,
+    Habit,
 }
 
 /// How often each comes.
@@ -109,8 +110,9 @@ const ANYWHERE: [(Next, u64); 9] = [
 ];
 
 /// The same where flushes are what it is about.
-const FLUSHES: [(Next, u64); 10] = [
-    (Next::Change(Change::Write, false), 36),
+const FLUSHES: [(Next, u64); 11] = [
+    (Next::Habit, 4),
+    (Next::Change(Change::Write, false), 32),
     (Next::Change(Change::Write, true), 8),
     (Next::Change(Change::Zero, false), 3),
     (Next::Change(Change::Zero, true), 2),
@@ -123,8 +125,9 @@ const FLUSHES: [(Next, u64); 10] = [
 ];
 
 /// The same where what fails matters as much.
-const OUTAGES: [(Next, u64); 10] = [
-    (Next::Change(Change::Write, false), 31),
+const OUTAGES: [(Next, u64); 11] = [
+    (Next::Habit, 3),
+    (Next::Change(Change::Write, false), 28),
     (Next::Change(Change::Write, true), 8),
     (Next::Change(Change::Zero, false), 4),
     (Next::Change(Change::Zero, true), 2),
@@ -150,6 +153,7 @@ impl Requests<'_> {
                 Next::Step => store.step(&mut self.random),
                 Next::Fault => self.fault(),
                 Next::Kill => self.kill(store)?,
+                Next::Habit => self.habit(store)?,
             }
         }
         self.machine.heal();
@@ -181,7 +185,7 @@ impl Requests<'_> {
 
     /// Sectors, of which the first ones are asked for more often.
     fn range(&mut self) -> (u32, u64, u64) {
-        let volume = self.random.below(u64::from(self.history.volumes())) as u32;
+        let volume = self.any_volume();
         let sectors = self.history.sectors;
         let within = self.random.pick(&[sectors, sectors.div_ceil(4)]);
         let first = self.random.below(within);
@@ -195,7 +199,17 @@ impl Requests<'_> {
         change: Change,
         fua: bool,
     ) -> Result<(), Violation> {
-        let (volume, first, count) = self.range_to_change();
+        let range = self.range_to_change();
+        self.change_range(store, range, change, fua)
+    }
+
+    fn change_range(
+        &mut self,
+        store: &mut dyn Store,
+        (volume, first, count): (u32, u64, u64),
+        change: Change,
+        fua: bool,
+    ) -> Result<(), Violation> {
         let request = Request {
             volume,
             first,
@@ -249,8 +263,32 @@ impl Requests<'_> {
         )
     }
 
+    /// Some flushes, each after as many writes, and then as many again: a store may foresee the next.
+    fn habit(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
+        let volume = self.any_volume();
+        let writes = self.random.between(1, 3);
+        for is_last in [false, false, false, false, true] {
+            for _ in 0..writes {
+                let (_, first, count) = self.range_to_change();
+                self.change_range(store, (volume, first, count), Change::Write, false)?;
+            }
+            if !is_last {
+                self.flush_volume(store, volume)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn any_volume(&mut self) -> u32 {
+        self.random.below(u64::from(self.history.volumes())) as u32
+    }
+
     fn flush(&mut self, store: &mut dyn Store) -> Result<(), Violation> {
-        let volume = self.random.below(u64::from(self.history.volumes())) as u32;
+        let volume = self.any_volume();
+        self.flush_volume(store, volume)
+    }
+
+    fn flush_volume(&mut self, store: &mut dyn Store, volume: u32) -> Result<(), Violation> {
         let request = Request {
             volume,
             first: 0,

@@ -234,6 +234,10 @@ impl MediumFile for DirectoryFile {
     fn give_back(&self, offset: u64, length: u64) -> io::Result<()> {
         self.file.give_back(offset, length)
     }
+
+    fn write_out(&self, offset: u64, length: u64) {
+        self.file.write_out(offset, length);
+    }
 }
 
 #[cfg(test)]

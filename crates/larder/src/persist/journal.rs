@@ -163,6 +163,11 @@ impl Journal {
         self.lock().synced.seq - 1
     }
 
+    /// An error once it is dead.
+    pub(crate) fn check(&self) -> Result<(), CommitError> {
+        unless_dead(&self.lock())
+    }
+
     /// Why it is dead.
     pub(crate) fn failure(&self) -> Option<Arc<str>> {
         self.lock().failure.clone()
@@ -250,10 +255,23 @@ impl Journal {
             self.unless_failed("synced", synced)?;
         }
         let mut state = self.lock();
+        // What frames say of slots may have come to nothing meanwhile.
+        unless_dead(&state)?;
         // That is what the last frame among them says.
         state.vouched = said_synced;
         state.synced = end;
         Ok(end.seq - 1)
+    }
+
+    /// Has the disk begin with what was appended and is not durable yet, so that the next sync has less to wait for.
+    pub(crate) fn write_out(&self) {
+        let (from, to) = {
+            let state = self.lock();
+            (state.synced, state.end)
+        };
+        for (offset, length) in pieces(from, to, self.ring_bytes) {
+            self.file.write_out(self.place.ring_start + offset, length);
+        }
     }
 
     /// The bytes of all frames that are durable have reached their slots.
@@ -354,6 +372,14 @@ fn unless_dead(state: &State) -> Result<(), CommitError> {
     }
 }
 
+/// Where frames between two places are: offset and length, one after the other.
+fn pieces(from: Position, to: Position, ring_bytes: u64) -> impl Iterator<Item = (u64, u64)> {
+    let bytes = distance(from, to, ring_bytes);
+    let before_end = bytes.min(ring_bytes - from.offset);
+    let pieces = [(from.offset, before_end), (0, bytes - before_end)];
+    pieces.into_iter().filter(|(_, length)| *length > 0)
+}
+
 /// What frames between two places take.
 pub(super) fn distance(from: Position, to: Position, ring_bytes: u64) -> u64 {
     if from.seq == to.seq {
@@ -362,5 +388,27 @@ pub(super) fn distance(from: Position, to: Position, ring_bytes: u64) -> u64 {
     match (to.offset + ring_bytes - from.offset) % ring_bytes {
         0 => ring_bytes,
         bytes => bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_between_two_places_are_in_one_piece_or_in_two() {
+        let at = |seq, offset| Position {
+            seq,
+            offset,
+            chain: 0,
+        };
+        let pieces = |from, to| pieces(from, to, 65536).collect::<Vec<_>>();
+        assert_eq!(pieces(at(7, 4096), at(7, 4096)), []);
+        assert_eq!(pieces(at(7, 4096), at(9, 12288)), [(4096, 8192)]);
+        assert_eq!(pieces(at(7, 57344), at(9, 0)), [(57344, 8192)]);
+        let split = [(57344, 8192), (0, 4096)];
+        assert_eq!(pieces(at(7, 57344), at(9, 4096)), split);
+        let all = [(8192, 57344), (0, 8192)];
+        assert_eq!(pieces(at(7, 8192), at(19, 8192)), all);
     }
 }

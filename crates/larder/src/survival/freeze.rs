@@ -52,8 +52,9 @@ pub(super) fn freeze(store: &Store, survival: &Survival) -> Result<(), CommitErr
 
 /// Makes durable what the slots hold. If that fails, nobody knows what they hold.
 pub(super) fn sync_slots(store: &Store, survival: &Survival) -> Result<(), CommitError> {
+    let journal = survival.home.journal();
+    journal.check()?;
     store.slots.sync().map_err(|error| {
-        let journal = survival.home.journal();
         let failed = journal.fail(&format!("slots cannot be synced: {error}"));
         distrust_slots(store, survival, &error.to_string());
         failed

@@ -98,6 +98,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             pending: Mutex::default(),
             gone: Gone::default(),
             commits: CommitToken::default(),
+            foreseen: Default::default(),
             checkpointing: Mutex::default(),
             journaled: super::Journaled::default(),
             unrecordable: super::Unrecordable::default(),

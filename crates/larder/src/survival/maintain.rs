@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::distrust::distrust_slots;
+use super::freeze::sync_slots;
 use super::tell::Scope;
 use super::{Survival, sum};
 use crate::config::Mode;
@@ -136,12 +137,7 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
 fn list_all(store: &Store, survival: &Survival, list: &[SlotNumber]) -> Result<(), String> {
     if !list.is_empty() {
         // Data and checksums before what points to them. What is written from here on is not summed any more.
-        let synced = store.slots.sync();
-        synced.map_err(|error| {
-            let why = survival.fail(&format!("slots cannot be synced: {error}"));
-            distrust_slots(store, survival, &why);
-            why
-        })?;
+        sync_slots(store, survival).map_err(|error| error.to_string())?;
         let synced = survival.home.sync_sums();
         synced.map_err(|error| survival.fail(&error.to_string()))?;
     }
@@ -184,6 +180,10 @@ fn checkpoint(store: &Store, survival: &Survival) -> Result<(), String> {
         return Ok(());
     }
     if store.flushes_to_cache() {
+        if !survival.journaled.is_empty() {
+            // The freeze does it again while nobody can commit: then there is little left of it.
+            sync_slots(store, survival).map_err(|error| error.to_string())?;
+        }
         survival.freeze(store).map_err(|error| error.to_string())?;
     }
     let done = survival.checkpoint(store);

@@ -6,7 +6,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Survival, occupant, sum, verify};
+use super::view::{Kind, View};
+use super::{Survival, occupant, verify};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::latch::{Latch, Latched};
 use crate::persist::batch::Batch;
@@ -47,92 +48,6 @@ impl Asked {
         self.seal |= other.seal;
         self.release |= other.release;
         self.settled |= other.settled;
-    }
-}
-
-/// Of what kind an op is.
-#[derive(Clone, Copy)]
-enum Kind {
-    Asked(Asked),
-    /// What the journal has is to be in the slot alone.
-    Freeze,
-}
-
-/// What an op says of a block.
-struct View {
-    /// What it calls dirty.
-    said: Mask,
-    /// Those that it has sums of.
-    fresh: Mask,
-    /// Those whose bytes it brings into the journal although they are in the slot.
-    released: Mask,
-}
-
-impl View {
-    fn of(state: &Latch<'_>, volume: &Volume, number: BlockNumber, kind: Kind) -> Self {
-        let sealed = &state.sealed;
-        let mut view = Self {
-            said: sealed.sectors,
-            fresh: Mask::EMPTY,
-            released: Mask::EMPTY,
-        };
-        match kind {
-            Kind::Freeze => view.fresh = sealed.changed,
-            Kind::Asked(asked) => {
-                if asked.seal {
-                    let stay = may_not_leave(state, volume, number) - asked.settled;
-                    view.said = dirty(state) | stay;
-                    view.fresh = (view.said - sealed.sectors) | (view.said & sealed.changed);
-                }
-                let released = asked.release & sealed.barred() & view.said;
-                view.released = lowest(released, most_released(volume));
-            }
-        }
-        if is_planted(Bug::ChangedForgotten) {
-            view.fresh -= sealed.changed;
-        }
-        view
-    }
-}
-
-/// So many sectors at least can be released at once.
-fn most_released(volume: &Volume) -> u32 {
-    let bytes = volume
-        .store()
-        .survival
-        .as_ref()
-        .map(Survival::released_bytes);
-    let sectors = bytes.unwrap_or(0) / volume.geometry().sector_bytes();
-    u32::try_from(sectors).unwrap_or(u32::MAX).max(1)
-}
-
-/// The lowest `most` sectors of a set.
-fn lowest(mask: Mask, most: u32) -> Mask {
-    if mask.count() <= most {
-        return mask;
-    }
-    let sectors = each(mask).take(most as usize);
-    sectors.fold(Mask::EMPTY, |all, sector| {
-        all | Mask::span(sector, sector + 1)
-    })
-}
-
-fn dirty(state: &Latch<'_>) -> Mask {
-    match is_planted(Bug::UndirtyBeforeFlush) {
-        true => state.dirty,
-        false => state.unsettled(),
-    }
-}
-
-/// What the directory must go on calling dirty: the origin may still lose what came after it there.
-fn may_not_leave(state: &Latch<'_>, volume: &Volume, number: BlockNumber) -> Mask {
-    let leaving = state.sealed.sectors - state.unsettled();
-    if leaving.is_empty() {
-        return leaving;
-    }
-    match volume.unflushed.ranges() {
-        Some(ranges) => leaving & sum::touched_by(volume, number, &ranges),
-        None => leaving,
     }
 }
 
@@ -188,7 +103,30 @@ impl<'s> Recording<'s> {
         let pin = volume.pin(number);
         let mut state = pin.latch();
         state.is_unrecorded = false;
-        self.make_latched(volume, number, &mut state, Kind::Asked(asked), batch)
+        let kind = Kind::Asked(asked);
+        let view = View::of(&state, volume, number, kind);
+        self.make_latched(volume, number, &mut state, (kind, view), batch)
+    }
+
+    /// Says of a block what a flush would say, if that only adds to what is called dirty, and with all bytes. None if not, or if there is nothing to
+    /// say. [`Recording::durable`] is left out of it: it would change nothing but what may be listed of the slot.
+    pub(super) fn make_ahead(
+        &mut self,
+        volume: &Arc<Volume>,
+        number: BlockNumber,
+        batch: &mut Batch,
+    ) -> io::Result<Option<SlotNumber>> {
+        let pin = volume.pin(number);
+        let mut state = pin.latch();
+        let kind = Kind::Asked(Asked::SEAL);
+        let view = View::of(&state, volume, number, kind);
+        let only_adds = (state.sealed.sectors - view.said).is_empty();
+        if !only_adds || !self.can_inline(view.fresh, volume.geometry().sector_bytes()) {
+            return Ok(None);
+        }
+        volume.unrecorded.remove(number);
+        state.is_unrecorded = false;
+        self.make_latched(volume, number, &mut state, (kind, view), batch)
     }
 
     /// Has the slot stand for all that is recorded of a block, once it is synced.
@@ -204,11 +142,15 @@ impl<'s> Recording<'s> {
             return Ok(());
         };
         let before = state.sealed;
-        let is_said = match self.make_latched(volume, number, &mut state, Kind::Freeze, batch) {
+        let mut say = |recording: &mut Self, state: &mut Latch<'_>| {
+            let view = View::of(state, volume, number, Kind::Freeze);
+            recording.make_latched(volume, number, state, (Kind::Freeze, view), batch)
+        };
+        let is_said = match say(self, &mut state) {
             Ok(is_said) => is_said,
             Err(_) => {
                 self.lose_unreadable(volume, number, &mut state);
-                self.make_latched(volume, number, &mut state, Kind::Freeze, batch)?
+                say(self, &mut state)?
             }
         };
         state.sealed.in_slot = state.sealed.sectors;
@@ -254,7 +196,7 @@ impl<'s> Recording<'s> {
         volume: &Arc<Volume>,
         number: BlockNumber,
         state: &mut Latch<'_>,
-        kind: Kind,
+        (kind, view): (Kind, View),
         batch: &mut Batch,
     ) -> io::Result<Option<SlotNumber>> {
         // After a panic nothing new is promised. What was is not in doubt: its bytes were written whole, or noted as changed.
@@ -265,7 +207,6 @@ impl<'s> Recording<'s> {
             return Ok(None);
         };
         let before = state.sealed;
-        let view = View::of(state, volume, number, kind);
         let is_same = view.said == before.sectors;
         if is_same && (view.fresh | view.released).is_empty() {
             return Ok(None);

@@ -132,6 +132,8 @@ struct Told {
     emptied: Vec<SlotNumber>,
     listed: Vec<SlotNumber>,
     changed: Vec<Arc<Volume>>,
+    /// Blocks that could be recorded, until that is durable: somebody may wait to hear of one that could not before.
+    recorded: Vec<BlockKey>,
     /// So many of what is to be said of volumes. It waits on until it is durable, so that nothing of it is lost with a commit that fails.
     said: usize,
     /// When it began: what left its slot later is not told of for sure.
@@ -181,7 +183,7 @@ impl Telling<'_> {
         }
     }
 
-    /// A block that is called dirty in its slot must not be listed in another one that it has left.
+    /// A block that is called dirty in its slot must not be listed in another one that it has left. It is pinned, so it leaves none meanwhile.
     fn make_gone(&mut self, (number, block): BlockKey, batch: &mut Batch) {
         for slot in self.survival.gone.of_blocks(number, block, block) {
             if !self.survival.marks.is_sealed(slot) && Self::push(batch, &Op::Empty(slot)).is_ok() {
@@ -200,11 +202,12 @@ impl Telling<'_> {
             let Some(volume) = self.store.volume(number) else {
                 continue;
             };
+            let _pin = volume.pin(block);
             self.make_gone(key, batch);
             let unrecordable = &self.survival.unrecordable;
             match self.recording.make(&volume, block, asked, batch) {
                 Ok(said) => {
-                    unrecordable.remove(key);
+                    self.told.recorded.push(key);
                     self.told.emptied.extend(said);
                 }
                 Err(error) => {
@@ -317,6 +320,10 @@ impl CommitWork for Telling<'_> {
 
     fn durable(&mut self, _seq: u64) -> bool {
         self.recording.durable();
+        for key in self.told.recorded.drain(..) {
+            self.survival.unrecordable.remove(key);
+        }
+        self.told.emptied.extend(self.survival.foreseen.take());
         self.survival.journaled.is_empty()
     }
 

@@ -196,3 +196,20 @@ fn only_a_directory_is_opened() {
         ]
     );
 }
+
+#[test]
+fn what_is_written_out_is_what_it_was() {
+    let scratch = Scratch::new();
+    let medium = DirectoryMedium::open(&scratch.0).unwrap();
+    let file = medium.create("a").unwrap();
+    let bytes: Vec<u8> = (0..40_000_u32).map(|at| at as u8).collect();
+    for (offset, length) in [(0, 40_000), (4096, 8192), (0, 0), (39_999, 1 << 40)] {
+        file.write(0, &bytes).unwrap();
+        file.write_out(offset, length);
+        let mut found = vec![0; bytes.len()];
+        file.read(0, &mut found).unwrap();
+        assert!(found == bytes);
+    }
+    file.sync().unwrap();
+    assert_eq!(file.length().unwrap(), 40_000);
+}

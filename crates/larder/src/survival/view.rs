@@ -1,0 +1,95 @@
+//! What an op says of a block, found from the block's state under its latch.
+
+use super::recording::Asked;
+use super::{Survival, sum};
+use crate::latch::Latch;
+use crate::persist::op::slot::each;
+use crate::planted::{Bug, is_planted};
+use crate::sector::{BlockNumber, Mask};
+use crate::volume::Volume;
+
+/// Of what kind an op is.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Asked(Asked),
+    /// What the journal has is to be in the slot alone.
+    Freeze,
+}
+
+/// What an op says of a block.
+pub(super) struct View {
+    /// What it calls dirty.
+    pub said: Mask,
+    /// Those that it has sums of.
+    pub fresh: Mask,
+    /// Those whose bytes it brings into the journal although they are in the slot.
+    pub released: Mask,
+}
+
+impl View {
+    pub(super) fn of(state: &Latch<'_>, volume: &Volume, number: BlockNumber, kind: Kind) -> Self {
+        let sealed = &state.sealed;
+        let mut view = Self {
+            said: sealed.sectors,
+            fresh: Mask::EMPTY,
+            released: Mask::EMPTY,
+        };
+        match kind {
+            Kind::Freeze => view.fresh = sealed.changed,
+            Kind::Asked(asked) => {
+                if asked.seal {
+                    let stay = may_not_leave(state, volume, number) - asked.settled;
+                    view.said = dirty(state) | stay;
+                    view.fresh = (view.said - sealed.sectors) | (view.said & sealed.changed);
+                }
+                let released = asked.release & sealed.barred() & view.said;
+                view.released = lowest(released, most_released(volume));
+            }
+        }
+        if is_planted(Bug::ChangedForgotten) {
+            view.fresh -= sealed.changed;
+        }
+        view
+    }
+}
+
+/// So many sectors at least can be released at once.
+fn most_released(volume: &Volume) -> u32 {
+    let bytes = volume
+        .store()
+        .survival
+        .as_ref()
+        .map(Survival::released_bytes);
+    let sectors = bytes.unwrap_or(0) / volume.geometry().sector_bytes();
+    u32::try_from(sectors).unwrap_or(u32::MAX).max(1)
+}
+
+/// The lowest `most` sectors of a set.
+fn lowest(mask: Mask, most: u32) -> Mask {
+    if mask.count() <= most {
+        return mask;
+    }
+    let sectors = each(mask).take(most as usize);
+    sectors.fold(Mask::EMPTY, |all, sector| {
+        all | Mask::span(sector, sector + 1)
+    })
+}
+
+fn dirty(state: &Latch<'_>) -> Mask {
+    match is_planted(Bug::UndirtyBeforeFlush) {
+        true => state.dirty,
+        false => state.unsettled(),
+    }
+}
+
+/// What the directory must go on calling dirty: the origin may still lose what came after it there.
+fn may_not_leave(state: &Latch<'_>, volume: &Volume, number: BlockNumber) -> Mask {
+    let leaving = state.sealed.sectors - state.unsettled();
+    if leaving.is_empty() {
+        return leaving;
+    }
+    match volume.unflushed.ranges() {
+        Some(ranges) => leaving & sum::touched_by(volume, number, &ranges),
+        None => leaving,
+    }
+}
