@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder::{CacheOnRead, Config, FlushTo, HomeSizes};
 
-use crate::crash::{Machine, walk::Walk};
+use crate::crash::{CallKind, Machine, walk::Walk};
 use crate::origin::OriginSettings;
 use crate::random::{Random, content};
 use crate::rig::Client;
@@ -19,6 +19,13 @@ pub const SECTOR: usize = 512;
 pub const IMAGE: u64 = 1 << 20;
 /// Dirty data that is older than this is written back.
 pub const AGE: Duration = Duration::from_secs(30);
+
+/// How a log can fail: what it is asked, and the errno.
+pub const LOG_FAILURES: [(CallKind, i32); 3] = [
+    (CallKind::Write, libc::ENOSPC),
+    (CallKind::Write, libc::EIO),
+    (CallKind::Sync, libc::EIO),
+];
 
 /// Flushes end in the directory.
 pub fn to_cache() -> Config {

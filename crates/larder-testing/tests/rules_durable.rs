@@ -9,8 +9,8 @@ use std::time::Duration;
 use larder::{CacheState, Config, Medium, ZeroOptions};
 use larder_testing::crash::{CallKind, MediumFault};
 use larder_testing::flushing::{
-    AGE, BLOCK, IMAGE, SECTOR, age, assert_old_or_new, crashes, end, few, new, newer, old, small,
-    survivor, to_cache, to_origin,
+    AGE, BLOCK, IMAGE, LOG_FAILURES, SECTOR, age, assert_old_or_new, crashes, end, few, new, newer,
+    old, small, survivor, to_cache, to_origin,
 };
 use larder_testing::random::content;
 use larder_testing::rig::Client;
@@ -364,11 +364,7 @@ fn an_origin_that_has_changed_is_refused_while_something_is_dirty() {
 
 #[test]
 fn a_journal_that_cannot_be_written_fails_flushes_for_good() {
-    for (kind, errno) in [
-        (CallKind::Write, libc::ENOSPC),
-        (CallKind::Write, libc::EIO),
-        (CallKind::Sync, libc::EIO),
-    ] {
+    for (kind, errno) in LOG_FAILURES {
         let mut survivor = survivor();
         let life = survivor.start(&to_cache());
         let client = life.client();

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use larder::{Medium, ZeroOptions};
 use larder_testing::When;
-use larder_testing::crash::{CallKind, MediumFault};
+use larder_testing::crash::MediumFault;
 use larder_testing::flushing::{
-    BLOCK, IMAGE, SECTOR, assert_old_or_new, crashes, end, new, newer, old, small, survivor,
-    to_cache,
+    BLOCK, IMAGE, LOG_FAILURES, SECTOR, assert_old_or_new, crashes, end, new, newer, old, small,
+    survivor, to_cache,
 };
 use larder_testing::random::content;
 use larder_testing::rig::Client;
@@ -136,11 +136,7 @@ fn the_clean_rest_of_its_block_does_not_come_back() {
 
 #[test]
 fn where_it_cannot_be_said_the_write_is_done_and_the_flush_tells() {
-    for (kind, errno) in [
-        (CallKind::Write, libc::ENOSPC),
-        (CallKind::Write, libc::EIO),
-        (CallKind::Sync, libc::EIO),
-    ] {
+    for (kind, errno) in LOG_FAILURES {
         let mut survivor = survivor();
         let life = survivor.start(&to_cache());
         let client = used_to_flushes(&life);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use larder::{CacheState, Config, ErrorKind, HomeSizes, Medium, Writeback, ZeroOptions};
 use larder_testing::crash::{CallKind, Machine, MediumFault};
 use larder_testing::flushing::{
-    AGE, BLOCK, IMAGE, end, few, new, newer, old, survivor, survivor_beside, to_cache, to_origin,
+    AGE, BLOCK, IMAGE, LOG_FAILURES, end, few, new, newer, old, survivor, survivor_beside,
+    to_cache, to_origin,
 };
 use larder_testing::random::content;
 use larder_testing::rig::Client;
@@ -459,11 +460,7 @@ fn a_queue_that_is_gone_is_missed() {
 
 #[test]
 fn a_queue_that_cannot_be_written_fails_flushes_for_good_and_nothing_else() {
-    for (kind, errno) in [
-        (CallKind::Write, libc::ENOSPC),
-        (CallKind::Write, libc::EIO),
-        (CallKind::Sync, libc::EIO),
-    ] {
+    for (kind, errno) in LOG_FAILURES {
         let mut survivor = survivor();
         let life = start(&survivor);
         let client = life.client();

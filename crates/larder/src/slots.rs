@@ -452,6 +452,8 @@ mod tests {
 
     struct SmallDisk {
         left_bytes: AtomicU64,
+        /// A failed sync is told once.
+        has_told: AtomicBool,
     }
 
     impl CacheFile for SmallDisk {
@@ -468,7 +470,10 @@ mod tests {
             Ok(())
         }
         fn sync(&self) -> io::Result<()> {
-            Ok(())
+            match self.has_told.swap(true, Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(io::Error::other("it was lost")),
+            }
         }
     }
 
@@ -478,7 +483,12 @@ mod tests {
             ..Config::default()
         };
         let left_bytes = AtomicU64::new(left_bytes);
-        Slots::new(&config, Box::new(SmallDisk { left_bytes }))
+        let has_told = AtomicBool::new(false);
+        let disk = SmallDisk {
+            left_bytes,
+            has_told,
+        };
+        Slots::new(&config, Box::new(disk))
     }
 
     #[test]
@@ -514,38 +524,9 @@ mod tests {
         assert_eq!(slots.take(), Taken::Slot(SlotNumber(0)));
     }
 
-    /// The system tells a failed sync once.
-    struct TellsOnce {
-        has_told: AtomicBool,
-    }
-
-    impl CacheFile for TellsOnce {
-        fn read(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn write(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn allocate(&self, _offset: u64, _length: u64) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn sync(&self) -> io::Result<()> {
-            match self.has_told.swap(true, Ordering::SeqCst) {
-                true => Ok(()),
-                false => Err(io::Error::other("it was lost")),
-            }
-        }
-    }
-
     #[test]
     fn a_sync_that_has_failed_is_told_to_everybody() {
-        let file = TellsOnce {
-            has_told: AtomicBool::new(false),
-        };
-        let slots = Slots::new(&Config::default(), Box::new(file));
+        let slots = slots(None, u64::MAX);
         for _ in 0..3 {
             let error = slots.sync().unwrap_err();
             assert_eq!(error.to_string(), "it was lost");
