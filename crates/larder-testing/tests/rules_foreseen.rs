@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Medium, ZeroOptions};
-use larder_testing::When;
 use larder_testing::crash::MediumFault;
 use larder_testing::flushing::{
     BLOCK, IMAGE, LOG_FAILURES, SECTOR, assert_old_or_new, crashes, end, new, newer, old, small,
@@ -16,13 +15,15 @@ use larder_testing::flushing::{
 use larder_testing::random::content;
 use larder_testing::rig::Client;
 use larder_testing::surviving::{Life, Survivor};
+use larder_testing::{Fault, Kind, When};
 
 /// Where the client writes before each flush while it gets used to that, and then no more.
 const USUAL: u64 = 400 << 10;
 
-/// A client that has flushed after each write so often that it will be taken to do so again.
+/// A client that has flushed after each write so often that it will be taken to do so again. What it writes next at the beginning has its slots.
 fn used_to_flushes(life: &Life) -> Arc<Client> {
     let client = life.client();
+    client.get(0, 4 * BLOCK).unwrap();
     for round in 0..5 {
         client.put(USUAL, &content(round, USUAL, SECTOR)).unwrap();
         client.flush().unwrap();
@@ -91,12 +92,16 @@ fn what_is_written_over_it_before_the_flush_is_promised_too() {
     let life = small(&survivor, 64);
     let client = used_to_flushes(&life);
     let length = 3 * SECTOR;
-    client.put(8192, &new(8192, length)).unwrap();
+    let written = calls(&survivor, || client.put(8192, &new(8192, length)).unwrap());
+    assert_eq!(written, 2, "foreseen");
     client
         .put(8192 + SECTOR as u64, &newer(8192 + SECTOR as u64, SECTOR))
         .unwrap();
     // A checkpoint takes it before it was flushed.
-    assert!(life.cache.maintain_medium(Duration::ZERO));
+    let taken = calls(&survivor, || {
+        assert!(life.cache.maintain_medium(Duration::ZERO));
+    });
+    assert!(taken > 4, "no checkpoint: {taken}");
     client.flush().unwrap();
     let found = crashes(&survivor, survivor.machine.position(), (8192, length));
     let mut expected = new(8192, length);
@@ -120,16 +125,20 @@ fn the_clean_rest_of_its_block_does_not_come_back() {
             fua: true,
             ..ZeroOptions::default()
         };
-        let zeroed = client.serve(|one| one.zero(at, SECTOR as u64, options));
-        zeroed.unwrap();
+        client.serve(|one| one.zero(at, SECTOR as u64, options))
     };
     // The directory knows by now that the origin changes.
-    zero(&client, 100 << 10);
+    zero(&client, 100 << 10).unwrap();
     let client = used_to_flushes(&life);
     let written = calls(&survivor, || client.put(0, &new(0, SECTOR)).unwrap());
     assert_eq!(written, 2, "foreseen");
     let at = 2 * SECTOR as u64;
-    zero(&client, at);
+    // Before the origin is asked, the frame is durable: nothing else was to be said.
+    survivor.origin.fault(Fault::new(Kind::Zero, When::Always));
+    let asked = calls(&survivor, || assert!(zero(&client, at).is_err()));
+    assert_eq!(asked, 1, "a sync of the journal");
+    survivor.origin.heal();
+    zero(&client, at).unwrap();
     let found = crashes(&survivor, survivor.machine.position(), (at, SECTOR));
     assert!(found.iter().all(|found| *found == [0; SECTOR]));
 }
@@ -142,7 +151,8 @@ fn where_it_cannot_be_said_the_write_is_done_and_the_flush_tells() {
         let client = used_to_flushes(&life);
         let fault = MediumFault::file("journal", kind, When::Nth(1));
         survivor.machine.fail(fault.errno(errno));
-        client.put(8192, &new(8192, BLOCK)).unwrap();
+        let written = calls(&survivor, || client.put(8192, &new(8192, BLOCK)).unwrap());
+        assert_eq!(written, 2, "foreseen");
         assert!(client.flush().is_err());
         survivor.machine.heal();
         assert!(client.flush().is_err(), "for good");

@@ -139,7 +139,8 @@ impl Connection {
     /// written, and [`Connection::write`] is the way. It may be false without need, as it is before the
     /// connection's first request of another kind. In one rare case it does wait: if another request or the cache file
     /// spoils a write that has begun, the rest of it is written as [`Connection::write`] would, so
-    /// that no part of a write is ever written twice. Without [`crate::Config::background`], maintenance
+    /// that no part of a write is ever written twice. Where a flush is foreseen, the
+    /// cache directory is told of it here as in every write. Without [`crate::Config::background`], maintenance
     /// is done here as in every request.
     pub fn try_write(&self, offset: u64, data: &[u8], fua: bool) -> Result<bool, Error> {
         let length = data.len() as u64;

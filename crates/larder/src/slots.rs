@@ -391,9 +391,18 @@ impl Slots {
     pub(crate) fn sync(&self) -> io::Result<()> {
         // The system tells a failure to one of those who sync at the same time, and only once.
         let mut failure = sync::lock(&self.sync_failure);
-        if let Some(why) = &*failure {
-            return Err(io::Error::other(why.clone()));
+        match &*failure {
+            Some(why) => Err(io::Error::other(why.clone())),
+            None => self.sync_noting(&mut failure),
         }
+    }
+
+    /// The same after a failure too, for who only wants to know of another one.
+    pub(crate) fn sync_again(&self) -> io::Result<()> {
+        self.sync_noting(&mut sync::lock(&self.sync_failure))
+    }
+
+    fn sync_noting(&self, failure: &mut Option<String>) -> io::Result<()> {
         self.file.sync().inspect_err(|error| {
             *failure = Some(error.to_string());
             self.doubt(true);

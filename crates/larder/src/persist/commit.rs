@@ -288,6 +288,8 @@ fn make_room(
 /// What was appended is durable, and its bytes are where they belong.
 fn settle(journal: &Journal, work: &mut dyn CommitWork) -> Result<(), CommitError> {
     let seq = journal.sync()?;
+    // What frames say of slots may have come to nothing meanwhile.
+    journal.check()?;
     if work.durable(seq) {
         journal.note_applied();
     }

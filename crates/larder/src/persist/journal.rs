@@ -255,8 +255,6 @@ impl Journal {
             self.unless_failed("synced", synced)?;
         }
         let mut state = self.lock();
-        // What frames say of slots may have come to nothing meanwhile.
-        unless_dead(&state)?;
         // That is what the last frame among them says.
         state.vouched = said_synced;
         state.synced = end;

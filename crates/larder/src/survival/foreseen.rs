@@ -102,6 +102,7 @@ impl CommitWork for Ahead<'_> {
             if batch.is_full() || !self.is_plain(&pin) {
                 continue;
             }
+            // What cannot be made is left to the flush: the block's latch notes it again.
             let made = self.recording.make_ahead(self.volume, number, batch);
             self.slots.extend(made.ok().flatten());
         }

@@ -44,6 +44,7 @@ pub(super) fn freeze(store: &Store, survival: &Survival) -> Result<(), CommitErr
         recording.appended(number);
     }
     journal.sync()?;
+    journal.check()?;
     recording.durable();
     survival.journaled.clear();
     journal.note_frozen(end);

@@ -137,7 +137,7 @@ fn list(store: &Store, survival: &Survival) -> Result<(), String> {
 fn list_all(store: &Store, survival: &Survival, list: &[SlotNumber]) -> Result<(), String> {
     if !list.is_empty() {
         // Data and checksums before what points to them. What is written from here on is not summed any more.
-        sync_slots(store, survival).map_err(|error| error.to_string())?;
+        sync_listed(store, survival)?;
         let synced = survival.home.sync_sums();
         synced.map_err(|error| survival.fail(&error.to_string()))?;
     }
@@ -153,6 +153,18 @@ fn list_all(store: &Store, survival: &Survival, list: &[SlotNumber]) -> Result<(
             .map_err(|error| error.to_string())?;
     }
     tell_gone(store, survival).map_err(|error| error.to_string())
+}
+
+/// Nothing is listed any more once the journal is dead, but what the slots lose is to be noticed.
+fn sync_listed(store: &Store, survival: &Survival) -> Result<(), String> {
+    if survival.home.journal().failure().is_none() {
+        return sync_slots(store, survival).map_err(|error| error.to_string());
+    }
+    store.slots.sync_again().map_err(|error| {
+        let why = error.to_string();
+        distrust_slots(store, survival, &why);
+        why
+    })
 }
 
 /// Has the directory hear of everything that has left its slot, some at a time.

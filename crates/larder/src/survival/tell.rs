@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::distrust::distrust_slots;
-use super::freeze::freeze;
+use super::freeze::{freeze, sync_slots};
 use super::gone::Stamp;
 use super::recording::{Asked, BlockKey, Recording};
 use super::{Survival, lister};
@@ -308,10 +307,8 @@ impl CommitWork for Telling<'_> {
     }
 
     fn sync_slots(&mut self) -> io::Result<()> {
-        let synced = self.store.slots.sync();
-        synced.inspect_err(|error| {
-            distrust_slots(self.store, self.survival, &error.to_string());
-        })
+        let synced = sync_slots(self.store, self.survival);
+        synced.map_err(|error| io::Error::other(error.to_string()))
     }
 
     fn appended(&mut self, frame: usize, _seq: u64) {
