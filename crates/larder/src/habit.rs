@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// More writes than this are not foreseen to be all that comes before a flush.
 const MOST_WRITES: u32 = 16;
-/// After so many flushes in a row with the same number of writes before each, the next is foreseen.
+/// After so many flushes in a row, each with as many writes before it as the one before had, the next is foreseen.
 const TIMES: u32 = 3;
 
 /// What comes next, if all goes on as it was.

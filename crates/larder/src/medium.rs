@@ -26,7 +26,7 @@ pub trait MediumFile: CacheFile {
         Ok(())
     }
 
-    /// Begins to bring to the disk what was written to a range and will not be read soon, without waiting: a sync that follows has less to do.
+    /// Begins to bring to the disk what was written to a range and will not be read soon, without waiting for the disk: a sync that follows has less to do.
     /// Nothing is durable by it; what goes wrong, the sync tells.
     fn write_out(&self, offset: u64, length: u64) {
         let _ = (offset, length);
