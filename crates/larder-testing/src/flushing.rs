@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::{CacheOnRead, Config, FlushTo, HomeSizes};
+use larder::{CacheOnRead, Config, FlushTo, HomeSizes, Medium};
 
 use crate::crash::{CallKind, Machine, walk::Walk};
 use crate::origin::OriginSettings;
@@ -103,6 +103,30 @@ pub fn end(life: Life, client: Arc<Client>) {
     client.leave().expect("an origin that takes everything");
     drop(client);
     life.end();
+}
+
+/// How many calls the machine got meanwhile, each of which is there with its beginning and its end.
+pub fn calls(survivor: &Survivor, action: impl FnOnce()) -> usize {
+    let before = survivor.machine.position();
+    action();
+    (survivor.machine.position() - before) / 2
+}
+
+/// Flips a bit in the sector of a slot that holds these bytes.
+pub fn flip(survivor: &Survivor, sector: &[u8]) {
+    let slots = survivor.machine.medium().open("slots").expect("a file");
+    let length = slots.length().expect("its length");
+    let mut found = vec![0; sector.len()];
+    for at in (1 << 20..length).step_by(SECTOR) {
+        slots.read(at, &mut found).expect("a sector");
+        if found == sector {
+            found[77] ^= 4;
+            slots.write(at, &found).expect("a write");
+            slots.sync().expect("a sync");
+            return;
+        }
+    }
+    panic!("no slot has it");
 }
 
 /// Crashes at every call since then, with several kinds of luck, and gives what is read of the range after each.

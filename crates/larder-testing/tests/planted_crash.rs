@@ -25,7 +25,7 @@ const BUGS: [Bug; 6] = [
 ];
 
 /// In what makes a flush durable in the directory. Those that need threads are in `crash_crowd`.
-const BUGS_OF_CACHE: [Bug; 8] = [
+const BUGS_OF_CACHE: [Bug; 10] = [
     Bug::InSlotIsOverwritten,
     Bug::FreezeLeftOut,
     Bug::ChangedForgotten,
@@ -34,6 +34,8 @@ const BUGS_OF_CACHE: [Bug; 8] = [
     Bug::SlotFreedSealed,
     Bug::ThroughKeepsRecord,
     Bug::ForeseenIsNotAwaited,
+    Bug::RedoNotAwaited,
+    Bug::RedoSaysTheOld,
 ];
 
 /// In what makes the origin get one flush after the other.

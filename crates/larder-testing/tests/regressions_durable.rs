@@ -345,7 +345,7 @@ fn regression_an_end_without_an_origin_after_a_trim_keeps_what_was_written() {
 
 /// The write waited for what it could never have, at full speed.
 #[test]
-fn regression_a_write_over_what_cannot_be_read_is_an_error_and_no_endless_loop() {
+fn regression_a_write_over_a_part_of_what_cannot_be_read_is_an_error_and_no_endless_loop() {
     const LENGTH: usize = 10 * BLOCK;
     let mut survivor = survivor();
     let life = start(&survivor);
@@ -358,19 +358,19 @@ fn regression_a_write_over_what_cannot_be_read_is_an_error_and_no_endless_loop()
     assert!(client.get(0, LENGTH).unwrap() == new(0, LENGTH));
     let unreadable = MediumFault::file("slots", CallKind::Read, When::Always);
     survivor.machine.fail(unreadable);
-    let at = 8 * BLOCK as u64;
+    let (at, length) = (8 * BLOCK as u64 + 100, 1000);
     let writing = run({
         let client = Arc::clone(&client);
-        move || client.put(at, &newer(at, BLOCK))
+        move || client.put(at, &newer(at, length))
     });
     assert!(writing.finish().is_err());
     survivor.machine.heal();
-    client.put(at, &newer(at, BLOCK)).unwrap();
+    client.put(at, &newer(at, length)).unwrap();
     client.flush().unwrap();
     survivor.power_cut(life, vec![client]);
     let life = start(&survivor);
     let mut expected = new(0, LENGTH);
-    expected[8 * BLOCK..][..BLOCK].copy_from_slice(&newer(at, BLOCK));
+    expected[at as usize..][..length].copy_from_slice(&newer(at, length));
     assert!(life.client().get(0, LENGTH).unwrap() == expected);
 }
 

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::{CacheState, Config, Medium, ZeroOptions};
+use larder::{CacheState, Config, ZeroOptions};
 use larder_testing::crash::{CallKind, MediumFault};
 use larder_testing::flushing::{
-    AGE, BLOCK, IMAGE, LOG_FAILURES, SECTOR, age, assert_old_or_new, crashes, end, few, new, newer,
-    old, small, survivor, to_cache, to_origin,
+    AGE, BLOCK, IMAGE, LOG_FAILURES, SECTOR, age, assert_old_or_new, crashes, end, few, flip, new,
+    newer, old, small, survivor, to_cache, to_origin,
 };
 use larder_testing::random::content;
 use larder_testing::rig::Client;
@@ -256,25 +256,6 @@ fn zeros_are_as_durable_as_data() {
         end(life, client);
         assert!(survivor.origin.disk().durable(0, 2 * BLOCK) == expected);
     }
-}
-
-/// Flips a bit in the first sector of the slot that begins with these bytes.
-fn flip(survivor: &Survivor, beginning: &[u8]) {
-    let slots = survivor.machine.medium().open("slots").unwrap();
-    let mut at = 1 << 20;
-    let length = slots.length().unwrap();
-    let mut found = vec![0; beginning.len()];
-    while at < length {
-        slots.read(at, &mut found).unwrap();
-        if found == beginning {
-            found[77] ^= 4;
-            slots.write(at, &found).unwrap();
-            slots.sync().unwrap();
-            return;
-        }
-        at += BLOCK as u64;
-    }
-    panic!("no slot has it");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use larder::{Medium, ZeroOptions};
 use larder_testing::crash::MediumFault;
 use larder_testing::flushing::{
-    BLOCK, IMAGE, LOG_FAILURES, SECTOR, assert_old_or_new, crashes, end, new, newer, old, small,
-    survivor, to_cache,
+    BLOCK, IMAGE, LOG_FAILURES, SECTOR, assert_old_or_new, calls, crashes, end, new, newer, old,
+    small, survivor, to_cache,
 };
 use larder_testing::random::content;
 use larder_testing::rig::Client;
@@ -29,13 +29,6 @@ fn used_to_flushes(life: &Life) -> Arc<Client> {
         client.flush().unwrap();
     }
     client
-}
-
-/// How many calls the machine got meanwhile, each of which is there with its beginning and its end.
-fn calls(survivor: &Survivor, action: impl FnOnce()) -> usize {
-    let before = survivor.machine.position();
-    action();
-    (survivor.machine.position() - before) / 2
 }
 
 fn length_of(survivor: &Survivor, name: &str) -> u64 {

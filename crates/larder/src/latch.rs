@@ -123,6 +123,31 @@ impl<'p> Latch<'p> {
         }
         self.volume.store().slots.write(slot, start, data)
     }
+
+    /// Takes what a client has written into the block's slot: the sectors that it touches, which it fills or which are valid, are dirty. `start` is
+    /// in bytes of the block.
+    ///
+    /// # Errors
+    /// As of [`Latch::write_slot`]. What the origin has is forgotten then; what only the slot has stays, and is old or new in each of its sectors.
+    pub(crate) fn store(&mut self, start: u64, bytes: &[u8]) -> io::Result<()> {
+        let slot = slot_of(self)?;
+        let touched = touched(self.volume, start, bytes.len());
+        let store = self.volume.store();
+        self.state.changed(touched);
+        if let Err(error) = self.write_slot(start, bytes) {
+            let clean = touched & (self.state.valid - self.state.unsettled());
+            self.state.drop_sectors(clean);
+            let message = format!("write to the cache file: {error}");
+            store.log.warning(&message);
+            return Err(error);
+        }
+        self.state.valid |= touched;
+        self.state.dirty |= touched;
+        self.publish();
+        self.volume.clear_zeros(self.number, touched);
+        store.touched(slot);
+        Ok(())
+    }
 }
 
 impl Latch<'_> {

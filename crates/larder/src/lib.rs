@@ -41,6 +41,7 @@ mod index;
 mod join;
 mod latch;
 mod news;
+mod overwrite;
 mod pass_through;
 mod pass_token;
 #[cfg_attr(

@@ -48,6 +48,10 @@ pub enum Bug {
     SlotFreedSealed,
     /// A flush does not wait for what was said ahead of it.
     ForeseenIsNotAwaited,
+    /// What overwrites a promise is in the slot before the journal has it.
+    RedoNotAwaited,
+    /// The journal gets what is overwritten rather than what overwrites it.
+    RedoSaysTheOld,
     /// What has gone past the cache leaves an older promise in the directory.
     ThroughKeepsRecord,
     /// Two epochs are sent at once.

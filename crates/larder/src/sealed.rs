@@ -46,6 +46,20 @@ impl Sealed {
         self.changed |= touched & (self.sectors - self.in_slot);
     }
 
+    /// The journal has these sectors, durably: their place in the slot may be overwritten.
+    pub(crate) fn reached_journal(&mut self, sectors: Mask) {
+        self.in_slot -= sectors;
+        self.bad -= sectors;
+    }
+
+    /// What was recorded of these sectors, as far as any was, is nowhere any more, or older than what the origin has.
+    pub(crate) fn lost(&mut self, sectors: Mask) {
+        let lost = sectors & self.sectors;
+        self.changed -= lost;
+        self.in_slot |= lost;
+        self.bad |= lost;
+    }
+
     /// The directory says exactly this now.
     pub(crate) fn cut_to(&mut self, said: Mask) {
         self.sectors = said;

@@ -4,6 +4,7 @@
 //! One that was found again is *unverified* until it is first pinned: then all of it is compared with its checksums, and what
 //! does not fit is forgotten before anybody has seen it.
 
+mod carried;
 mod close;
 mod distrust;
 mod foreseen;
@@ -18,6 +19,7 @@ mod marks;
 mod promises;
 mod record;
 mod recording;
+mod redo;
 mod revoke;
 mod slots_file;
 mod sum;
@@ -56,8 +58,9 @@ pub(crate) use load::{at_path, load, open};
 pub(crate) use maintain::maintain;
 pub(crate) use marks::SlotMarks;
 pub(crate) use record::{
-    flush, keeps_what_is_older, note_asked, record, release, unrecord, unrecord_blocks,
+    flush, keeps_what_is_older, note_asked, record, unrecord, unrecord_blocks,
 };
+pub(crate) use redo::{Redone, overwrite, overwritten_bytes};
 pub(crate) use revoke::revoke;
 use unrecordable::Unrecordable;
 pub(crate) use verify::verify;
@@ -133,6 +136,8 @@ pub(crate) struct Survival {
     checkpointing: Mutex<()>,
     journaled: Journaled,
     unrecordable: Unrecordable,
+    /// The same of what is to be overwritten in part.
+    unreleasable: Unrecordable,
     complaints: Complaints,
     /// Slots that were summed and are not listed yet.
     to_list: Mutex<Vec<SlotNumber>>,

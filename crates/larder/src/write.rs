@@ -5,12 +5,14 @@
 //! meanwhile and are absent again, they are read anew.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use crate::block::TicketNumber;
 use crate::client::Client;
 use crate::config::Mode;
 use crate::habit::Next;
 use crate::latch::Latch;
+use crate::overwrite::Part;
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
 use crate::room::{self, Reservation};
@@ -18,7 +20,7 @@ use crate::sector::{BlockNumber, Mask, Piece};
 use crate::survival::Survival;
 use crate::volume::MAX_ZERO_RANGES;
 use crate::writeback::{self, Scope};
-use crate::{Error, ErrorKind, flush, survival, through};
+use crate::{Error, ErrorKind, flush, overwrite, survival, through};
 
 /// Does what a client's write means in the cache's mode.
 pub(crate) fn write(client: &Client, offset: u64, data: &[u8], fua: bool) -> Result<(), Error> {
@@ -52,23 +54,30 @@ pub(crate) fn write_cached(client: &Client, offset: u64, data: &[u8]) -> Result<
         return through::write(client, offset, data, true);
     }
     let geometry = client.volume.geometry();
-    let end = offset + data.len() as u64;
-    for piece in geometry.pieces(offset, data.len() as u64) {
-        for part in parts(client, &piece) {
-            let from = (geometry.base(part.number) + part.start - offset) as usize;
-            let part_data = &data[from..from + (part.end - part.start) as usize];
-            write_piece(client, &part, part_data, end)?;
+    let pieces = geometry.pieces(offset, data.len() as u64);
+    let pieces = pieces.flat_map(|piece| parts(client, piece));
+    let mut parts: VecDeque<Part<'_>> = pieces
+        .map(|piece| {
+            let from = (geometry.base(piece.number) + piece.start - offset) as usize;
+            let length = (piece.end - piece.start) as usize;
+            (piece, &data[from..from + length])
+        })
+        .collect();
+    while let Some((piece, bytes)) = parts.front() {
+        match write_piece(client, piece, bytes)? {
+            Written::Yes => drop(parts.pop_front()),
+            Written::NotYet => overwrite::overwrite(client, &mut parts)?,
         }
     }
     Ok(())
 }
 
 /// A piece, in parts that the directory can be told of at once if it must hear of what is overwritten.
-fn parts(client: &Client, piece: &Piece) -> impl Iterator<Item = Piece> {
+fn parts(client: &Client, piece: Piece) -> impl Iterator<Item = Piece> + use<> {
     let survival = client.store().survival.as_ref();
     let survival = survival.filter(|_| client.volume.flushes_to_cache());
     let longest = survival.map_or(u64::MAX, Survival::released_bytes);
-    let Piece { number, end, .. } = *piece;
+    let Piece { number, end, .. } = piece;
     let mut at = piece.start;
     std::iter::from_fn(move || {
         let start = at;
@@ -114,8 +123,10 @@ pub(crate) fn try_write(
     let mut wanted = 0;
     for (pin, piece) in &pinned {
         let state = pin.latch_shared();
-        let edges = geometry.touched(piece) - geometry.whole(piece, volume.size());
-        if !(edges - state.valid - volume.zero_mask(piece.number)).is_empty() {
+        let touched = geometry.touched(piece);
+        let edges = touched - geometry.whole(piece, volume.size());
+        let absent = edges - state.valid - volume.zero_mask(piece.number);
+        if !(absent | (state.sealed.barred() & touched)).is_empty() {
             return Ok(false);
         }
         wanted += usize::from(state.slot.is_none());
@@ -191,8 +202,14 @@ enum Edges {
     Present,
 }
 
-/// `request_end` is where the whole request ends, of which this is a piece.
-fn write_piece(client: &Client, piece: &Piece, data: &[u8], request_end: u64) -> Result<(), Error> {
+/// What became of a piece.
+enum Written {
+    Yes,
+    /// The directory must be told first of what is overwritten.
+    NotYet,
+}
+
+fn write_piece(client: &Client, piece: &Piece, data: &[u8]) -> Result<Written, Error> {
     let store = client.store();
     let volume = &client.volume;
     let mut reservation = Reservation::empty(store);
@@ -203,7 +220,8 @@ fn write_piece(client: &Client, piece: &Piece, data: &[u8], request_end: u64) ->
                 Ok(reservation) => reservation,
                 Err(no_room) => {
                     store.trace(|| format!("write block {}: no room{no_room}", piece.number.0));
-                    return write_past(client, piece, data);
+                    write_past(client, piece, data)?;
+                    return Ok(Written::Yes);
                 }
             };
         }
@@ -211,28 +229,22 @@ fn write_piece(client: &Client, piece: &Piece, data: &[u8], request_end: u64) ->
         match store_piece(client, &pin, piece, data, &mut reservation, Edges::Fetched)? {
             Stored::Yes => {
                 count_write(client, piece);
-                return Ok(());
+                return Ok(Written::Yes);
             }
             Stored::NeedsSlot | Stored::NeedsOrigin => {}
-            Stored::NeedsRelease => {
-                drop(pin);
-                drop(std::mem::replace(
-                    &mut reservation,
-                    Reservation::empty(store),
-                ));
-                let start = volume.geometry().base(piece.number) + piece.start;
-                survival::release(volume, start, request_end)?;
-            }
+            Stored::NeedsRelease => return Ok(Written::NotYet),
             Stored::Refused => {
                 drop(pin);
                 drop(reservation);
-                return write_past(client, piece, data);
+                write_past(client, piece, data)?;
+                return Ok(Written::Yes);
             }
         }
     }
 }
 
-fn count_write(client: &Client, piece: &Piece) {
+/// A piece was stored.
+pub(crate) fn count_write(client: &Client, piece: &Piece) {
     let store = client.store();
     store.stats.writes.add(1);
     store.trace(|| {
@@ -242,7 +254,7 @@ fn count_write(client: &Client, piece: &Piece) {
 }
 
 /// No room could be made: the write goes to the origin, durably, since nobody will remember it.
-fn write_past(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_past(client: &Client, piece: &Piece, data: &[u8]) -> Result<(), Error> {
     client.store().stats.no_room_writes.add(1);
     let offset = client.volume.geometry().base(piece.number) + piece.start;
     through::write(client, offset, data, true)
@@ -286,14 +298,10 @@ fn store_piece(
         }
         let fill = edges - state.valid;
         let (start, bytes) = fetched.compose(piece, data, fill, absent, client);
-        return Ok(commit(
-            client,
-            &mut state,
-            piece.number,
-            touched,
-            start,
-            &bytes,
-        ));
+        return Ok(match state.store(start, &bytes) {
+            Ok(()) => Stored::Yes,
+            Err(_) => Stored::Refused,
+        });
     }
 }
 
@@ -315,38 +323,6 @@ fn check_lost(
         end - start
     );
     Err(Error::new(ErrorKind::CacheFile, message))
-}
-
-fn commit(
-    client: &Client,
-    state: &mut Latch<'_>,
-    number: BlockNumber,
-    touched: Mask,
-    start: u64,
-    bytes: &[u8],
-) -> Stored {
-    let volume = &client.volume;
-    let Some(slot) = state.slot else {
-        return Stored::NeedsSlot;
-    };
-    state.changed(touched);
-    if let Err(error) = state.write_slot(start, bytes) {
-        volume
-            .store()
-            .log
-            .warning(&format!("write to the cache file: {error}"));
-        // Perhaps half done. What the origin has is forgotten; what only the slot has stays: its
-        // sectors are old or new, as after any write that fails.
-        let clean = touched & (state.valid - state.unsettled());
-        state.drop_sectors(clean);
-        return Stored::Refused;
-    }
-    state.valid |= touched;
-    state.dirty |= touched;
-    state.publish();
-    volume.clear_zeros(number, touched);
-    volume.store().touched(slot);
-    Stored::Yes
 }
 
 /// The edge sectors of a write that were read from the origin; the ticket ends when dropped.

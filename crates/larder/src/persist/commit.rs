@@ -1,7 +1,8 @@
 //! The commit token: one commit at a time, and whoever comes meanwhile shares the next one.
 //!
 //! The only maker of frames: so the order of records is the order of the states that they tell of. Nobody waits for the token with a pin or a
-//! latch; who has it may wait for space in the journal, and for a sync of the slots that somebody without it has begun, and for nothing else.
+//! latch; who has it may wait for space in the journal, for its own writes to slots, and for a sync of the slots that somebody without it has begun,
+//! and for nothing else.
 //!
 //! A panic while somebody has it is final: what the medium says and what memory says may differ in any way.
 

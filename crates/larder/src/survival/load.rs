@@ -102,6 +102,7 @@ pub(crate) fn open(config: &mut Config, place: CacheHome) -> Result<Opening, Err
             checkpointing: Mutex::default(),
             journaled: super::Journaled::default(),
             unrecordable: super::Unrecordable::default(),
+            unreleasable: super::Unrecordable::default(),
             complaints: Complaints::default(),
             to_list: Mutex::default(),
             asked: AtomicU64::new(0),

@@ -83,35 +83,6 @@ pub(crate) fn keeps_what_is_older(volume: &Volume) -> bool {
     })
 }
 
-/// What only the slots have of a promise in these bytes goes into the journal too, so that it can be overwritten: what comes first of it, if
-/// it is much.
-pub(crate) fn release(volume: &Volume, start: u64, end: u64) -> Result<(), Error> {
-    let mut scope = Scope::default();
-    let most = volume
-        .store()
-        .survival
-        .as_ref()
-        .map(Survival::released_bytes);
-    let end = end.min(start + most.unwrap_or(0).max(volume.geometry().sector_bytes()));
-    let geometry = volume.geometry();
-    for number in volume.known_blocks(start, end) {
-        let touched = geometry.touched(&geometry.piece_within(number, start, end));
-        let directory = &volume.store().directory;
-        let state = volume.index().peek(number, Mask::EMPTY, directory);
-        let release = state.sealed.barred() & touched;
-        if !release.is_empty() {
-            let asked = Asked {
-                release,
-                ..Asked::default()
-            };
-            scope.ask((volume.number(), number), asked);
-        }
-    }
-    let meant: Vec<BlockNumber> = scope.record.keys().map(|(_, number)| *number).collect();
-    tell(volume, scope, "an overwrite")?;
-    check_recorded(volume, &meant, "an overwrite")
-}
-
 fn record_blocks(volume: &Volume, blocks: Vec<(BlockNumber, Asked)>) -> Result<(), Error> {
     if blocks.is_empty() {
         return Ok(());
@@ -122,21 +93,21 @@ fn record_blocks(volume: &Volume, blocks: Vec<(BlockNumber, Asked)>) -> Result<(
     }
     let meant: Vec<BlockNumber> = blocks.into_iter().map(|(number, _)| number).collect();
     tell(volume, scope, "a durable request")?;
-    check_recorded(volume, &meant, "a durable request")
+    check_recorded(volume, &meant)
 }
 
 /// Whether the directory could be told of these blocks.
-fn check_recorded(volume: &Volume, blocks: &[BlockNumber], what: &str) -> Result<(), Error> {
+fn check_recorded(volume: &Volume, blocks: &[BlockNumber]) -> Result<(), Error> {
     let survival = volume.store().survival.as_ref();
     let why =
         survival.and_then(|survival| survival.unrecordable.of_blocks(volume.number(), blocks));
     match why {
-        Some(why) => Err(refused(volume, what, &why)),
+        Some(why) => Err(refused(volume, "a durable request", &why)),
         None => Ok(()),
     }
 }
 
-fn tell(volume: &Volume, scope: Scope, what: &str) -> Result<(), Error> {
+pub(super) fn tell(volume: &Volume, scope: Scope, what: &str) -> Result<(), Error> {
     let store = volume.store();
     let Some(survival) = &store.survival else {
         return Ok(());
@@ -149,7 +120,7 @@ fn tell(volume: &Volume, scope: Scope, what: &str) -> Result<(), Error> {
         .map_err(|cause| refused(volume, what, &cause.to_string()))
 }
 
-fn refused(volume: &Volume, what: &str, why: &str) -> Error {
+pub(super) fn refused(volume: &Volume, what: &str, why: &str) -> Error {
     let path = volume
         .store()
         .survival

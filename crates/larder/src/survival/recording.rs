@@ -6,20 +6,22 @@
 use std::io;
 use std::sync::Arc;
 
+use super::carried::Carried;
+use super::redo::Redo;
 use super::view::{Kind, View};
 use super::{Survival, occupant, verify};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::latch::{Latch, Latched};
 use crate::persist::batch::Batch;
 use crate::persist::entry::Content;
-use crate::persist::op::slot::{each, sums_as_bytes};
+use crate::persist::op::slot::each;
 use crate::persist::op::{Op, SlotOp};
 use crate::planted::{Bug, is_planted};
 use crate::sealed::Sealed;
 use crate::sector::{BlockNumber, Mask};
 use crate::volume::Volume;
 
-/// A batch inlines no more bytes than this; of what else is dirty the slots are synced.
+/// A batch inlines no more bytes than this by choice, and no op more than this at all; of what else is dirty the slots are synced.
 const INLINED_BYTES: u64 = 1 << 20;
 
 /// A block among all of a cache.
@@ -60,6 +62,7 @@ struct Made {
     before: Sealed,
     said: Mask,
     released: Mask,
+    redos: Vec<Arc<Redo>>,
     /// The frame of the batch that has the op, and whether bytes are in it.
     frame: usize,
     has_bytes: bool,
@@ -88,7 +91,7 @@ impl<'s> Recording<'s> {
         self.inlined_bytes = 0;
     }
 
-    /// Says what was asked for of a block. Gives the slot that was spoken of, if there is anything to say.
+    /// Says what was asked for of a block, and that it is overwritten. Gives the slot that was spoken of, if there is anything to say.
     ///
     /// # Errors
     /// The slot cannot be read, or the volume is poisoned; then nothing is said of the block.
@@ -96,16 +99,22 @@ impl<'s> Recording<'s> {
         &mut self,
         volume: &Arc<Volume>,
         number: BlockNumber,
-        asked: Asked,
+        (asked, redos): (Asked, &[Arc<Redo>]),
         batch: &mut Batch,
     ) -> io::Result<Option<SlotNumber>> {
-        volume.unrecorded.remove(number);
+        if asked.seal {
+            volume.unrecorded.remove(number);
+        }
         let pin = volume.pin(number);
         let mut state = pin.latch();
-        state.is_unrecorded = false;
-        let kind = Kind::Asked(asked);
+        state.is_unrecorded &= !asked.seal;
+        let kind = Kind::Asked(asked, redos);
         let view = View::of(&state, volume, number, kind);
-        self.make_latched(volume, number, &mut state, (kind, view), batch)
+        let made = self.make_latched(volume, number, &mut state, (kind, view), batch)?;
+        if is_planted(Bug::RedoNotAwaited) {
+            redos.iter().for_each(|redo| redo.carry_out(&mut state));
+        }
+        Ok(made)
     }
 
     /// Says of a block what a flush would say, if that only adds to what is called dirty, and with all bytes. None if not, or if there is nothing to
@@ -118,10 +127,11 @@ impl<'s> Recording<'s> {
     ) -> io::Result<Option<SlotNumber>> {
         let pin = volume.pin(number);
         let mut state = pin.latch();
-        let kind = Kind::Asked(Asked::SEAL);
+        let kind = Kind::Asked(Asked::SEAL, &[]);
         let view = View::of(&state, volume, number, kind);
         let only_adds = (state.sealed.sectors - view.said).is_empty();
-        if !only_adds || !self.can_inline(view.fresh, volume.geometry().sector_bytes()) {
+        if !only_adds || !self.can_inline(view.fresh, Mask::EMPTY, volume.geometry().sector_bytes())
+        {
             return Ok(None);
         }
         volume.unrecorded.remove(number);
@@ -162,6 +172,7 @@ impl<'s> Recording<'s> {
                 before,
                 said: before.sectors,
                 released: Mask::EMPTY,
+                redos: Vec::new(),
                 frame: usize::MAX,
                 has_bytes: false,
                 is_appended: true,
@@ -186,9 +197,7 @@ impl<'s> Recording<'s> {
             }
         }
         verify::tell_lost(self.survival, volume, number, lost);
-        state.sealed.changed -= lost;
-        state.sealed.in_slot |= lost;
-        state.sealed.bad |= lost;
+        state.sealed.lost(lost);
     }
 
     fn make_latched(
@@ -196,7 +205,7 @@ impl<'s> Recording<'s> {
         volume: &Arc<Volume>,
         number: BlockNumber,
         state: &mut Latch<'_>,
-        (kind, view): (Kind, View),
+        (kind, view): (Kind<'_>, View),
         batch: &mut Batch,
     ) -> io::Result<Option<SlotNumber>> {
         // After a panic nothing new is promised. What was is not in doubt: its bytes were written whole, or noted as changed.
@@ -213,11 +222,18 @@ impl<'s> Recording<'s> {
         }
         let geometry = volume.geometry();
         let fresh = view.fresh | view.released;
+        let needed = view.released | view.redone;
         let inlined = match kind {
-            Kind::Asked(_) if self.can_inline(fresh, geometry.sector_bytes()) => fresh,
-            _ => view.released,
+            Kind::Asked(..) if self.can_inline(fresh, needed, geometry.sector_bytes()) => fresh,
+            _ => needed,
         };
-        let (sums, bytes) = self.read(volume, number, state, (fresh, inlined))?;
+        let carried = Carried::of(
+            self.survival,
+            state,
+            (volume, number),
+            (fresh, inlined),
+            kind.redos(),
+        )?;
         let op = match view.said.is_empty() {
             true => Op::Empty(slot),
             false => Op::Slot(SlotOp {
@@ -234,14 +250,14 @@ impl<'s> Recording<'s> {
                 sector_shift: geometry.sector_bytes().trailing_zeros() as u8,
                 fresh,
                 inlined,
-                sums: &sums,
-                bytes: &bytes,
+                sums: &carried.sums,
+                bytes: &carried.bytes,
             }),
         };
         let frame = batch
             .push(&[op])
             .map_err(|_| io::Error::other("a block is too large for the journal"))?;
-        self.inlined_bytes += bytes.len() as u64;
+        self.inlined_bytes += u64::from((inlined - needed).count()) * geometry.sector_bytes();
         let mut now = before;
         now.sectors |= view.said;
         now.in_slot |= fresh - inlined;
@@ -254,6 +270,7 @@ impl<'s> Recording<'s> {
             before,
             said: view.said,
             released: view.released,
+            redos: kind.redos().to_vec(),
             frame,
             has_bytes: !inlined.is_empty(),
             is_appended: false,
@@ -261,43 +278,12 @@ impl<'s> Recording<'s> {
         Ok(Some(slot))
     }
 
-    fn can_inline(&self, fresh: Mask, sector_bytes: u64) -> bool {
-        let bytes = u64::from(fresh.count()) * sector_bytes;
+    /// Whether all of these can go with their bytes, where `needed` do anyway.
+    fn can_inline(&self, fresh: Mask, needed: Mask, sector_bytes: u64) -> bool {
+        let bytes = |sectors: Mask| u64::from(sectors.count()) * sector_bytes;
         let ring = self.survival.home.journal().ring_bytes();
-        bytes <= ring / 16 && self.inlined_bytes + bytes <= INLINED_BYTES.min(ring / 8)
-    }
-
-    /// The sums of sectors, and the bytes of some of them.
-    fn read(
-        &self,
-        volume: &Volume,
-        number: BlockNumber,
-        state: &Latch<'_>,
-        (fresh, inlined): (Mask, Mask),
-    ) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let (mut sums, mut bytes) = (Vec::new(), Vec::new());
-        let Some(block_sums) = self.survival.block_sums(volume, number) else {
-            return Ok((Vec::new(), Vec::new()));
-        };
-        let geometry = volume.geometry();
-        let sector_bytes = geometry.sector_bytes() as usize;
-        for run in fresh.runs() {
-            let (start, end) = geometry.bytes_of(number, run, volume.size());
-            let mut content = vec![0; (end - start) as usize];
-            state.read_slot(start - geometry.base(number), &mut content)?;
-            for (sector, content) in (run.0..).zip(content.chunks(sector_bytes)) {
-                sums.push(block_sums.of(sector, content));
-                if inlined.has(sector) {
-                    bytes.extend_from_slice(content);
-                    // The last one of a volume.
-                    bytes.resize(bytes.len().next_multiple_of(sector_bytes), 0);
-                }
-            }
-        }
-        if volume.store().slots.is_in_doubt() {
-            return Err(io::Error::other("the cache file has failed meanwhile"));
-        }
-        Ok((sums_as_bytes(sums), bytes))
+        let all = self.inlined_bytes + bytes(fresh - needed);
+        bytes(fresh) <= INLINED_BYTES.min(ring / 16) && all <= INLINED_BYTES.min(ring / 8)
     }
 
     /// That frame of the batch may be in the journal.
@@ -323,6 +309,9 @@ impl<'s> Recording<'s> {
             self.survival.marks.unlisted(made.slot);
             self.survival
                 .set_sealed(&made.volume, made.slot, &mut state, now);
+            for redo in &made.redos {
+                redo.carry_out(&mut state);
+            }
             if made.said.is_empty() {
                 let key = (made.volume.number(), made.number);
                 self.survival.journaled.remove(key);
@@ -352,7 +341,8 @@ impl Survival {
     /// So many bytes of promises can be made ready for being overwritten at a time: a power of two. More would be frozen again before they are all
     /// ready.
     pub(crate) fn released_bytes(&self) -> u64 {
-        1 << (self.home.journal().ring_bytes() / 16).max(1).ilog2()
+        let ring = self.home.journal().ring_bytes();
+        1 << (ring / 16).clamp(1, INLINED_BYTES).ilog2()
     }
 
     /// What the directory says of a block, or may say, is another thing now.

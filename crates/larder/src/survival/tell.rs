@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::freeze::{freeze, sync_slots};
 use super::gone::Stamp;
 use super::recording::{Asked, BlockKey, Recording};
+use super::redo::{Redo, Redos};
 use super::{Survival, lister};
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::persist::batch::Batch;
@@ -37,6 +38,8 @@ pub(crate) struct Scope {
     pub flush: BTreeSet<VolumeNumber>,
     /// Blocks of which something is to be said.
     pub record: BTreeMap<BlockKey, Asked>,
+    /// What is to be overwritten of blocks by way of the journal. They are in `record` too.
+    pub redo: Redos,
     /// A checkpoint is to take what is in the journal.
     pub freeze: bool,
 }
@@ -56,6 +59,7 @@ impl commit::Scope for Scope {
         for (key, asked) in other.record {
             self.ask(key, asked);
         }
+        self.redo.append(other.redo);
         self.freeze |= other.freeze;
     }
 }
@@ -132,7 +136,7 @@ struct Told {
     listed: Vec<SlotNumber>,
     changed: Vec<Arc<Volume>>,
     /// Blocks that could be recorded, until that is durable: somebody may wait to hear of one that could not before.
-    recorded: Vec<BlockKey>,
+    recorded: Vec<(BlockKey, Asked)>,
     /// So many of what is to be said of volumes. It waits on until it is durable, so that nothing of it is lost with a commit that fails.
     said: usize,
     /// When it began: what left its slot later is not told of for sure.
@@ -197,23 +201,53 @@ impl Telling<'_> {
         while !batch.is_full()
             && let Some((key, asked)) = self.scope.record.pop_first()
         {
-            let (number, block) = key;
-            let Some(volume) = self.store.volume(number) else {
+            // Not beside what is released, which makes the op as long as it may be.
+            let redos = match asked.release.is_empty() {
+                true => self.scope.redo.take(key, self.survival.released_bytes()),
+                false => Vec::new(),
+            };
+            let Some(volume) = self.store.volume(key.0) else {
                 continue;
             };
-            let _pin = volume.pin(block);
+            let _pin = volume.pin(key.1);
             self.make_gone(key, batch);
-            let unrecordable = &self.survival.unrecordable;
-            match self.recording.make(&volume, block, asked, batch) {
-                Ok(said) => {
-                    self.told.recorded.push(key);
-                    self.told.emptied.extend(said);
-                }
-                Err(error) => {
-                    unrecordable.insert(key, format!("block {} cannot be read: {error}", block.0));
-                    volume.unrecorded.insert(block);
-                }
+            self.make_record(&volume, key, (asked, &redos), batch);
+        }
+        // Of one block one thing is said in a batch: the next depends on it.
+        let left: Vec<BlockKey> = self.scope.redo.blocks().collect();
+        for key in left {
+            self.scope.ask(key, Asked::default());
+        }
+    }
+
+    fn make_record(
+        &mut self,
+        volume: &Arc<Volume>,
+        key: BlockKey,
+        (asked, redos): (Asked, &[Arc<Redo>]),
+        batch: &mut Batch,
+    ) {
+        let made = self.recording.make(volume, key.1, (asked, redos), batch);
+        let error = match made {
+            Ok(said) => {
+                self.told.recorded.push((key, asked));
+                self.told.emptied.extend(said);
+                return;
             }
+            Err(error) => error,
+        };
+        let why = format!("block {} cannot be read: {error}", key.1.0);
+        if asked.seal {
+            volume.unrecorded.insert(key.1);
+            self.survival.unrecordable.insert(key, why.clone());
+        }
+        if !asked.release.is_empty() {
+            self.survival.unreleasable.insert(key, why.clone());
+        }
+        match asked.seal && !redos.is_empty() {
+            // What is overwritten as a whole need not be read.
+            true => self.make_record(volume, key, (Asked::default(), redos), batch),
+            false => redos.iter().for_each(|redo| redo.fail(&why)),
         }
     }
 
@@ -317,8 +351,13 @@ impl CommitWork for Telling<'_> {
 
     fn durable(&mut self, _seq: u64) -> bool {
         self.recording.durable();
-        for key in self.told.recorded.drain(..) {
-            self.survival.unrecordable.remove(key);
+        for (key, asked) in self.told.recorded.drain(..) {
+            if asked.seal {
+                self.survival.unrecordable.remove(key);
+            }
+            if !asked.release.is_empty() {
+                self.survival.unreleasable.remove(key);
+            }
         }
         self.told.emptied.extend(self.survival.foreseen.take());
         self.survival.journaled.is_empty()

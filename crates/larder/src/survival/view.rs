@@ -1,7 +1,10 @@
 //! What an op says of a block, found from the block's state under its latch.
 
+use std::sync::Arc;
+
 use super::recording::Asked;
-use super::{Survival, sum};
+use super::redo::{self, Redo};
+use super::{overwritten_bytes, sum};
 use crate::latch::Latch;
 use crate::persist::op::slot::each;
 use crate::planted::{Bug, is_planted};
@@ -10,8 +13,9 @@ use crate::volume::Volume;
 
 /// Of what kind an op is.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
-    Asked(Asked),
+pub(super) enum Kind<'r> {
+    /// With what is to be overwritten by way of the journal.
+    Asked(Asked, &'r [Arc<Redo>]),
     /// What the journal has is to be in the slot alone.
     Freeze,
 }
@@ -24,19 +28,37 @@ pub(super) struct View {
     pub fresh: Mask,
     /// Those whose bytes it brings into the journal although they are in the slot.
     pub released: Mask,
+    /// Those whose bytes it brings into the journal before they are in the slot.
+    pub redone: Mask,
+}
+
+impl Kind<'_> {
+    /// What is to be overwritten by way of the journal.
+    pub(super) fn redos(&self) -> &[Arc<Redo>] {
+        match self {
+            Self::Asked(_, redos) => redos,
+            Self::Freeze => &[],
+        }
+    }
 }
 
 impl View {
-    pub(super) fn of(state: &Latch<'_>, volume: &Volume, number: BlockNumber, kind: Kind) -> Self {
+    pub(super) fn of(
+        state: &Latch<'_>,
+        volume: &Volume,
+        number: BlockNumber,
+        kind: Kind<'_>,
+    ) -> Self {
         let sealed = &state.sealed;
         let mut view = Self {
             said: sealed.sectors,
             fresh: Mask::EMPTY,
             released: Mask::EMPTY,
+            redone: Mask::EMPTY,
         };
         match kind {
             Kind::Freeze => view.fresh = sealed.changed,
-            Kind::Asked(asked) => {
+            Kind::Asked(asked, redos) => {
                 if asked.seal {
                     let stay = may_not_leave(state, volume, number) - asked.settled;
                     view.said = dirty(state) | stay;
@@ -44,24 +66,22 @@ impl View {
                 }
                 let released = asked.release & sealed.barred() & view.said;
                 view.released = lowest(released, most_released(volume));
+                view.redone = redo::sectors(redos);
+                view.said |= view.redone;
+                view.fresh |= view.redone;
             }
         }
         if is_planted(Bug::ChangedForgotten) {
-            view.fresh -= sealed.changed;
+            view.fresh -= sealed.changed - view.redone;
         }
         view
     }
 }
 
-/// So many sectors at least can be released at once.
+/// So many sectors at most are released at once.
 fn most_released(volume: &Volume) -> u32 {
-    let bytes = volume
-        .store()
-        .survival
-        .as_ref()
-        .map(Survival::released_bytes);
-    let sectors = bytes.unwrap_or(0) / volume.geometry().sector_bytes();
-    u32::try_from(sectors).unwrap_or(u32::MAX).max(1)
+    let sectors = overwritten_bytes(volume) / volume.geometry().sector_bytes();
+    u32::try_from(sectors).unwrap_or(u32::MAX)
 }
 
 /// The lowest `most` sectors of a set.
