@@ -35,6 +35,7 @@ fn crowd(seed: u64) -> Crowd {
     let seed = seed / 2;
     let mut engine = engine(kind.seed(seed));
     engine.origin.parallel = seed.is_multiple_of(2);
+    engine.origin.multi_conn = !seed.is_multiple_of(3);
     engine.slots = [8, 14, 60][(seed % 5 % 3) as usize];
     Crowd {
         // In order, what an origin loses of one is sent again.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use larder::{Config, Error, ZeroOptions};
 use larder_testing::crash::{CallKind, Machine, MediumFault};
 use larder_testing::flushing::{
-    AGE, BLOCK, IMAGE, SECTOR, end, few, new, newer, old, small, survivor, survivor_beside,
+    AGE, BLOCK, IMAGE, SECTOR, age, end, few, new, newer, old, small, survivor, survivor_beside,
     to_cache, to_origin,
 };
 use larder_testing::log::Level;
@@ -400,4 +400,24 @@ fn regression_one_volume_that_cannot_be_recorded_at_the_end_costs_no_other() {
     let life = start(&survivor);
     let lucky = life.client_of(&life.cache.volume("other"));
     assert!(lucky.get(0, BLOCK).unwrap() == new(0, BLOCK));
+}
+
+/// Each connection to such an origin flushes only what it has sent itself. What one had trimmed there kept what another wrote later in the directory,
+/// though the origin had it, and flushes were refused.
+#[test]
+fn regression_a_trim_of_another_connection_before_a_write_fails_no_flush() {
+    let mut settings = OriginSettings::new(IMAGE);
+    settings.capabilities.multi_conn = false;
+    let survivor = survivor_beside(settings);
+    let life = start(&survivor);
+    let (first, second) = (life.client(), life.client());
+    first.serve(|one| one.trim(0, BLOCK as u64, false)).unwrap();
+    second.put(0, &new(0, BLOCK)).unwrap();
+    second.flush().unwrap();
+    age(&life, &second);
+    second.flush().unwrap();
+    assert!(survivor.origin.disk().durable(0, BLOCK) == new(0, BLOCK));
+    first.leave().unwrap();
+    drop(first);
+    end(life, second);
 }

@@ -32,11 +32,12 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
             "the origin cannot trim",
         ));
     }
-    // What takes the place of a promise is one. And what is not durable is counted.
+    let _range = volume.ranges.lock(start, end);
+    // What takes the place of a promise is one. And what is not durable is counted. Asked with the range lock: nothing of it is sent to the origin
+    // from here on, and whatever was is recorded still.
     let fua = fua
         || (volume.flushes_to_cache()
             && (volume.unflushed.is_long() || through::is_promised(volume, start, end)));
-    let _range = volume.ranges.lock(start, end);
     let _guard = volume.poison_on_panic();
     client.check_poison()?;
     survival::revoke(volume, &[(start, end)])?;

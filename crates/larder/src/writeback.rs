@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::attached::Attached;
 use crate::durability::MOST_RETRIES;
 use crate::planted::{Bug, is_planted};
-use crate::sector::BlockNumber;
+use crate::sector::{BlockNumber, Mask};
 use crate::sync;
 use crate::volume::Volume;
 use crate::{Error, ErrorKind, survival};
@@ -154,7 +154,7 @@ fn run_batch(
             .pace
             .note_batch(clock.since(begun), sent.blocks.len());
         if is_planted(Bug::UndirtyBeforeFlush) {
-            let _ = unrecord(volume, &sent);
+            let _ = unrecord(volume, &sent.blocks);
         }
         // One that answers nothing is not asked once more.
         let flushed = if how.flushing && !sent.is_silent {
@@ -173,8 +173,8 @@ fn run_batch(
         let is_durable = flushed.is_ok() && !(how.flushing && sent.is_silent);
         // What is clean and still called dirty in the directory is about to turn into room.
         volume.store().slots.take_in_hand();
-        let settled = settle(volume, &sent, is_durable || is_forgotten);
-        if is_durable && let Err(error) = unrecord(volume, &sent) {
+        let (settled, blocks) = settle(volume, &sent, is_durable || is_forgotten);
+        if is_durable && let Err(error) = unrecord(volume, &blocks) {
             outcome.error.get_or_insert(error);
         }
         volume.store().slots.settle();
@@ -203,22 +203,25 @@ fn run_batch(
     }
 }
 
-/// The origin has it for good: the directory need not call it dirty any more.
-fn unrecord(volume: &Volume, sent: &Sent) -> Result<(), Error> {
+/// The origin has these sectors for good, unless they are dirty again: the directory need not call them dirty any more.
+fn unrecord(volume: &Volume, blocks: &[(BlockNumber, Mask)]) -> Result<(), Error> {
     if !volume.flushes_to_cache() || !volume.kept.is_sealed() {
         return Ok(());
     }
-    let numbers = sent.blocks.iter().map(|(number, _)| *number);
-    survival::unrecord_blocks(volume, numbers.collect())
+    survival::unrecord_blocks(volume, blocks)
 }
 
-fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
+/// Gives how much was settled, and of each block which sectors: those that nobody has changed since they were sent.
+fn settle(volume: &Volume, sent: &Sent, durable: bool) -> (u64, Vec<(BlockNumber, Mask)>) {
     let store = volume.store();
-    let mut settled = 0;
+    let mut count = 0;
+    let mut blocks = Vec::with_capacity(sent.blocks.len());
     for (number, sectors) in &sent.blocks {
         let pin = volume.pin(*number);
         let mut state = pin.latch();
-        settled += u64::from((*sectors & state.writing).count());
+        let settled = *sectors & state.writing;
+        count += u64::from(settled.count());
+        blocks.push((*number, settled));
         state.settle(*sectors, durable);
         if durable && !state.dirty.is_empty() {
             volume.with_dirty(|dirty| dirty.renew(*number, store.clock.now()));
@@ -226,9 +229,9 @@ fn settle(volume: &Volume, sent: &Sent, durable: bool) -> u64 {
     }
     for (start, end) in &sent.zeros {
         volume.with_zeros(|zeros| zeros.settle(*start, *end, durable));
-        settled += 1;
+        count += 1;
     }
-    if durable { settled } else { 0 }
+    (if durable { count } else { 0 }, blocks)
 }
 
 /// Sends a batch's requests, several at a time where the origin allows it and is not so quick that one is best.

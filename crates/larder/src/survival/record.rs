@@ -53,11 +53,22 @@ pub(crate) fn unrecord(volume: &Volume, start: u64, end: u64) -> Result<(), Erro
     record_blocks(volume, asked.collect())
 }
 
-/// All that was written to these blocks until now is on the origin, durably.
-pub(crate) fn unrecord_blocks(volume: &Volume, blocks: Vec<BlockNumber>) -> Result<(), Error> {
-    let blocks = blocks.into_iter();
-    let sealed = blocks.filter(|number| is_sealed(volume, *number));
-    record_blocks(volume, sealed.map(|number| (number, Asked::SEAL)).collect())
+/// These sectors are on the origin for good, unless they are dirty again, and whatever was changed there past the cache was changed before, or durably.
+pub(crate) fn unrecord_blocks(
+    volume: &Volume,
+    blocks: &[(BlockNumber, Mask)],
+) -> Result<(), Error> {
+    let sealed = blocks
+        .iter()
+        .filter(|(number, _)| is_sealed(volume, *number));
+    let asked = sealed.map(|&(number, settled)| {
+        let asked = Asked {
+            settled,
+            ..Asked::SEAL
+        };
+        (number, asked)
+    });
+    record_blocks(volume, asked.collect())
 }
 
 fn is_sealed(volume: &Volume, number: BlockNumber) -> bool {
