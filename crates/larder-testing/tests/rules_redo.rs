@@ -302,24 +302,53 @@ fn the_ragged_end_of_a_volume_is_overwritten_as_a_whole() {
     assert!(survivor.origin.disk().durable(last.0, last.1) == newer(last.0, last.1));
 }
 
+/// A life with blocks of so many bytes, and a journal with room for several.
+fn with_blocks_of(survivor: &Survivor, block_bytes: usize) -> Life {
+    let config = Config {
+        block_bytes: block_bytes as u64,
+        max_size_bytes: Some(1 << 30),
+        ..to_cache()
+    };
+    let sizes = HomeSizes {
+        slots: 4,
+        journal_bytes: 64 << 20,
+        queue_bytes: 64 << 10,
+    };
+    survivor.try_start_with(config, true, Some(sizes)).unwrap()
+}
+
+#[test]
+fn few_promises_under_a_large_write_are_taken_out_of_its_way_if_they_can_be_read() {
+    const BYTES: usize = 64 << 10;
+    for is_readable in [true, false] {
+        let mut survivor = survivor();
+        let life = with_blocks_of(&survivor, BYTES);
+        let client = life.client();
+        client.put(0, &new(0, 4 * SECTOR)).unwrap();
+        client.flush().unwrap();
+        survivor.power_cut(life, vec![client]);
+        let life = with_blocks_of(&survivor, BYTES);
+        let client = life.client();
+        assert!(client.get(0, 4 * SECTOR).unwrap() == new(0, 4 * SECTOR));
+        if !is_readable {
+            let fault = MediumFault::file("slots", CallKind::Read, When::Always);
+            survivor.machine.fail(fault.errno(libc::EIO));
+        }
+        client.put(0, &newer(0, BYTES)).unwrap();
+        survivor.machine.heal();
+        client.flush().unwrap();
+        survivor.power_cut(life, vec![client]);
+        let life = with_blocks_of(&survivor, BYTES);
+        assert!(life.client().get(0, BYTES).unwrap() == newer(0, BYTES));
+    }
+}
+
 /// Longer than an op can be.
 #[test]
 fn large_blocks_are_overwritten_part_by_part() {
     const LARGE_BLOCK: usize = 4 << 20;
     let mut survivor = Survivor::new(OriginSettings::new(4 * LARGE_BLOCK as u64));
-    let start = |survivor: &Survivor| {
-        let config = Config {
-            block_bytes: LARGE_BLOCK as u64,
-            max_size_bytes: Some(1 << 30),
-            ..to_cache()
-        };
-        let sizes = HomeSizes {
-            slots: 4,
-            journal_bytes: 64 << 20,
-            queue_bytes: 64 << 10,
-        };
-        survivor.try_start_with(config, true, Some(sizes)).unwrap()
-    };
+    let start = |survivor: &Survivor| with_blocks_of(survivor, LARGE_BLOCK);
     let life = start(&survivor);
     let client = life.client();
     client.put(0, &new(0, LARGE_BLOCK)).unwrap();

@@ -22,8 +22,20 @@ pub(crate) trait Latched: Deref<Target = BlockState> {
     /// Reads from the block's slot, `start` bytes in.
     ///
     /// # Errors
-    /// The cache file does not give it, or it is not what was recorded there.
+    /// The cache file does not give it, it is not what was recorded there, or it may be older than what was written there.
     fn read_slot(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_slot_in_doubt(start, buffer)?;
+        match self.volume().store().slots.is_in_doubt() {
+            true => Err(io::Error::other("the cache file has failed meanwhile")),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for who finds out by itself whether it is what was written there.
+    ///
+    /// # Errors
+    /// The cache file does not give it, or it is not what was recorded there.
+    fn read_slot_in_doubt(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         let slot = slot_of(self)?;
         if !self.sealed.bad.is_empty() {
             let volume = self.volume();

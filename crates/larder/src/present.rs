@@ -85,7 +85,7 @@ pub(crate) fn copy_present(
         };
         match outcome {
             Ok(missing) => return Ok(missing),
-            // Each round at least one sector is given up.
+            // Each round at least one sector is given up, unless it can be read by then.
             Err(unreadable) => drop_unreadable(client, pin, unreadable)?,
         }
     }
@@ -137,6 +137,9 @@ pub(crate) fn copy_latched(
 /// ones are lost.
 pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> Result<(), Error> {
     let volume = &client.volume;
+    // Until it is decided what the slots hold, nobody can tell whether this one can be read.
+    volume.store().slots.await_decision();
+    client.check_poison()?;
     let mut state = pin.latch();
     // Written anew since, perhaps.
     let sectors = unreadable(&state, pin.number(), sectors & state.valid);

@@ -40,6 +40,8 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
         }
         at = stop;
     }
+    // What was read before the volume was given up may be older than it should.
+    client.check_poison()?;
     target.hand_over();
     Ok(())
 }
@@ -117,6 +119,9 @@ pub(crate) fn try_read(client: &Client, length: u64, mut target: Target<'_>) -> 
             return false;
         }
         hits += 1;
+    }
+    if client.check_poison().is_err() {
+        return false;
     }
     let store = client.store();
     store.stats.hits.add(hits);

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::cache_file::{CacheFile, write_zeros};
 use crate::change_counts::{ChangeCounts, Unlocked};
@@ -15,8 +16,10 @@ use crate::config::Config;
 use crate::directory::SlotNumber;
 use crate::news::News;
 use crate::survival::SlotMarks;
-use crate::sync;
+use crate::sync::{self, Condvar};
 
+/// So long it is waited for a decision about what slots hold.
+const A_WHILE: Duration = Duration::from_secs(10);
 /// How often, in failed attempts, a full disk is asked again.
 const FULL_DISK_RETRY: u32 = 256;
 
@@ -68,8 +71,12 @@ pub(crate) struct Slots {
     counts: ChangeCounts,
     /// Where the cache survives.
     marks: Option<Arc<SlotMarks>>,
-    /// A sync has failed, and it has not been decided yet what of the slots can still be used.
-    is_in_doubt: AtomicBool,
+    /// So often slots came into doubt, since a sync failed, and of so many of those times it has been decided what can still be used. As long as they
+    /// differ, what is read from a slot may be older than what was written there.
+    doubts: AtomicU64,
+    decided: AtomicU64,
+    deciding: Mutex<()>,
+    has_decided: Condvar,
     /// Why the first sync that failed did. Held during a sync.
     sync_failure: Mutex<Option<String>>,
 }
@@ -125,7 +132,10 @@ impl Slots {
             news: Arc::default(),
             counts: ChangeCounts::new(),
             marks: None,
-            is_in_doubt: AtomicBool::new(false),
+            doubts: AtomicU64::new(0),
+            decided: AtomicU64::new(0),
+            deciding: Mutex::default(),
+            has_decided: Condvar::default(),
             sync_failure: Mutex::default(),
         }
     }
@@ -405,23 +415,43 @@ impl Slots {
     fn sync_noting(&self, failure: &mut Option<String>) -> io::Result<()> {
         self.file.sync().inspect_err(|error| {
             *failure = Some(error.to_string());
-            self.doubt(true);
+            self.doubt();
         })
     }
 
-    /// Whether what slots hold is in doubt, from now on or no longer.
-    pub(crate) fn doubt(&self, is_in_doubt: bool) {
-        self.is_in_doubt.store(is_in_doubt, Ordering::SeqCst);
+    /// What slots hold is in doubt from now on, until that many doubts are decided.
+    pub(crate) fn doubt(&self) -> u64 {
+        self.doubts.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// To be asked after what was read is to go somewhere for good.
+    /// Nothing that can be read is older than it should be, as far as so many doubts go.
+    pub(crate) fn decided(&self, doubts: u64) {
+        let deciding = sync::lock(&self.deciding);
+        self.decided.fetch_max(doubts, Ordering::SeqCst);
+        drop(deciding);
+        self.has_decided.notify_all();
+    }
+
+    /// Waits until nothing is in doubt, for a while.
+    pub(crate) fn await_decision(&self) {
+        let deciding = sync::lock(&self.deciding);
+        let is_in_doubt = |_: &mut ()| self.is_in_doubt();
+        drop(sync::wait_while(
+            &self.has_decided,
+            deciding,
+            A_WHILE,
+            is_in_doubt,
+        ));
+    }
+
+    /// To be asked after a read, and before what was read goes anywhere.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.is_in_doubt.load(Ordering::SeqCst)
+        self.decided.load(Ordering::SeqCst) < self.doubts.load(Ordering::SeqCst)
     }
 
     /// Begins a read that holds no lock, while whoever calls still knows what the slot holds. None if that must be verified
     /// first.
-    pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<Unlocked> {
+    pub(crate) fn begin_unlocked_read(&self, slot: SlotNumber) -> Option<UnlockedRead> {
         if self
             .marks
             .as_ref()
@@ -429,13 +459,24 @@ impl Slots {
         {
             return None;
         }
-        self.counts.begin_read(slot)
+        let doubts = self.doubts.load(Ordering::SeqCst);
+        let is_decided = self.decided.load(Ordering::SeqCst) >= doubts;
+        let read = self.counts.begin_read(slot).filter(|_| is_decided)?;
+        Some(UnlockedRead { read, doubts })
     }
 
     /// Whether what was read since is what the slot held then.
-    pub(crate) fn is_unchanged(&self, read: Unlocked) -> bool {
-        self.counts.is_unchanged(read)
+    pub(crate) fn is_unchanged(&self, begun: UnlockedRead) -> bool {
+        self.counts.is_unchanged(begun.read) && self.doubts.load(Ordering::SeqCst) == begun.doubts
     }
+}
+
+/// A read under way without a lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnlockedRead {
+    read: Unlocked,
+    /// How many there had been.
+    doubts: u64,
 }
 
 /// How full the cache is, in slots.
@@ -457,7 +498,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::AtomicBool;
 
     struct SmallDisk {
         left_bytes: AtomicU64,

@@ -34,7 +34,7 @@ pub(crate) fn trim(client: &Client, offset: u64, length: u64, fua: bool) -> Resu
     }
     let _range = volume.ranges.lock(start, end);
     // What takes the place of a promise is one. And what is not durable is counted. Asked with the range lock: nothing of it is sent to the origin
-    // from here on, and whatever was is recorded still.
+    // from here on, and what was sent and is not flushed yet counts as promised.
     let fua = fua
         || (volume.flushes_to_cache()
             && (volume.unflushed.is_long() || through::is_promised(volume, start, end)));

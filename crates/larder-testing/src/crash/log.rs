@@ -96,6 +96,16 @@ impl Recording {
         self.events[..before].iter().rev().take(256).any(began)
     }
 
+    /// Whether a sync has failed since that position.
+    pub fn sync_failed(&self, since: usize) -> bool {
+        let events = self.events.iter().enumerate().skip(since);
+        let mut failed = events.filter_map(|(position, event)| match event {
+            Event::Ended(call, false) => Some((*call, position)),
+            _ => None,
+        });
+        failed.any(|(call, position)| self.is_sync(call, position))
+    }
+
     /// Whether a call that began within those positions wrote into that range of a file.
     pub fn wrote(&self, since: usize, until: usize, file: FileNumber, range: (u64, u64)) -> bool {
         let (offset, length) = range;

@@ -127,6 +127,11 @@ impl Machine {
         self.lock().recording.note(number);
     }
 
+    /// Whether a sync has failed since that position.
+    pub fn sync_failed_since(&self, position: usize) -> bool {
+        self.lock().recording.sync_failed(position)
+    }
+
     /// What happened so far.
     pub fn recording(&self) -> Recording {
         self.lock().recording.clone()

@@ -49,9 +49,6 @@ impl Carried {
                 }
             }
         }
-        if volume.store().slots.is_in_doubt() {
-            return Err(io::Error::other("the cache file has failed meanwhile"));
-        }
         Ok(Self {
             sums: sums_as_bytes(sums),
             bytes,

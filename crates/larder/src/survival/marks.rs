@@ -51,7 +51,9 @@ impl SlotMarks {
     /// The slot was found again, with something that the origin does not have.
     pub(crate) fn found_dirty(&self, slot: SlotNumber) {
         self.sealed(slot);
-        self.distrusted(slot);
+        if self.unverified.insert(slot) {
+            self.unverified_slots.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// The directory is about to call the slot's block dirty.
@@ -66,13 +68,6 @@ impl SlotMarks {
 
     pub(crate) fn is_sealed(&self, slot: SlotNumber) -> bool {
         self.sealed.contains(slot)
-    }
-
-    /// What the slot holds must be compared with its checksums again.
-    pub(crate) fn distrusted(&self, slot: SlotNumber) {
-        if self.unverified.insert(slot) {
-            self.unverified_slots.fetch_add(1, Ordering::SeqCst);
-        }
     }
 
     /// The slot begins to hold another block.

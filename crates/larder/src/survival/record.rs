@@ -53,7 +53,8 @@ pub(crate) fn unrecord(volume: &Volume, start: u64, end: u64) -> Result<(), Erro
     record_blocks(volume, asked.collect())
 }
 
-/// These sectors are on the origin for good, unless they are dirty again, and whatever was changed there past the cache was changed before, or durably.
+/// These sectors are on the origin for good, unless they are dirty again. Whatever was changed there past the cache was changed before they were sent,
+/// or durably, or was refused, and whoever asked for it was told.
 pub(crate) fn unrecord_blocks(
     volume: &Volume,
     blocks: &[(BlockNumber, Mask)],

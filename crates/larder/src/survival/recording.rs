@@ -190,7 +190,7 @@ impl<'s> Recording<'s> {
             let (start, end) = geometry.bytes_of(number, (sector, sector + 1), volume.size());
             let mut content = vec![0; (end - start) as usize];
             if state
-                .read_slot(start - geometry.base(number), &mut content)
+                .read_slot_in_doubt(start - geometry.base(number), &mut content)
                 .is_err()
             {
                 lost |= Mask::span(sector, sector + 1);

@@ -141,11 +141,10 @@ pub(crate) fn overwrite(
     // What is done is done, whatever became of others in the same commit.
     if outcomes.contains(&None) {
         told?;
-        let released = pieces.iter().zip(&redos).filter(|(_, redo)| redo.is_none());
-        let blocks: Vec<BlockNumber> = released.map(|((piece, _), _)| piece.number).collect();
-        let survival = volume.store().survival.as_ref();
-        let why = survival.and_then(|kept| kept.unreleasable.of_blocks(volume.number(), &blocks));
-        if let Some(why) = why {
+        // Those of whole sectors need not be released: the next time they are not.
+        let parts = pieces.iter().filter(|(piece, _)| !is_whole(volume, piece));
+        let blocks: Vec<BlockNumber> = parts.map(|(piece, _)| piece.number).collect();
+        if let Some(why) = unreleasable(volume, &blocks) {
             return Err(record::refused(volume, WHAT, &why));
         }
     }
@@ -159,8 +158,7 @@ fn ask(volume: &Volume, (piece, bytes): &(Piece, &[u8]), scope: &mut Scope) -> O
     let geometry = volume.geometry();
     let sectors = geometry.touched(piece);
     let key = (volume.number(), piece.number);
-    let is_whole = sectors == geometry.whole(piece, volume.size());
-    if !is_whole || is_hardly_promised(volume, piece.number, sectors) {
+    if !is_whole(volume, piece) || is_hardly_promised(volume, piece.number, sectors) {
         let release = Asked {
             release: sectors,
             ..Asked::default()
@@ -180,10 +178,21 @@ fn ask(volume: &Volume, (piece, bytes): &(Piece, &[u8]), scope: &mut Scope) -> O
     Some(redo)
 }
 
-/// Whether the old bytes are so few beside all that is overwritten that it is better to write those into the journal.
+fn is_whole(volume: &Volume, piece: &Piece) -> bool {
+    let geometry = volume.geometry();
+    geometry.touched(piece) == geometry.whole(piece, volume.size())
+}
+
+/// Why the old bytes of some of these blocks cannot go into the journal, if so.
+fn unreleasable(volume: &Volume, blocks: &[BlockNumber]) -> Option<String> {
+    let survival = volume.store().survival.as_ref()?;
+    survival.unreleasable.of_blocks(volume.number(), blocks)
+}
+
+/// Whether the old bytes are so few beside all that is overwritten that it is better to write those into the journal, if they can be read.
 fn is_hardly_promised(volume: &Volume, number: BlockNumber, sectors: Mask) -> bool {
     let directory = &volume.store().directory;
     let state = volume.index().peek(number, Mask::EMPTY, directory);
     let barred = state.sealed.barred() & sectors;
-    barred.count() * 8 < sectors.count()
+    barred.count() * 8 < sectors.count() && unreleasable(volume, &[number]).is_none()
 }

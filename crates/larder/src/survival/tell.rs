@@ -16,6 +16,7 @@ use crate::persist::commit::{self, CommitWork, Durability, More};
 use crate::persist::journal::{CommitError, Journal};
 use crate::persist::op::{Op, VolumeRecord};
 use crate::planted::{Bug, is_planted};
+use crate::sector::Mask;
 use crate::store::Store;
 use crate::sync;
 use crate::volume::Volume;
@@ -237,12 +238,17 @@ impl Telling<'_> {
             Err(error) => error,
         };
         let why = format!("block {} cannot be read: {error}", key.1.0);
+        if !asked.release.is_empty() {
+            self.survival.unreleasable.insert(key, why.clone());
+            if asked.seal {
+                // That may be so of what is to be released alone.
+                let release = Mask::EMPTY;
+                return self.make_record(volume, key, (Asked { release, ..asked }, redos), batch);
+            }
+        }
         if asked.seal {
             volume.unrecorded.insert(key.1);
             self.survival.unrecordable.insert(key, why.clone());
-        }
-        if !asked.release.is_empty() {
-            self.survival.unreleasable.insert(key, why.clone());
         }
         match asked.seal && !redos.is_empty() {
             // What is overwritten as a whole need not be read.

@@ -99,7 +99,7 @@ fn damaged_of(
     let mut recorded = vec![Sum(0); (run.1 - run.0) as usize];
     let mut bytes = Scratch::new((end - start) as usize);
     survival.home.read_sums(slot, run.0, &mut recorded)?;
-    state.read_slot(start - geometry.base(number), &mut bytes)?;
+    state.read_slot_in_doubt(start - geometry.base(number), &mut bytes)?;
     let sectors = bytes.chunks(geometry.sector_bytes() as usize);
     let mut damaged = Mask::EMPTY;
     for ((sector, bytes), recorded) in (run.0..).zip(sectors).zip(&recorded) {

@@ -234,7 +234,7 @@ impl Sending<'_> {
         let length = (end - start) as usize;
         let room = self.copies.room(length);
         let read = state.read_slot(start - geometry.base(number), room);
-        if read.is_ok() && !volume.trusts_slots() {
+        if !volume.trusts_slots() {
             let cause = io::Error::other("the cache file has failed meanwhile");
             return unreadable(volume, self.sent, (start, end), cause);
         }
