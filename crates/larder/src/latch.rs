@@ -25,7 +25,7 @@ pub(crate) trait Latched: Deref<Target = BlockState> {
     /// The cache file does not give it, it is not what was recorded there, or it may be older than what was written there.
     fn read_slot(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.read_slot_in_doubt(start, buffer)?;
-        match self.volume().store().slots.is_in_doubt() {
+        match self.volume().store().slots.doubts().is_any() {
             true => Err(io::Error::other("the cache file has failed meanwhile")),
             false => Ok(()),
         }

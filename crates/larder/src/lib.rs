@@ -29,6 +29,7 @@ mod change_counts;
 mod client;
 mod directory;
 mod dirty_set;
+mod doubts;
 mod durability;
 mod eviction;
 mod extents;

@@ -138,7 +138,7 @@ pub(crate) fn copy_latched(
 pub(crate) fn drop_unreadable(client: &Client, pin: &Pin<'_>, sectors: Mask) -> Result<(), Error> {
     let volume = &client.volume;
     // Until it is decided what the slots hold, nobody can tell whether this one can be read.
-    volume.store().slots.await_decision();
+    volume.store().slots.doubts().await_decision();
     client.check_poison()?;
     let mut state = pin.latch();
     // Written anew since, perhaps.

@@ -6,20 +6,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::cache_file::{CacheFile, write_zeros};
 use crate::change_counts::{ChangeCounts, Unlocked};
 use crate::config::Config;
 use crate::directory::SlotNumber;
+use crate::doubts::Doubts;
 use crate::news::News;
 use crate::survival::SlotMarks;
-use crate::sync::{self, Condvar};
+use crate::sync;
 
-/// So long it is waited for a decision about what slots hold.
-const A_WHILE: Duration = Duration::from_secs(10);
 /// How often, in failed attempts, a full disk is asked again.
 const FULL_DISK_RETRY: u32 = 256;
 
@@ -71,12 +69,8 @@ pub(crate) struct Slots {
     counts: ChangeCounts,
     /// Where the cache survives.
     marks: Option<Arc<SlotMarks>>,
-    /// So often slots came into doubt, since a sync failed, and of so many of those times it has been decided what can still be used. As long as they
-    /// differ, what is read from a slot may be older than what was written there.
-    doubts: AtomicU64,
-    decided: AtomicU64,
-    deciding: Mutex<()>,
-    has_decided: Condvar,
+    /// Whether what is read can be used.
+    doubts: Doubts,
     /// Why the first sync that failed did. Held during a sync.
     sync_failure: Mutex<Option<String>>,
 }
@@ -132,10 +126,7 @@ impl Slots {
             news: Arc::default(),
             counts: ChangeCounts::new(),
             marks: None,
-            doubts: AtomicU64::new(0),
-            decided: AtomicU64::new(0),
-            deciding: Mutex::default(),
-            has_decided: Condvar::default(),
+            doubts: Doubts::default(),
             sync_failure: Mutex::default(),
         }
     }
@@ -415,38 +406,13 @@ impl Slots {
     fn sync_noting(&self, failure: &mut Option<String>) -> io::Result<()> {
         self.file.sync().inspect_err(|error| {
             *failure = Some(error.to_string());
-            self.doubt();
+            self.doubts.note();
         })
     }
 
-    /// What slots hold is in doubt from now on, until that many doubts are decided.
-    pub(crate) fn doubt(&self) -> u64 {
-        self.doubts.fetch_add(1, Ordering::SeqCst) + 1
-    }
-
-    /// Nothing that can be read is older than it should be, as far as so many doubts go.
-    pub(crate) fn decided(&self, doubts: u64) {
-        let deciding = sync::lock(&self.deciding);
-        self.decided.fetch_max(doubts, Ordering::SeqCst);
-        drop(deciding);
-        self.has_decided.notify_all();
-    }
-
-    /// Waits until nothing is in doubt, for a while.
-    pub(crate) fn await_decision(&self) {
-        let deciding = sync::lock(&self.deciding);
-        let is_in_doubt = |_: &mut ()| self.is_in_doubt();
-        drop(sync::wait_while(
-            &self.has_decided,
-            deciding,
-            A_WHILE,
-            is_in_doubt,
-        ));
-    }
-
-    /// To be asked after a read, and before what was read goes anywhere.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        self.decided.load(Ordering::SeqCst) < self.doubts.load(Ordering::SeqCst)
+    /// Whether what is read can be used.
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
     /// Begins a read that holds no lock, while whoever calls still knows what the slot holds. None if that must be verified
@@ -459,15 +425,14 @@ impl Slots {
         {
             return None;
         }
-        let doubts = self.doubts.load(Ordering::SeqCst);
-        let is_decided = self.decided.load(Ordering::SeqCst) >= doubts;
-        let read = self.counts.begin_read(slot).filter(|_| is_decided)?;
-        Some(UnlockedRead { read, doubts })
+        let doubts = self.doubts.noted();
+        let read = self.counts.begin_read(slot)?;
+        (!self.doubts.is_any()).then_some(UnlockedRead { read, doubts })
     }
 
     /// Whether what was read since is what the slot held then.
     pub(crate) fn is_unchanged(&self, begun: UnlockedRead) -> bool {
-        self.counts.is_unchanged(begun.read) && self.doubts.load(Ordering::SeqCst) == begun.doubts
+        self.counts.is_unchanged(begun.read) && self.doubts.noted() == begun.doubts
     }
 }
 
@@ -498,7 +463,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
 
     struct SmallDisk {
         left_bytes: AtomicU64,

@@ -407,7 +407,7 @@ impl Volume {
     /// Whether what was just read from a slot can be sent to the origin, or promised: a sync of the slots may have failed meanwhile, after
     /// which they may show anything.
     pub(crate) fn trusts_slots(&self) -> bool {
-        !self.store.slots.is_in_doubt() && !self.is_poisoned()
+        !self.store.slots.doubts().is_any() && !self.is_poisoned()
     }
 
     /// After a panic: requests fail from now on.

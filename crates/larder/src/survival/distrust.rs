@@ -9,7 +9,7 @@ use crate::volume::Volume;
 
 /// Nothing that is in a slot is what it was for sure.
 pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
-    let doubts = store.slots.doubt();
+    let doubts = store.slots.doubts().note();
     for volume in store.volumes() {
         if volume.with_dirty(|dirty| !dirty.is_empty()) || volume.kept.is_sealed() {
             give_up(survival, &volume, why);
@@ -37,7 +37,7 @@ pub(super) fn distrust_slots(store: &Store, survival: &Survival, why: &str) {
             }
         }
     }
-    store.slots.decided(doubts);
+    store.slots.doubts().decide(doubts);
 }
 
 /// It cannot be told what of the volume's own data is still there.
