@@ -14,7 +14,7 @@ use larder_testing::flushing::{
 use larder_testing::random::content;
 use larder_testing::rig::Client;
 use larder_testing::surviving::{Life, Survivor};
-use larder_testing::{OriginSettings, When};
+use larder_testing::{Fault, Kind, OriginSettings, When};
 
 /// So much is flushed by checksums, and so only the slots have it.
 const LARGE: usize = 40 << 10;
@@ -195,6 +195,44 @@ fn where_the_slot_refuses_it_goes_past_the_cache() {
     assert!(client.get(0, LARGE).unwrap() == overwritten());
     end(life, client);
     assert!(survivor.origin.disk().durable(0, LARGE) == overwritten());
+}
+
+/// Neither the slot nor the origin takes it, and a checkpoint takes the frame that had it: what was clean beside the promise is the origin's again.
+#[test]
+fn what_nobody_takes_costs_nothing_that_the_origin_has() {
+    let mut survivor = survivor();
+    let life = small(&survivor, 64);
+    let client = life.client();
+    client.put(0, &new(0, SECTOR)).unwrap();
+    client.flush().unwrap();
+    survivor.power_cut(life, vec![client]);
+    let life = small(&survivor, 64);
+    let client = life.client();
+    client.get(0, BLOCK).unwrap();
+    let fault = MediumFault::file("slots", CallKind::Write, When::Nth(1));
+    survivor.machine.fail(fault.errno(libc::EIO));
+    survivor.origin.fault(Fault::new(Kind::Write, When::Always));
+    assert!(client.put(0, &newer(0, BLOCK)).is_err());
+    survivor.machine.heal();
+    let elsewhere = IMAGE / 2;
+    for round in 0..100 {
+        let data = content(round, elsewhere, BLOCK);
+        client.put(elsewhere, &data).unwrap();
+        client
+            .serve(|one| one.write(elsewhere, &data, true))
+            .unwrap();
+    }
+    survivor.power_cut(life, vec![client]);
+    survivor.origin.heal();
+    let life = small(&survivor, 64);
+    let client = life.client();
+    let found = client.get(0, BLOCK).unwrap();
+    for (sector, found) in found.chunks(SECTOR).enumerate() {
+        let at = (sector * SECTOR) as u64;
+        let before = if sector == 0 { new } else { old };
+        assert!(found == before(at, SECTOR) || found == newer(at, SECTOR));
+    }
+    end(life, client);
 }
 
 #[test]

@@ -57,7 +57,11 @@ impl View {
             redone: Mask::EMPTY,
         };
         match kind {
-            Kind::Freeze => view.fresh = sealed.changed,
+            Kind::Freeze => {
+                view.fresh = sealed.changed;
+                // What no slot has, and the origin has, or nobody was told that it would.
+                view.said -= sealed.bad - state.unsettled();
+            }
             Kind::Asked(asked, redos) => {
                 if asked.seal {
                     let stay = may_not_leave(state, volume, number) - asked.settled;
