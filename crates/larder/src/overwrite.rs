@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::client::Client;
-use crate::sector::{Mask, Piece};
+use crate::sector::Piece;
 use crate::survival::Redone;
 use crate::volume::Volume;
 use crate::write::{count_write, write_past};
@@ -39,11 +39,7 @@ pub(crate) fn overwrite(client: &Client, parts: &mut VecDeque<Part<'_>>) -> Resu
 
 /// Those that lie over promises, as many as the directory takes at once.
 fn over_promises<'d>(volume: &Volume, parts: &VecDeque<Part<'d>>) -> Vec<Part<'d>> {
-    let is_meant = |(piece, _): &Part<'_>| {
-        let directory = &volume.store().directory;
-        let state = volume.index().peek(piece.number, Mask::EMPTY, directory);
-        !(state.sealed.barred() & volume.geometry().touched(piece)).is_empty()
-    };
+    let is_meant = |(piece, _): &Part<'_>| !survival::barred(volume, piece).is_empty();
     let mut left = survival::overwritten_bytes(volume);
     let fits = |(_, bytes): &Part<'_>| {
         let rest = left.checked_sub(bytes.len() as u64);

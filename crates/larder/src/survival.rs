@@ -60,7 +60,7 @@ pub(crate) use marks::SlotMarks;
 pub(crate) use record::{
     flush, keeps_what_is_older, note_asked, record, unrecord, unrecord_blocks,
 };
-pub(crate) use redo::{Redone, overwrite, overwritten_bytes};
+pub(crate) use redo::{Redone, barred, overwrite, overwritten_bytes};
 pub(crate) use revoke::revoke;
 use unrecordable::Unrecordable;
 pub(crate) use verify::verify;

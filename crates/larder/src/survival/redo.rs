@@ -158,7 +158,7 @@ fn ask(volume: &Volume, (piece, bytes): &(Piece, &[u8]), scope: &mut Scope) -> O
     let geometry = volume.geometry();
     let sectors = geometry.touched(piece);
     let key = (volume.number(), piece.number);
-    if !is_whole(volume, piece) || is_hardly_promised(volume, piece.number, sectors) {
+    if !is_whole(volume, piece) || is_hardly_promised(volume, piece) {
         let release = Asked {
             release: sectors,
             ..Asked::default()
@@ -189,10 +189,16 @@ fn unreleasable(volume: &Volume, blocks: &[BlockNumber]) -> Option<String> {
     survival.unreleasable.of_blocks(volume.number(), blocks)
 }
 
-/// Whether the old bytes are so few beside all that is overwritten that it is better to write those into the journal, if they can be read.
-fn is_hardly_promised(volume: &Volume, number: BlockNumber, sectors: Mask) -> bool {
+/// The sectors of a piece that must not be overwritten in the slot just now.
+pub(crate) fn barred(volume: &Volume, piece: &Piece) -> Mask {
     let directory = &volume.store().directory;
-    let state = volume.index().peek(number, Mask::EMPTY, directory);
-    let barred = state.sealed.barred() & sectors;
-    barred.count() * 8 < sectors.count() && unreleasable(volume, &[number]).is_none()
+    let state = volume.index().peek(piece.number, Mask::EMPTY, directory);
+    state.sealed.barred() & volume.geometry().touched(piece)
+}
+
+/// Whether the old bytes are so few beside all that is overwritten that it is better to write those into the journal, if they can be read.
+fn is_hardly_promised(volume: &Volume, piece: &Piece) -> bool {
+    let sectors = volume.geometry().touched(piece);
+    let is_little = barred(volume, piece).count() * 8 < sectors.count();
+    is_little && unreleasable(volume, &[piece.number]).is_none()
 }
