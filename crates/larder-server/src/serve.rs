@@ -26,6 +26,7 @@ use crate::life::{Event, Life, give_up};
 use crate::listen::{self, ListenAddress, Listener, Place};
 use crate::live_line::LiveLine;
 use crate::protocol::{self, Service, TlsSettings};
+use crate::rate_limit::RateLimit;
 use crate::settings::{Settings, SocketSettings, TlsPolicy};
 use crate::stopping::Stopping;
 use crate::storage::Storage;
@@ -101,6 +102,7 @@ fn start_over(
         handshake_timeout: settings.handshake_timeout,
         common: protocol::Common::default(),
         log: as_log(console),
+        failures: RateLimit::default(),
     });
     let acceptor = Acceptor {
         listeners,

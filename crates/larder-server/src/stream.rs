@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, TcpKeepalive};
@@ -88,6 +89,18 @@ impl Stream {
         self.shutdown(Shutdown::Both);
     }
 
+    /// Whether reading has been ended from here.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Whether the client sends nothing more, although what it has sent before may not have been read yet.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let mut watched = [PollFd::new(self, PollFlags::RDHUP)];
+        let found = poll(&mut watched, Some(&Timespec::default()));
+        found.is_ok_and(|count| count > 0)
+    }
+
     fn shutdown(&self, how: Shutdown) {
         // One that the client has left already is as ended as it can be.
         let _ = match &self.0.socket {
@@ -104,7 +117,7 @@ impl Stream {
 
     /// Reads what is there; None if that is nothing.
     pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        if self.0.is_over.load(Ordering::SeqCst) {
+        if self.is_over() {
             return Ok(Some(0));
         }
         match rustix::net::recv(self, buffer, RecvFlags::DONTWAIT) {
@@ -133,7 +146,7 @@ impl Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.0.is_over.load(Ordering::SeqCst) {
+        if self.is_over() {
             return Ok(0);
         }
         Ok(rustix::io::read(self, buffer)?)

@@ -29,6 +29,10 @@ pub struct CacheExtent {
 
 /// The most blocks, and the most ranges of zeros, that one answer looks at.
 const MOST_LOOKED_AT: usize = 1 << 18;
+/// The same where few extents are wanted: memory for those who ask for one at a time, over and over.
+const FEW_LOOKED_AT: usize = 1 << 14;
+/// So many extents are few.
+const FEW: usize = 64;
 
 /// The state of the range, in at most `most` extents.
 pub(crate) fn status(volume: &Volume, offset: u64, length: u64, most: usize) -> Vec<CacheExtent> {
@@ -88,18 +92,30 @@ fn own_status(volume: &Volume, offset: u64, length: u64, most: usize) -> Vec<Cac
         return runs.extents;
     }
     let geometry = volume.geometry();
-    let (mut blocks, zeros) = volume.unsettled_within(offset, runs.end, MOST_LOOKED_AT);
-    if zeros.len() == MOST_LOOKED_AT {
-        runs.end = zeros[MOST_LOOKED_AT - 1].1;
+    let looked_at = if most <= FEW {
+        FEW_LOOKED_AT
+    } else {
+        MOST_LOOKED_AT
+    };
+    let complete_to = |blocks: &[BlockNumber], end: u64| match blocks.last() {
+        // The list is full: where its last block ends.
+        Some(last) if blocks.len() == looked_at => {
+            geometry.base(*last).saturating_add(geometry.block_bytes())
+        }
+        _ => end,
+    };
+    let (mut blocks, zeros) = volume.unsettled_within(offset, runs.end, looked_at);
+    if zeros.len() == looked_at {
+        runs.end = zeros[looked_at - 1].1;
     }
-    runs.end = runs.end.min(complete_to(volume, &blocks, runs.end));
+    runs.end = runs.end.min(complete_to(&blocks, runs.end));
     let first = geometry.block_of(offset);
     let after = BlockNumber(geometry.block_of(runs.end - 1).0 + 1);
     let directory = &volume.store().directory;
     let known = volume
         .index()
-        .lowest_known_within(first, after, directory, MOST_LOOKED_AT);
-    runs.end = runs.end.min(complete_to(volume, &known, runs.end));
+        .lowest_known_within(first, after, directory, looked_at);
+    runs.end = runs.end.min(complete_to(&known, runs.end));
     blocks.extend(known);
     blocks.sort_unstable();
     blocks.dedup();
@@ -114,17 +130,6 @@ fn own_status(volume: &Volume, offset: u64, length: u64, most: usize) -> Vec<Cac
     }
     runs.zeros_until(runs.end, &mut zeros);
     runs.extents
-}
-
-/// Where the last block ends, if the list of blocks is full.
-fn complete_to(volume: &Volume, blocks: &[BlockNumber], end: u64) -> u64 {
-    let geometry = volume.geometry();
-    match blocks.last() {
-        Some(last) if blocks.len() == MOST_LOOKED_AT => {
-            geometry.base(*last).saturating_add(geometry.block_bytes())
-        }
-        _ => end,
-    }
 }
 
 /// Extents as they are put together.

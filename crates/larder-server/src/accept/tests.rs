@@ -35,6 +35,7 @@ impl Scene {
             exports: Arc::new(Exports::new(Vec::new())),
             tls: None,
             handshake_timeout: Duration::from_secs(10),
+            failures: RateLimit::default(),
             common: crate::protocol::Common::default(),
             log: Arc::<Told>::clone(&log),
         };

@@ -21,8 +21,11 @@ const MAX_COMPACT_EXTENT_BYTES: u64 = 2 << 30;
 const MAX_EXTENTS: usize = 64 << 10;
 /// Memory that one extent takes while it is answered.
 const EXTENT_BYTES: u64 = 16;
-/// The bytes that are fetched into the cache before it is asked whether the client is still there.
-const CACHE_PIECE_BYTES: u64 = 32 << 20;
+/// What is fetched at once: the memory that a request to the origin takes beside that of what asks for it. Before
+/// more of a hint is followed it is asked whether the client is still there.
+const FETCH_BYTES: u64 = 8 << 20;
+/// Memory for the blocks that are looked at, to tell what the cache has of a range.
+const LOOK_BYTES: u64 = 8 << 20;
 
 /// What of a read has not been answered yet.
 fn rest(request: &Request, answered_bytes: usize) -> Part {
@@ -41,6 +44,9 @@ impl Session<'_> {
         let done = match request.command {
             Command::READ => self.read(request, job.answered_bytes, into),
             Command::BLOCK_STATUS => self.block_status(request, into),
+            Command::CACHE => self
+                .cache(request, job.permit.bytes())
+                .map(|()| self.form().done(into, request)),
             _ => self
                 .change(request, payload)
                 .map(|()| self.form().done(into, request)),
@@ -115,7 +121,6 @@ impl Session<'_> {
             Command::WRITE => self.client.write(offset, payload, fua),
             Command::FLUSH => self.client.flush(),
             Command::TRIM => self.client.trim(offset, length, fua),
-            Command::CACHE => self.cache(offset, length),
             _ => {
                 let options = ZeroOptions {
                     may_trim: !request.flags.contains(CommandFlags::NO_HOLE),
@@ -127,27 +132,54 @@ impl Session<'_> {
         }
     }
 
-    /// Fetches the range, however long it is, as long as the client stays: what it hinted at is of no use to it
-    /// once it leaves, and must not hold up its end, nor the server's.
-    fn cache(&self, offset: u64, length: u64) -> Result<(), larder::Error> {
-        let end = offset + length;
-        let mut at = offset;
-        while at < end && !self.is_leaving.load(Ordering::SeqCst) {
-            let count = CACHE_PIECE_BYTES.min(end - at);
+    /// Fetches the range, however long it is, in pieces of so many bytes, as long as the client stays: what it hinted at
+    /// is of no use to it once it leaves, and must not hold up its end, nor the server's.
+    fn cache(&self, request: &Request, piece: u64) -> Result<(), larder::Error> {
+        let end = request.offset + request.length_bytes;
+        let mut at = request.offset;
+        while at < end && !self.is_client_leaving() {
+            let count = piece.min(end - at);
             self.client.cache(at, count)?;
             at += count;
         }
         Ok(())
     }
 
+    /// Whether no more requests come, whoever has noticed. Who receives may wait for something else.
+    fn is_client_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::SeqCst) || self.stream.is_over() || self.stream.has_hung_up()
+    }
+
     /// What a request other than a read or a write may take of the memory that one client may have under way.
-    pub(super) fn answer_bytes(&self, request: &Request) -> u64 {
-        let is_long = request.command == Command::BLOCK_STATUS
-            && !request.flags.contains(CommandFlags::REQ_ONE);
-        match is_long {
-            true => self.terms.contexts.len() as u64 * MAX_EXTENTS as u64 * EXTENT_BYTES,
-            false => 0,
+    pub(super) fn working_bytes(&self, request: &Request) -> u64 {
+        let is_long = !request.flags.contains(CommandFlags::REQ_ONE);
+        match request.command {
+            Command::BLOCK_STATUS if is_long => {
+                let contexts = &self.terms.contexts;
+                let looks = contexts.contains(&Context::Cache);
+                contexts.len() as u64 * MAX_EXTENTS as u64 * EXTENT_BYTES
+                    + if looks { LOOK_BYTES } else { 0 }
+            }
+            Command::CACHE => request.length_bytes.min(FETCH_BYTES),
+            _ => 0,
         }
+    }
+
+    /// Makes a request one that needs no more than a client's own share, and says how much: a shorter answer is allowed,
+    /// and a hint can be followed in small pieces.
+    pub(super) fn make_do(&self, request: &mut Request) -> u64 {
+        match request.command {
+            Command::CACHE => request.length_bytes.min(OWN_BYTES),
+            _ => {
+                request.flags |= CommandFlags::REQ_ONE;
+                0
+            }
+        }
+    }
+
+    /// What a read of so many bytes that asks the origin takes: at least the block that is fetched for it.
+    pub(super) fn fetched_bytes(&self, length: u64) -> u64 {
+        length.max(self.block_bytes.min(FETCH_BYTES))
     }
 
     fn block_status(&self, request: &Request, into: &mut ReplyBuffer) -> Result<(), larder::Error> {

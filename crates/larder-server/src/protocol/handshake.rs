@@ -44,6 +44,8 @@ pub(crate) struct Agreed {
     pub(crate) client: ClientConnection,
     /// What the export allows there.
     pub(crate) allowed: Allowed,
+    /// The unit in which the cache fetches, in bytes.
+    pub(crate) block_bytes: u64,
     /// The rest.
     pub(crate) terms: Terms,
 }

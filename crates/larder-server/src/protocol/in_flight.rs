@@ -89,6 +89,15 @@ impl InFlight {
         self.permit(bytes)
     }
 
+    /// Waits until the client has nothing under way, and every reply to it has been sent or waits to be. For who
+    /// receives: nobody else lets anything in.
+    pub(crate) fn wait_until_idle(&self) {
+        let mut state = self.lock();
+        while state.requests > 0 {
+            state = self.wait(state);
+        }
+    }
+
     fn permit(&self, bytes: u64) -> Permit<'_> {
         Permit {
             in_flight: self,
@@ -111,16 +120,49 @@ impl InFlight {
 
 impl State {
     fn enter(&mut self, bytes: u64) -> Result<(), Full> {
+        if self.requests == MAX_REQUESTS {
+            return Err(Full::Client);
+        }
+        self.take(bytes, self.requests)?;
+        self.requests += 1;
+        Ok(())
+    }
+
+    /// So many more bytes for one request beside so many others.
+    fn take(&mut self, bytes: u64, others: usize) -> Result<(), Full> {
         let all = self.bytes.saturating_add(bytes);
-        if self.requests == MAX_REQUESTS || (self.requests > 0 && all > MAX_BYTES) {
+        if others > 0 && all > MAX_BYTES {
             return Err(Full::Client);
         }
         if !self.charge.grow_to(all.saturating_sub(OWN_BYTES)) {
             return Err(Full::Budget);
         }
-        self.requests += 1;
         self.bytes = all;
         Ok(())
+    }
+}
+
+impl Permit<'_> {
+    /// How much it is for.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Makes it for so many bytes, waiting until the client has room for them. False if it is more than the client's own
+    /// share then, and others have left too little: it stays as it is.
+    pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let mut state = self.in_flight.lock();
+        loop {
+            let others = state.requests - 1;
+            match state.take(more, others) {
+                Ok(()) => break,
+                Err(Full::Budget) if bytes > OWN_BYTES => return false,
+                Err(_) => state = self.in_flight.wait(state),
+            }
+        }
+        self.bytes += more;
+        true
     }
 }
 
@@ -184,6 +226,38 @@ mod tests {
         drop(own);
         // All of it has been given back.
         assert!(one.try_enter(OWN_BYTES + 1000).is_some());
+    }
+
+    #[test]
+    fn a_request_grows_as_long_as_there_is_room() {
+        let budget = Arc::new(Budget::new(1000));
+        let (one, other) = (InFlight::new(&budget), InFlight::new(&budget));
+        let mut growing = one.enter(OWN_BYTES);
+        assert!(growing.grow_to(OWN_BYTES + 600) && growing.bytes() == OWN_BYTES + 600);
+        let greedy = other.enter_large(OWN_BYTES + 400);
+        assert!(!growing.grow_to(OWN_BYTES + 601) && growing.bytes() == OWN_BYTES + 600);
+        drop(greedy);
+        assert!(growing.grow_to(OWN_BYTES + 1000));
+        drop(growing);
+        assert!(other.try_enter(OWN_BYTES + 1000).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_everything_waits_for_the_last() {
+        let in_flight = in_flight(PLENTY);
+        in_flight.wait_until_idle();
+        let permits: Vec<_> = (0..3).map(|_| in_flight.enter(1)).collect();
+        let left = std::sync::atomic::AtomicUsize::new(permits.len());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for permit in permits {
+                    left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    drop(permit);
+                }
+            });
+            in_flight.wait_until_idle();
+            assert_eq!(left.load(std::sync::atomic::Ordering::SeqCst), 0);
+        });
     }
 
     #[test]

@@ -116,6 +116,7 @@ fn agree(handshake: &Handshake<'_>, export: &Export, name: &str) -> Result<Agree
     Ok(Agreed {
         client,
         allowed,
+        block_bytes: export.block_bytes(),
         terms,
     })
 }

@@ -209,6 +209,11 @@ impl Output {
         self.is_broken.load(Ordering::SeqCst)
     }
 
+    /// The socket.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// The sending half again.
     pub(crate) fn into_sender(self) -> Sender {
         self.sender

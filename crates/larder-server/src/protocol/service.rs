@@ -33,6 +33,8 @@ pub(crate) struct Service {
     pub(crate) common: Common,
     /// Where errors are told.
     pub(crate) log: Arc<dyn Log>,
+    /// Requests that failed.
+    pub(crate) failures: RateLimit,
 }
 
 impl Service {
@@ -67,8 +69,10 @@ impl Service {
             allowed: agreed.allowed,
             log: &*self.log,
             common: &self.common,
-            failures: RateLimit::default(),
+            failures: &self.failures,
             is_leaving: AtomicBool::new(false),
+            stream: output.stream().clone(),
+            block_bytes: agreed.block_bytes,
         };
         let mut input = Input::new(receiver);
         session.serve(&mut input, output);

@@ -26,6 +26,7 @@ use super::terms::{Allowed, Terms};
 use super::workers::Job;
 use crate::export::ClientConnection;
 use crate::rate_limit::RateLimit;
+use crate::stream::Stream;
 
 mod pieces;
 mod receiving;
@@ -41,10 +42,14 @@ pub(crate) struct Session<'l> {
     pub(super) log: &'l dyn Log,
     /// Memory and threads that clients share.
     pub(super) common: &'l Common,
-    /// Requests that failed: a client may cause any number of them.
-    pub(super) failures: RateLimit,
+    /// Requests that failed, of all clients: any of them may cause any number, and come again.
+    pub(super) failures: &'l RateLimit,
     /// No more requests come.
     pub(super) is_leaving: AtomicBool,
+    /// The client's socket, to ask whether the client is there.
+    pub(super) stream: Stream,
+    /// The unit in which the cache fetches, in bytes.
+    pub(super) block_bytes: u64,
 }
 
 impl Session<'_> {

@@ -32,7 +32,7 @@ pub(crate) struct Job<'s> {
     /// How much of a read has been answered already.
     pub(crate) answered_bytes: usize,
     /// Its place among what the client has under way.
-    pub(crate) _permit: Permit<'s>,
+    pub(crate) permit: Permit<'s>,
 }
 
 /// What a thread does next.

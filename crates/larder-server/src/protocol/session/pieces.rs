@@ -7,6 +7,7 @@ use std::io;
 
 use nbd_wire::{CommandFlags, Request};
 
+use super::super::in_flight::Permit;
 use super::super::replies::Part;
 use super::receiving::Receiving;
 
@@ -14,15 +15,23 @@ use super::receiving::Receiving;
 const PIECE_BYTES: usize = 256 << 10;
 
 impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
-    /// Receives and writes a payload. After an error the rest is only received.
-    pub(super) fn write_in_pieces(&mut self, request: &Request) -> io::Result<()> {
+    /// Writes a payload of which the beginning is here, for which there is this permit, and receives and writes the rest.
+    /// After an error the rest is only received.
+    pub(super) fn write_in_pieces(
+        &mut self,
+        request: &Request,
+        beginning: Vec<u8>,
+        permit: Permit<'s>,
+    ) -> io::Result<()> {
         let session = self.session;
         let fua = request.flags.contains(CommandFlags::FUA);
         // Checked to be at most 32 MiB.
         let length = request.length_bytes as usize;
+        let here = beginning.len();
+        let mut written = session.client.write(request.offset, &beginning, fua);
+        drop((beginning, permit));
         let mut buffer = vec![0; PIECE_BYTES.min(length)];
-        let mut written = Ok(());
-        for start in (0..length).step_by(PIECE_BYTES) {
+        for start in (here..length).step_by(PIECE_BYTES) {
             self.send();
             let piece = &mut buffer[..PIECE_BYTES.min(length - start)];
             self.hand.input.receive_exactly(piece)?;
@@ -67,9 +76,12 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
     }
 
     /// Answers a read whose reply may not be in parts. It begins by saying that all is well: an error past its first
-    /// piece can only end the connection, as the protocol has it.
+    /// piece can only end the connection, as the protocol has it. No other reply may come between its pieces, nor
+    /// after the last before such an error: by then nothing else is under way.
     fn read_whole_in_pieces(&mut self, request: &Request) -> io::Result<()> {
         let session = self.session;
+        self.send();
+        self.serving.in_flight.wait_until_idle();
         let length = request.length_bytes as usize;
         for start in (0..length).step_by(PIECE_BYTES) {
             let piece = PIECE_BYTES.min(length - start);

@@ -18,6 +18,9 @@ use super::serving::Serving;
 /// Replies are sent when they have come to this much.
 const BATCH_BYTES: usize = 128 << 10;
 
+/// A payload is charged in steps of at most so much.
+const PAYLOAD_STEP_BYTES: usize = 1 << 20;
+
 /// What the receiving thread does next.
 #[derive(Debug)]
 enum Next<'s> {
@@ -163,12 +166,11 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
     /// What neither reads nor writes.
     fn other(&mut self, request: &Request) -> Next<'s> {
         let mut request = *request;
-        let permit = match self.enter_large(self.session.answer_bytes(&request)) {
+        let permit = match self.enter_large(self.session.working_bytes(&request)) {
             Some(permit) => permit,
             None => {
-                // A shorter answer is allowed, and needs next to nothing.
-                request.flags |= CommandFlags::REQ_ONE;
-                self.enter(self.session.answer_bytes(&request))
+                let least = self.session.make_do(&mut request);
+                self.enter(least)
             }
         };
         self.submit(&request, Vec::new(), 0, permit)
@@ -229,7 +231,8 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
             // The worker's part is the last and must not come before these.
             self.send();
         }
-        match self.enter_large(request.length_bytes - answered as u64) {
+        let left = request.length_bytes - answered as u64;
+        match self.enter_large(self.session.fetched_bytes(left)) {
             Some(permit) => Ok(self.submit(request, Vec::new(), answered, permit)),
             None => {
                 self.read_in_pieces(request, answered)?;
@@ -255,13 +258,28 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
             self.hand.input.take(length);
             return Ok(Next::Request);
         }
-        let Some(permit) = self.enter_large(request.length_bytes) else {
-            self.write_in_pieces(request)?;
-            return Ok(Next::Request);
-        };
+        self.write_large(request)
+    }
+
+    /// A payload is charged as it comes, so that a client which stops in its middle has no more of the budget than it
+    /// has sent.
+    fn write_large(&mut self, request: &Request) -> io::Result<Next<'s>> {
+        let length = request.length_bytes as usize;
+        let mut permit = self.enter(OWN_BYTES.min(request.length_bytes));
         self.send();
+        // Memory that is zero until it is used is not taken before.
         let mut payload = vec![0; length];
-        self.hand.input.receive_exactly(&mut payload)?;
+        let mut here = 0;
+        while here < length {
+            let end = length.min(here.max(OWN_BYTES as usize) + here.min(PAYLOAD_STEP_BYTES));
+            if !permit.grow_to(end as u64) {
+                payload.truncate(here);
+                self.write_in_pieces(request, payload, permit)?;
+                return Ok(Next::Request);
+            }
+            self.hand.input.receive_exactly(&mut payload[here..end])?;
+            here = end;
+        }
         if !self
             .session
             .write_at_once(request, &payload, &mut self.hand.replies)
@@ -303,7 +321,7 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
             request: *request,
             payload,
             answered_bytes,
-            _permit: permit,
+            permit,
         };
         let (serving, scope) = (self.serving, self.scope);
         if self.hand.input.received().is_empty() && serving.workers.offer_turn() {
