@@ -42,13 +42,16 @@ impl Cleanup {
         }
     }
 
-    /// Nobody listens any more: removes the sockets.
+    /// Nobody listens any more: removes the sockets, once: another server may make its own there from now on, which may
+    /// even look the same.
     pub(crate) fn remove_sockets(&self) {
-        for item in self.left.lock().iter() {
-            if let Item::Socket(path, identity) = item {
+        self.left.lock().retain(|item| match item {
+            Item::Socket(path, identity) => {
                 remove_file(path, *identity);
+                false
             }
-        }
+            _ => true,
+        });
     }
 
     /// A directory that was just made.
@@ -109,6 +112,22 @@ impl Drop for Left {
 mod tests {
     use super::*;
     use crate::testing::Scratch;
+
+    #[test]
+    fn a_socket_is_removed_once() {
+        let scratch = Scratch::new();
+        let path = scratch.path("socket");
+        let cleanup = Cleanup::default();
+        fs::write(&path, "").unwrap();
+        cleanup.socket(&path);
+        // Somebody else's from now on, with the same number.
+        fs::hard_link(&path, scratch.path("kept")).unwrap();
+        cleanup.remove_sockets();
+        assert!(!path.exists());
+        fs::hard_link(scratch.path("kept"), &path).unwrap();
+        drop(cleanup);
+        assert!(path.exists());
+    }
 
     #[test]
     fn what_was_made_goes_and_what_took_its_place_stays() {

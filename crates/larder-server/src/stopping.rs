@@ -4,7 +4,7 @@
 //! its socket down for reading: it finds an end of the stream and finishes what it has begun. One that
 //! registers later is shut down as it comes, under the same lock, so none is missed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::event::EventfdFlags;
 
 use crate::stream::Stream;
+
+/// How often it is looked which clients do not take their replies.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Whether the server is ending, and the connections that are open.
 #[derive(Clone, Debug)]
@@ -95,28 +98,26 @@ impl Stopping {
         })
     }
 
-    /// Waits until every connection has ended. Those that have not within `patience` (a client that does
-    /// not take its replies) are closed. Returns how many those were.
+    /// Waits until every connection has ended. Those whose client does not take its replies are closed once `patience` is
+    /// over; what others have begun is finished, however long it takes. Returns how many were closed.
     pub(crate) fn wait_for_all(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
+        let mut closed = HashSet::new();
         let mut open = self.open();
         while !open.streams.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break;
+                let stuck = open.streams.iter().filter(|(_, stream)| stream.is_stuck());
+                for (number, stream) in stuck {
+                    stream.shutdown_both();
+                    closed.insert(*number);
+                }
             }
-            let waited = self.0.one_ended.wait_timeout(open, left);
+            let time = if left.is_zero() { LOOK_AGAIN } else { left };
+            let waited = self.0.one_ended.wait_timeout(open, time);
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let closed = open.streams.len();
-        for stream in open.streams.values() {
-            stream.shutdown_both();
-        }
-        while !open.streams.is_empty() {
-            let waited = self.0.one_ended.wait(open);
-            open = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-        closed
+        closed.len()
     }
 }
 
@@ -173,17 +174,23 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_no_replies_is_closed_after_a_while() {
+    fn a_client_that_takes_no_replies_is_closed_after_a_while_and_others_are_waited_for() {
         let stopping = Stopping::new().unwrap();
-        let (stream, _client) = pair();
-        let registered = stopping.register(&stream, 1).unwrap();
+        let ((stream, _client), (working, _other)) = (pair(), pair());
+        let registered = stopping.register(&stream, 2).unwrap();
+        let at_work = stopping.register(&working, 2).unwrap();
+        stream.note_stuck(true);
         let thread = thread::spawn(move || {
             let _registered = registered;
             while (&stream).write(&[0; 4096]).is_ok() {}
+            // The other has something to do until now.
+            drop(at_work);
         });
         stopping.begin();
         assert_eq!(stopping.wait_for_all(Duration::from_millis(50)), 1);
         thread.join().unwrap();
+        // It could have answered.
+        assert!((&working).write(b"reply").is_ok());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -18,6 +19,9 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How often it is asked then.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 
+/// How often it is asked whether the peer has what was sent.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// A client's socket. Clones are the same socket, which is closed with the last of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream(Arc<Inner>);
@@ -28,6 +32,8 @@ struct Inner {
     /// Nothing more is read, even if there is something: shutting a TCP socket down for reading does not
     /// keep its peer from sending.
     is_over: AtomicBool,
+    /// The client does not take what it is sent.
+    is_stuck: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -41,6 +47,7 @@ impl Stream {
         Self(Arc::new(Inner {
             socket,
             is_over: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
         }))
     }
 
@@ -94,6 +101,28 @@ impl Stream {
         self.0.is_over.load(Ordering::SeqCst)
     }
 
+    /// Notes whether the client takes what it is sent.
+    pub(crate) fn note_stuck(&self, is_stuck: bool) {
+        self.0.is_stuck.store(is_stuck, Ordering::SeqCst);
+    }
+
+    /// Whether something waits for the client to take it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.0.is_stuck.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the peer's system has all that was sent, at most so long. A TCP connection that is closed while more
+    /// comes in is reset, and what has not arrived by then is lost. Through a Unix socket it has arrived at once.
+    pub(crate) fn wait_until_taken(&self, most: Duration) {
+        let Socket::Tcp(socket) = &self.0.socket else {
+            return;
+        };
+        let deadline = Instant::now() + most;
+        while unsent_bytes(socket).is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Whether the client sends nothing more, although what it has sent before may not have been read yet.
     pub(crate) fn has_hung_up(&self) -> bool {
         let mut watched = [PollFd::new(self, PollFlags::RDHUP)];
@@ -144,6 +173,17 @@ impl Stream {
     }
 }
 
+/// What the peer's system has not acknowledged yet (tcp(7), SIOCOUTQ, which is the same as TIOCOUTQ).
+#[expect(unsafe_code, reason = "there is no safe way to ask")]
+fn unsent_bytes(socket: &TcpStream) -> rustix::io::Result<i32> {
+    const SIOCOUTQ: u32 = 0x5411;
+    // SAFETY: the request writes one int, and does nothing else.
+    unsafe {
+        let getter = rustix::ioctl::Getter::<SIOCOUTQ, i32>::new();
+        rustix::ioctl::ioctl(socket, getter)
+    }
+}
+
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.is_over() {
@@ -177,6 +217,49 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn what_was_sent_arrives_though_more_comes_in_at_the_end() {
+        for _ in 0..30 {
+            check_that_all_arrives();
+        }
+    }
+
+    fn check_that_all_arrives() {
+        const COUNT: usize = 256 << 10;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let client = client.unwrap();
+        // It takes little at a time.
+        client.set_recv_buffer_size(8 << 10).unwrap();
+        client
+            .connect(&listener.local_addr().unwrap().into())
+            .unwrap();
+        let mut client = TcpStream::from(client);
+        let stream = Stream::tcp(listener.accept().unwrap().0).unwrap();
+        SockRef::from(&stream)
+            .set_send_buffer_size(1 << 20)
+            .unwrap();
+        (&stream).write_all(&vec![7; COUNT]).unwrap();
+        stream.shutdown_read();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                stream.wait_until_taken(Duration::from_secs(30));
+                stream.shutdown_write();
+            });
+            let mut received = Vec::new();
+            let mut piece = [0; 4 << 10];
+            loop {
+                // A request that is not heard any more. The connection may have ended by then.
+                let _ = client.write(&[1; 28]);
+                match client.read(&mut piece) {
+                    Ok(count) if count > 0 => received.extend_from_slice(&piece[..count]),
+                    _ => break,
+                }
+            }
+            assert_eq!(received.len(), COUNT);
+        });
+    }
 
     #[test]
     fn nothing_is_read_after_the_end_though_it_keeps_coming() {

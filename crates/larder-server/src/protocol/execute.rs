@@ -257,7 +257,47 @@ impl Session<'_> {
         if !is_answer {
             self.tell_failure(&message);
         }
-        let code = ErrorCode::from_errno(error.errno());
+        let code = own_word(ErrorCode::from_errno(error.errno()), request);
         self.form().error(into, request, code, &message);
+    }
+}
+
+/// What an origin's error is in this server's mouth: three of them say something else there than that it failed
+/// (NBD protocol, "Error values").
+fn own_word(code: ErrorCode, request: &Request) -> ErrorCode {
+    let is_fast = request.flags.contains(CommandFlags::FAST_ZERO);
+    match code {
+        ErrorCode::NOT_SUPPORTED if !is_fast => ErrorCode::IO,
+        ErrorCode::OVERFLOW | ErrorCode::SHUTDOWN => ErrorCode::IO,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origins_error_says_nothing_of_this_server() {
+        let request = |flags| Request {
+            flags,
+            command: Command::WRITE_ZEROES,
+            cookie: 0,
+            offset: 0,
+            length_bytes: 512,
+        };
+        let (plain, fast) = (
+            request(CommandFlags::empty()),
+            request(CommandFlags::FAST_ZERO),
+        );
+        for (code, request, told) in [
+            (ErrorCode::NOT_SUPPORTED, &plain, ErrorCode::IO),
+            (ErrorCode::NOT_SUPPORTED, &fast, ErrorCode::NOT_SUPPORTED),
+            (ErrorCode::SHUTDOWN, &fast, ErrorCode::IO),
+            (ErrorCode::OVERFLOW, &plain, ErrorCode::IO),
+            (ErrorCode::NO_SPACE, &plain, ErrorCode::NO_SPACE),
+        ] {
+            assert_eq!(own_word(code, request), told);
+        }
     }
 }

@@ -114,6 +114,15 @@ impl<'c> Handshake<'c> {
         let flags = ClientFlags::from_bits(u32::from_be_bytes(answer))
             .ok_or_else(|| malformed("unknown flags from the client"))?;
         self.without_zeroes = flags.contains(ClientFlags::NO_ZEROES);
+        if !flags.contains(ClientFlags::FIXED_NEWSTYLE) {
+            // It cannot take the replies that TLS begins with (NBD protocol, "Operating modes").
+            if self.must_encrypt() {
+                return Err(malformed(
+                    "a client without fixed newstyle, which TLS needs",
+                ));
+            }
+            self.tls = None;
+        }
         Ok(())
     }
 
@@ -132,11 +141,13 @@ impl<'c> Handshake<'c> {
                     return Err(malformed("an export's name that is much too long"));
                 }
                 self.skip(header.length_bytes)?;
-                self.reply(
-                    header.code,
-                    ReplyType::ERR_TOO_BIG,
-                    b"the option is too long",
-                )?;
+                match self.must_encrypt() {
+                    true => self.refuse_without_tls(header.code)?,
+                    false => {
+                        let reason = b"the option is too long";
+                        self.reply(header.code, ReplyType::ERR_TOO_BIG, reason)?
+                    }
+                };
                 continue;
             }
             let mut payload = vec![0; header.length_bytes as usize];
@@ -164,9 +175,7 @@ impl<'c> Handshake<'c> {
     }
 
     fn answer(&mut self, code: OptionCode, payload: &[u8]) -> io::Result<Step> {
-        let must_encrypt = self
-            .tls
-            .is_some_and(|tls| tls.policy() == TlsPolicy::Require && !self.is_encrypted);
+        let must_encrypt = self.must_encrypt();
         match code {
             OptionCode::ABORT => {
                 self.reply(code, ReplyType::ACK, b"")?;
@@ -176,11 +185,19 @@ impl<'c> Handshake<'c> {
             OptionCode::EXPORT_NAME if must_encrypt => {
                 Err(malformed("an export was asked for without TLS"))
             }
-            _ if must_encrypt => {
-                self.reply(code, ReplyType::ERR_TLS_REQD, b"this server requires TLS")
-            }
+            _ if must_encrypt => self.refuse_without_tls(code),
             _ => options::answer(self, code, payload),
         }
+    }
+
+    /// Whether nothing can be had yet.
+    fn must_encrypt(&self) -> bool {
+        self.tls
+            .is_some_and(|tls| tls.policy() == TlsPolicy::Require && !self.is_encrypted)
+    }
+
+    fn refuse_without_tls(&mut self, code: OptionCode) -> io::Result<Step> {
+        self.reply(code, ReplyType::ERR_TLS_REQD, b"this server requires TLS")
     }
 
     fn start_tls(&mut self, payload: &[u8]) -> io::Result<Step> {

@@ -93,9 +93,7 @@ impl ReplyForm {
         } else if self.chunks {
             let piece = piece_bytes(request, length);
             if data.chunks(piece).any(is_zero) {
-                let data = data.to_vec();
-                into.truncate(before);
-                self.read_with_holes(into, request, part, &data, piece);
+                self.make_holes(into, request, part, before, piece);
             }
         }
         filled
@@ -112,7 +110,7 @@ impl ReplyForm {
         self.data_header_of(into, request, whole);
     }
 
-    fn data_header_of(self, into: &mut ReplyBuffer, request: &Request, part: Part) {
+    fn data_header_of(self, into: &mut impl Sink, request: &Request, part: Part) {
         if !self.chunks {
             return simple(into, request, ErrorCode(0));
         }
@@ -127,40 +125,53 @@ impl ReplyForm {
         into.put(&part.offset.to_be_bytes());
     }
 
-    /// The data in runs of pieces, zeros as holes.
-    fn read_with_holes(
+    /// Makes runs of pieces of the data at the buffer's end, zeros as holes, where they are: a hole is shorter than what
+    /// it stands for, so that what follows it has room for a header of its own. Only the last one may be longer.
+    fn make_holes(
         self,
         into: &mut ReplyBuffer,
         request: &Request,
         part: Part,
-        data: &[u8],
+        before: usize,
         piece: usize,
     ) {
-        let mut at = 0;
-        while at < data.len() {
-            let is_hole = is_zero(&data[at..data.len().min(at + piece)]);
-            let run = data[at..].chunks(piece);
+        let data_end = into.len();
+        let data_start = data_end - part.length;
+        let (mut from, mut to) = (data_start, before);
+        let mut header = Vec::new();
+        while from < data_end {
+            let left = &into.as_slice()[from..data_end];
+            let is_hole = is_zero(&left[..left.len().min(piece)]);
+            let run = left.chunks(piece);
             let length: usize = run
                 .take_while(|piece| is_zero(piece) == is_hole)
                 .map(<[u8]>::len)
                 .sum();
-            let offset = part.offset + at as u64;
-            let end = at + length;
-            let chunk = match is_hole {
-                true => Chunk::Hole {
-                    offset,
-                    // A read has at most 32 MiB.
-                    length_bytes: length as u32,
-                },
-                false => Chunk::Data {
-                    offset,
-                    data: &data[at..end],
-                },
+            let run = Part {
+                offset: part.offset + (from - data_start) as u64,
+                length,
+                is_last: part.is_last && from + length == data_end,
             };
-            let is_last = part.is_last && end == data.len();
-            self.chunk(into, request, is_last, &chunk);
-            at = end;
+            header.clear();
+            match is_hole {
+                true => self.hole(&mut header, request, run),
+                false => self.data_header_of(&mut header, request, run),
+            }
+            let moved = if is_hole { 0 } else { length };
+            into.splice(to, &header, from..from + moved);
+            to += header.len() + moved;
+            from += length;
         }
+        into.truncate(to);
+    }
+
+    fn hole(self, into: &mut impl Sink, request: &Request, part: Part) {
+        let chunk = Chunk::Hole {
+            offset: part.offset,
+            // A read has at most 32 MiB.
+            length_bytes: part.length as u32,
+        };
+        self.chunk(into, request, part.is_last, &chunk);
     }
 
     /// Appends one context's answer to block status.
@@ -179,7 +190,7 @@ impl ReplyForm {
         self.chunk(into, request, is_last, &chunk);
     }
 
-    fn chunk(self, into: &mut ReplyBuffer, request: &Request, is_last: bool, chunk: &Chunk<'_>) {
+    fn chunk(self, into: &mut impl Sink, request: &Request, is_last: bool, chunk: &Chunk<'_>) {
         let of = (request.cookie, request.offset);
         chunk.encode(into, self.format, done_if(is_last), of);
     }
@@ -192,7 +203,7 @@ fn done_if(is_last: bool) -> ChunkFlags {
     }
 }
 
-fn simple(into: &mut ReplyBuffer, request: &Request, error: ErrorCode) {
+fn simple(into: &mut impl Sink, request: &Request, error: ErrorCode) {
     let cookie = request.cookie;
     into.put(&SimpleReply { error, cookie }.encode());
 }
@@ -229,10 +240,14 @@ mod tests {
 
     use super::*;
 
-    const FORM: ReplyForm = ReplyForm {
-        chunks: true,
-        format: RequestFormat::Compact,
-    };
+    const FORM: ReplyForm = form(RequestFormat::Compact);
+
+    const fn form(format: RequestFormat) -> ReplyForm {
+        ReplyForm {
+            chunks: true,
+            format,
+        }
+    }
 
     fn request(flags: CommandFlags) -> Request {
         Request {
@@ -246,7 +261,12 @@ mod tests {
 
     /// The offsets, lengths and kinds of the chunks that answer a read of this data.
     fn chunks_for(data: &[u8], flags: CommandFlags) -> Vec<(u64, u64, bool)> {
+        chunks_in(FORM, data, flags)
+    }
+
+    fn chunks_in(form: ReplyForm, data: &[u8], flags: CommandFlags) -> Vec<(u64, u64, bool)> {
         let mut buffer = ReplyBuffer::default();
+        buffer.put(b"another reply");
         let fill = |space: &mut [u8]| {
             space.copy_from_slice(data);
             Ok::<_, Infallible>(true)
@@ -256,13 +276,13 @@ mod tests {
             length: data.len(),
             is_last: true,
         };
-        let filled = FORM.read(&mut buffer, &request(flags), part, fill);
+        let filled = form.read(&mut buffer, &request(flags), part, fill);
         assert_eq!(filled, Ok(true));
         let mut found = Vec::new();
-        let mut left = buffer.as_slice();
+        let mut left = buffer.as_slice().strip_prefix(b"another reply").unwrap();
         while !left.is_empty() {
-            let (header, rest) = left.split_at(20);
-            let header = ChunkHeader::decode(header, FORM.format).unwrap();
+            let (header, rest) = left.split_at(ChunkHeader::bytes(form.format));
+            let header = ChunkHeader::decode(header, form.format).unwrap();
             let (payload, rest) = rest.split_at(header.length_bytes as usize);
             assert_eq!(header.flags.contains(ChunkFlags::DONE), rest.is_empty());
             found.push(match Chunk::decode(header.kind, payload).unwrap() {
@@ -303,6 +323,31 @@ mod tests {
             chunks_for(&zeros, CommandFlags::DF),
             [(base, 300_000, true)]
         );
+    }
+
+    #[test]
+    fn every_pattern_of_data_and_holes_is_told_exactly() {
+        for (pattern, tail) in
+            (0..32).flat_map(|pattern| [0, 1, 31, 65_535].map(|tail| (pattern, tail)))
+        {
+            let mut data: Vec<u8> = (0..5 * HOLE_BYTES + tail).map(|at| at as u8 | 1).collect();
+            let pieces = data.chunks_mut(HOLE_BYTES).enumerate();
+            for (_, piece) in pieces.filter(|(number, _)| pattern >> (number % 5) & 1 == 0) {
+                piece.fill(0);
+            }
+            for format in [RequestFormat::Compact, RequestFormat::Extended] {
+                let chunks = chunks_in(form(format), &data, CommandFlags::empty());
+                let mut at = 1 << 20;
+                for (offset, length, is_hole) in chunks {
+                    assert_eq!(offset, at);
+                    let start = (at - (1 << 20)) as usize;
+                    // What is in a chunk of data has been compared already.
+                    assert_eq!(is_zero(&data[start..start + length as usize]), is_hole);
+                    at += length;
+                }
+                assert_eq!(at, (1 << 20) + data.len() as u64);
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The bytes stay initialised when the buffer is emptied, so that room for data that will be
 //! overwritten anyway is not cleared first.
 
+use std::ops::Range;
+
 use nbd_wire::Sink;
 
 /// Past this much memory the buffer is given back after use. Common clients read at most 2 MiB at once.
@@ -42,6 +44,18 @@ impl ReplyBuffer {
         let space = &mut self.bytes[self.used..end];
         self.used = end;
         space
+    }
+
+    /// Puts the header at `at`, and behind it what is at `moved`, which begins no earlier than the header ends unless
+    /// it is empty.
+    pub(crate) fn splice(&mut self, at: usize, header: &[u8], moved: Range<usize>) {
+        let data = at + header.len();
+        if data > self.used {
+            self.space(data - self.used);
+        }
+        // First what the header may lie over.
+        self.bytes.copy_within(moved, data);
+        self.bytes[at..data].copy_from_slice(header);
     }
 
     /// Takes back what was appended past `length`.

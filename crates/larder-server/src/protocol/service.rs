@@ -13,13 +13,10 @@ use super::input::Input;
 use super::output::{Output, SEND_PATIENCE};
 use super::session::Session;
 use super::tls::TlsSettings;
-use super::transport::{self, Receiver};
+use super::transport::{self, GOODBYE, Receiver};
 use crate::exports::Exports;
 use crate::rate_limit::RateLimit;
 use crate::stream::Stream;
-
-/// How long a peer may take to notice that a connection has ended.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What connections are served.
 pub(crate) struct Service {

@@ -16,8 +16,12 @@ use crate::stream::Stream;
 
 /// How long a send may wait for the client before what is left is somebody else's.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(50);
+/// How long a peer may take to notice that a connection has ended.
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// Memory that is kept for what is left of a send.
 const KEPT_BYTES: usize = 1 << 20;
+/// What is encrypted before it is sent: it is kept beside what it was made of.
+const ENCRYPTED_STEP_BYTES: usize = 1 << 20;
 /// What is read from the socket at once when it is encrypted.
 const ENCRYPTED_READ_BYTES: usize = 64 << 10;
 
@@ -263,12 +267,17 @@ impl Sender {
                 let sent = send_until_blocked(&self.stream, write, bytes)?;
                 self.unsent.extend_from_slice(&bytes[sent..]);
                 let is_sent = sent == bytes.len();
-                self.stuck_since = (!is_sent).then(Instant::now);
+                self.take_note((!is_sent).then(Instant::now));
                 Ok(is_sent)
             }
             Some(session) => {
-                self.encrypt(&session, bytes)?;
-                self.send_rest_by(write)
+                let mut is_sent = true;
+                for step in bytes.chunks(ENCRYPTED_STEP_BYTES) {
+                    self.encrypt(&session, step)?;
+                    // What the client does not take has to be kept in any case.
+                    is_sent = is_sent && self.send_rest_by(write)?;
+                }
+                Ok(is_sent)
             }
         }
     }
@@ -281,18 +290,23 @@ impl Sender {
     fn send_rest_by(&mut self, write: WriteSome) -> io::Result<bool> {
         let sent = send_until_blocked(&self.stream, write, &self.unsent[self.sent..])?;
         self.sent += sent;
-        if sent > 0 {
-            self.stuck_since = None;
-        }
+        let since = self.stuck_since.filter(|_| sent == 0);
         if self.sent < self.unsent.len() {
-            self.stuck_since.get_or_insert_with(Instant::now);
+            self.take_note(since.or_else(|| Some(Instant::now())));
             return Ok(false);
         }
-        self.stuck_since = None;
+        self.take_note(None);
         self.sent = 0;
         self.unsent.clear();
         self.unsent.shrink_to(KEPT_BYTES);
         Ok(true)
+    }
+
+    fn take_note(&mut self, stuck_since: Option<Instant>) {
+        if self.stuck_since.is_some() != stuck_since.is_some() {
+            self.stream.note_stuck(stuck_since.is_some());
+        }
+        self.stuck_since = stuck_since;
     }
 
     /// For how long the client has taken nothing of what is left.
@@ -314,7 +328,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Tells the peer that nothing more comes.
+    /// Tells the peer that nothing more comes, once what was sent has come to it.
     pub(crate) fn finish(&mut self) {
         if let Some(session) = self.tls.clone() {
             let mut session = lock(&session);
@@ -324,6 +338,7 @@ impl Sender {
             drop(session);
             let _ = self.send_rest();
         }
+        self.stream.wait_until_taken(GOODBYE);
         self.stream.shutdown_write();
     }
 
