@@ -118,8 +118,7 @@ impl Acceptor {
         let spawned = thread::Builder::new()
             .name("larder-client".to_owned())
             .spawn(move || {
-                let _registered = registered;
-                service.serve(stream);
+                service.serve(stream, &registered);
             });
         if let Err(error) = spawned {
             self.tell_failure(&error);

@@ -15,6 +15,8 @@ use rustix::event::EventfdFlags;
 
 use crate::stream::Stream;
 
+/// A client that takes longer to choose an export may have to make room for others.
+const LONG_HANDSHAKE: Duration = Duration::from_secs(1);
 /// How often it is looked which clients do not take their replies.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -34,7 +36,25 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    streams: HashMap<u64, Stream>,
+    connections: HashMap<u64, Connection>,
+    /// Those of them that have been closed to make room, and have not ended yet.
+    closed_for_others: usize,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: Stream,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client has not chosen an export since then.
+    Handshake(Instant),
+    /// It is served.
+    Served,
+    /// It was closed to make room for another.
+    ClosedForAnother,
 }
 
 /// A connection that is open; it has ended when this is dropped.
@@ -75,15 +95,17 @@ impl Stopping {
         self.0.has_begun.store(true, Ordering::SeqCst);
         // A counter of 1 fits, so this does not fail.
         let _ = rustix::io::write(&self.0.event, &1_u64.to_ne_bytes());
-        for stream in open.streams.values() {
-            stream.shutdown_read();
+        for connection in open.connections.values() {
+            connection.stream.shutdown_read();
         }
     }
 
-    /// Notes that a connection is open. None if there are `limit` already.
+    /// Notes that a connection is open. Where there are `limit` already, the one whose client has taken longest to choose
+    /// an export makes room for it: who only connects must not keep out those who have something to ask. None if no
+    /// client has taken long.
     pub(crate) fn register(&self, stream: &Stream, limit: usize) -> Option<Registered> {
         let mut open = self.open();
-        if open.streams.len() >= limit {
+        if open.connections.len() - open.closed_for_others >= limit && !open.close_the_slowest() {
             return None;
         }
         if self.is_stopping() {
@@ -91,7 +113,11 @@ impl Stopping {
         }
         let number = open.next;
         open.next += 1;
-        open.streams.insert(number, stream.clone());
+        let connection = Connection {
+            stream: stream.clone(),
+            phase: Phase::Handshake(Instant::now()),
+        };
+        open.connections.insert(number, connection);
         Some(Registered {
             stopping: self.clone(),
             number,
@@ -104,12 +130,12 @@ impl Stopping {
         let deadline = Instant::now() + patience;
         let mut closed = HashSet::new();
         let mut open = self.open();
-        while !open.streams.is_empty() {
+        while !open.connections.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let stuck = open.streams.iter().filter(|(_, stream)| stream.is_stuck());
-                for (number, stream) in stuck {
-                    stream.shutdown_both();
+                let all = open.connections.iter();
+                for (number, stuck) in all.filter(|(_, one)| one.stream.is_stuck()) {
+                    stuck.stream.shutdown_both();
                     closed.insert(*number);
                 }
             }
@@ -121,9 +147,48 @@ impl Stopping {
     }
 }
 
+impl Open {
+    /// Closes the connection whose client has been longest without an export, if that is long enough.
+    fn close_the_slowest(&mut self) -> bool {
+        let handshakes = self.connections.values_mut();
+        let slowest = handshakes
+            .filter_map(|connection| match connection.phase {
+                Phase::Handshake(since) => Some((since, connection)),
+                _ => None,
+            })
+            .min_by_key(|(since, _)| *since)
+            .filter(|(since, _)| since.elapsed() >= LONG_HANDSHAKE);
+        let Some((_, connection)) = slowest else {
+            return false;
+        };
+        connection.stream.shutdown_both();
+        connection.phase = Phase::ClosedForAnother;
+        self.closed_for_others += 1;
+        true
+    }
+}
+
+impl Registered {
+    /// The client has chosen its export.
+    pub(crate) fn is_served(&self) {
+        let mut open = self.stopping.open();
+        let connection = open.connections.get_mut(&self.number);
+        if let Some(connection) = connection
+            && let Phase::Handshake(_) = connection.phase
+        {
+            connection.phase = Phase::Served;
+        }
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.stopping.open().streams.remove(&self.number);
+        let mut open = self.stopping.open();
+        let ended = open.connections.remove(&self.number);
+        if ended.is_some_and(|ended| ended.phase == Phase::ClosedForAnother) {
+            open.closed_for_others -= 1;
+        }
+        drop(open);
         self.stopping.0.one_ended.notify_all();
     }
 }
@@ -191,6 +256,35 @@ mod tests {
         thread.join().unwrap();
         // It could have answered.
         assert!((&working).write(b"reply").is_ok());
+    }
+
+    #[test]
+    fn who_has_long_chosen_nothing_makes_room() {
+        let stopping = Stopping::new().unwrap();
+        let pairs: Vec<_> = (0..4).map(|_| pair()).collect();
+        let register = |number: usize| stopping.register(&pairs[number].0, 2);
+        let (served, silent) = (register(0), register(1));
+        served.as_ref().unwrap().is_served();
+        // Nobody has taken long.
+        assert!(register(2).is_none());
+        let long_ago = Instant::now().checked_sub(LONG_HANDSHAKE).unwrap();
+        for connection in stopping.open().connections.values_mut() {
+            if let Phase::Handshake(since) = &mut connection.phase {
+                *since = long_ago;
+            }
+        }
+        let newcomer = register(2);
+        assert!(newcomer.is_some());
+        // The silent one's connection has ended, and it alone.
+        assert_eq!((&pairs[1].1).read(&mut [0]).unwrap(), 0);
+        pairs[0].1.set_nonblocking(true).unwrap();
+        assert!((&pairs[0].1).read(&mut [0]).is_err());
+        // It is gone already, as far as others are concerned.
+        assert!(register(3).is_none());
+        drop(silent);
+        assert!(register(3).is_none());
+        drop(newcomer);
+        assert!(register(3).is_some());
     }
 
     #[test]

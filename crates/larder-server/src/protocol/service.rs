@@ -16,6 +16,7 @@ use super::tls::TlsSettings;
 use super::transport::{self, GOODBYE, Receiver};
 use crate::exports::Exports;
 use crate::rate_limit::RateLimit;
+use crate::stopping::Registered;
 use crate::stream::Stream;
 
 /// What connections are served.
@@ -36,13 +37,14 @@ pub(crate) struct Service {
 
 impl Service {
     /// Serves one connection until it ends, on the calling thread.
-    pub(crate) fn serve(&self, stream: Stream) {
+    pub(crate) fn serve(&self, stream: Stream, registered: &Registered) {
         let (mut receiver, mut sender) = transport::split(stream);
         let handshake =
             Handshake::new(&mut receiver, &mut sender, &self.exports, self.tls.as_ref());
         let agreed = handshake.run_within(self.handshake_timeout);
         match agreed {
             Ok(Some(agreed)) => {
+                registered.is_served();
                 // Where that cannot be, a client that does not take its replies is waited for.
                 let _ = sender.wait_briefly();
                 let output = Output::new(sender, &self.common.bytes, SEND_PATIENCE);
