@@ -108,6 +108,11 @@ pub(crate) struct ClientConnection {
 }
 
 impl ClientConnection {
+    /// Everything that was acknowledged to any client of the export is durable on return.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.keeper.flush_for(&self.connection)
+    }
+
     /// Sees to it that somebody fetches what is due ahead of the client's reads.
     pub(crate) fn fetch_ahead_if_due(&self, common: &Common) {
         self.ahead.start_if_due(&self.connection, common);

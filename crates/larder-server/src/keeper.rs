@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder::{Cache, Connection, Error, FlushTo, Log, Mode, Origin, Volume, Writeback};
+use larder::{Cache, Connection, Error, ErrorKind, FlushTo, Log, Mode, Origin, Volume, Writeback};
 use larder_frontend::leftovers::in_short;
 use larder_frontend::report::one_line;
 
@@ -72,6 +72,8 @@ pub(crate) struct Keeper {
     volume: Arc<Volume>,
     /// Clients that may write.
     writers: Mutex<usize>,
+    /// What no client has heard yet: an origin tells of a loss once, and told the keeper.
+    untold: Mutex<Option<String>>,
     surroundings: Arc<Surroundings>,
 }
 
@@ -93,6 +95,7 @@ impl Keeper {
             connection,
             volume,
             writers: Mutex::new(0),
+            untold: Mutex::default(),
             surroundings: Arc::clone(surroundings),
         })
     }
@@ -144,12 +147,31 @@ impl Keeper {
         self.surroundings.client_left();
     }
 
+    /// A client's flush, which fails once if the origin told the keeper of a loss when no client was there to hear it:
+    /// whoever wrote may have left without a flush, and others count on this one.
+    pub(crate) fn flush_for(&self, connection: &Connection) -> Result<(), Error> {
+        connection.flush().and(self.tell_untold())
+    }
+
+    fn tell_untold(&self) -> Result<(), Error> {
+        // Waits for a flush of the keeper's that is under way.
+        match lock(&self.untold).take() {
+            Some(message) => Err(Error::new(ErrorKind::Origin, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes everything back at the end, and fails also if a loss was told to no client.
+    pub(crate) fn write_back(&self) -> Result<(), Error> {
+        self.flush_if_needed().and(self.tell_untold())
+    }
+
     /// Does what a flush does, where that is what the mode promises: everything is written back, or durable in the cache's
     /// directory where flushes end there. In writethrough mode the origin is flushed all
     /// the same: an origin that has lost its connection tells so by a flush, and if every client has left without one,
     /// the cache would keep what the origin has lost. And a queue for the origin may have what is not dirty, and not durable
     /// before a flush either.
-    pub(crate) fn write_back(&self) -> Result<(), Error> {
+    fn flush_if_needed(&self) -> Result<(), Error> {
         let config = self.surroundings.cache.config();
         let is_needed = match config.mode {
             Mode::Writeback => self.volume.is_dirty() || config.writeback == Writeback::Ordered,
@@ -179,11 +201,16 @@ impl Keeper {
         if (self.surroundings.is_ending)() {
             return;
         }
-        let Err(error) = self.write_back() else {
+        let mut untold = lock(&self.untold);
+        let Err(error) = self.flush_if_needed() else {
             return;
         };
-        self.tell(&error);
         let cache = &self.surroundings.cache;
+        if cache.config().mode == Mode::Writethrough {
+            *untold = Some(format!("before this client came: {error}"));
+        }
+        drop(untold);
+        self.tell(&error);
         if cache.config().flush_to == FlushTo::Cache {
             // It was not about the origin, or only because a queue for it is full: it is to get it later in any case.
             return;

@@ -46,6 +46,8 @@ pub(crate) struct Disk {
     pub(crate) flushes: AtomicU32,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) is_broken: AtomicBool,
+    /// The next flush fails, and none after it.
+    pub(crate) has_lost: AtomicBool,
     pub(crate) is_read_only: bool,
 }
 
@@ -56,6 +58,7 @@ impl Disk {
             flushes: AtomicU32::new(0),
             bytes_read: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
+            has_lost: AtomicBool::new(false),
             is_read_only: false,
         })
     }
@@ -116,7 +119,10 @@ impl Origin for DiskOrigin {
 
     fn flush(&self) -> io::Result<()> {
         self.0.flushes.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        match self.0.has_lost.swap(false, Ordering::SeqCst) {
+            true => Err(rustix::io::Errno::IO.into()),
+            false => Ok(()),
+        }
     }
 
     fn zero(&self, _offset: u64, _length: u64, _options: ZeroOptions) -> io::Result<()> {

@@ -95,6 +95,26 @@ fn in_writethrough_mode_the_last_client_leaves_a_flushed_origin() {
 }
 
 #[test]
+fn a_loss_that_only_the_keeper_heard_of_is_told_to_the_next_client() {
+    for comes_back in [true, false] {
+        let scene = Scene::with_mode(Mode::Writethrough);
+        let client = scene.client();
+        client.write(0, &[7; 512], false).unwrap();
+        scene.disk.has_lost.store(true, Ordering::SeqCst);
+        drop(client);
+        assert_eq!(scene.log.messages().len(), 1);
+        if comes_back {
+            let next = scene.client();
+            assert_eq!(next.flush().unwrap_err().errno(), 5);
+            next.flush().unwrap();
+        }
+        // Or else the end fails.
+        let end = scene.exports.find("a").unwrap().keeper().write_back();
+        assert_eq!(end.is_ok(), comes_back);
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_told_by_range_and_kept() {
     let scene = Scene::with_mode(Mode::Writeback);
     let client = scene.client();
