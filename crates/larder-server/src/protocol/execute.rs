@@ -8,7 +8,7 @@ use larder::{CacheState, ErrorKind, Extent, ZeroOptions};
 use nbd_wire::{Command, CommandFlags, Descriptor, ErrorCode, Request, RequestFormat, StatusFlags};
 
 use super::contexts::{CACHED, Context, DIRTY};
-use super::in_flight::OWN_BYTES;
+use super::in_flight::{OWN_BYTES, Permit};
 use super::output::{Now, Output};
 use super::replies::Part;
 use super::reply_buffer::ReplyBuffer;
@@ -45,7 +45,7 @@ impl Session<'_> {
             Command::READ => self.read(request, job.answered_bytes, into),
             Command::BLOCK_STATUS => self.block_status(request, into),
             Command::CACHE => self
-                .cache(request, job.permit.bytes())
+                .cache(request, &job.permit)
                 .map(|()| self.form().done(into, request)),
             _ => self
                 .change(request, payload)
@@ -132,15 +132,18 @@ impl Session<'_> {
         }
     }
 
-    /// Fetches the range, however long it is, in pieces of so many bytes, as long as the client stays: what it hinted at
-    /// is of no use to it once it leaves, and must not hold up its end, nor the server's.
-    fn cache(&self, request: &Request, piece: u64) -> Result<(), larder::Error> {
+    /// Fetches the range, however long it is, in pieces, as long as the client stays: what it hinted at is of no use to it
+    /// once it leaves, and must not hold up its end, nor the server's.
+    fn cache(&self, request: &Request, permit: &Permit<'_>) -> Result<(), larder::Error> {
         let end = request.offset + request.length_bytes;
         let mut at = request.offset;
-        while at < end && !self.is_client_leaving() {
-            let count = piece.min(end - at);
-            self.client.cache(at, count)?;
-            at += count;
+        while at < end {
+            let piece = permit.piece(FETCH_BYTES.min(end - at));
+            if self.is_client_leaving() {
+                break;
+            }
+            self.client.cache(at, piece.bytes())?;
+            at += piece.bytes();
         }
         Ok(())
     }
@@ -160,20 +163,7 @@ impl Session<'_> {
                 contexts.len() as u64 * MAX_EXTENTS as u64 * EXTENT_BYTES
                     + if looks { LOOK_BYTES } else { 0 }
             }
-            Command::CACHE => request.length_bytes.min(FETCH_BYTES),
             _ => 0,
-        }
-    }
-
-    /// Makes a request one that needs no more than a client's own share, and says how much: a shorter answer is allowed,
-    /// and a hint can be followed in small pieces.
-    pub(super) fn make_do(&self, request: &mut Request) -> u64 {
-        match request.command {
-            Command::CACHE => request.length_bytes.min(OWN_BYTES),
-            _ => {
-                request.flags |= CommandFlags::REQ_ONE;
-                0
-            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! How much one client may have under way: requests, and bytes of payload.
 //!
+//! Requests that may take very long, such as a hint about a whole disk, hold memory only for the piece that they are at.
 //! Some bytes are its own share, the others come from the budget of all clients. Who waits here waits for
 //! requests of the same client only, which end without anything from here.
 
@@ -11,6 +12,8 @@ use super::budget::{Budget, Charge};
 const MAX_REQUESTS: usize = 320;
 /// Bytes of their payloads, at most.
 const MAX_BYTES: u64 = 64 << 20;
+/// Bytes beyond which requests that go piece by piece wait for each other and for others.
+const MAX_PIECES_BYTES: u64 = MAX_BYTES / 2;
 /// Bytes that each client may have under way whatever others have.
 pub(crate) const OWN_BYTES: u64 = 256 << 10;
 
@@ -43,6 +46,13 @@ enum Full {
 /// One request under way, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'f> {
+    in_flight: &'f InFlight,
+    bytes: u64,
+}
+
+/// Memory for a piece of a request, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Piece<'f> {
     in_flight: &'f InFlight,
     bytes: u64,
 }
@@ -113,6 +123,16 @@ impl InFlight {
         state
     }
 
+    fn give_back(&self, mut state: MutexGuard<'_, State>, bytes: u64) {
+        state.bytes -= bytes;
+        let common = state.bytes.saturating_sub(OWN_BYTES);
+        state.charge.shrink_to(common);
+        if state.waiters > 0 {
+            // They wait for different things.
+            self.freed.notify_all();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,6 +146,23 @@ impl State {
         self.take(bytes, self.requests)?;
         self.requests += 1;
         Ok(())
+    }
+
+    /// Bytes for a piece, of which there are fewer if others have left too little, but never none for ever: what the
+    /// client has under way ends.
+    fn take_piece(&mut self, wanted: u64) -> Option<u64> {
+        let few = wanted.min(OWN_BYTES);
+        let (all, least) = (self.bytes + wanted, self.bytes + few);
+        let fits = self.bytes == 0 || all <= MAX_PIECES_BYTES;
+        let taken = if fits && self.charge.grow_to(all.saturating_sub(OWN_BYTES)) {
+            wanted
+        } else if least <= OWN_BYTES {
+            few
+        } else {
+            return None;
+        };
+        self.bytes += taken;
+        Some(taken)
     }
 
     /// So many more bytes for one request beside so many others.
@@ -143,9 +180,17 @@ impl State {
 }
 
 impl Permit<'_> {
-    /// How much it is for.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Waits until there is memory for a piece of a request that may take very long, and takes it: so many bytes, or fewer
+    /// where there is little. It leaves room for the client's other requests.
+    pub(crate) fn piece(&self, wanted: u64) -> Piece<'_> {
+        let mut state = self.in_flight.lock();
+        loop {
+            if let Some(bytes) = state.take_piece(wanted) {
+                let in_flight = self.in_flight;
+                return Piece { in_flight, bytes };
+            }
+            state = self.in_flight.wait(state);
+        }
     }
 
     /// Makes it for so many bytes, waiting until the client has room for them. False if it is more than the client's own
@@ -166,16 +211,25 @@ impl Permit<'_> {
     }
 }
 
+impl Piece<'_> {
+    /// How much it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut state = self.in_flight.lock();
         state.requests -= 1;
-        state.bytes -= self.bytes;
-        let common = state.bytes.saturating_sub(OWN_BYTES);
-        state.charge.shrink_to(common);
-        if state.waiters > 0 {
-            self.in_flight.freed.notify_one();
-        }
+        self.in_flight.give_back(state, self.bytes);
+    }
+}
+
+impl Drop for Piece<'_> {
+    fn drop(&mut self) {
+        let state = self.in_flight.lock();
+        self.in_flight.give_back(state, self.bytes);
     }
 }
 
@@ -233,13 +287,38 @@ mod tests {
         let budget = Arc::new(Budget::new(1000));
         let (one, other) = (InFlight::new(&budget), InFlight::new(&budget));
         let mut growing = one.enter(OWN_BYTES);
-        assert!(growing.grow_to(OWN_BYTES + 600) && growing.bytes() == OWN_BYTES + 600);
+        assert!(growing.grow_to(OWN_BYTES + 600) && growing.bytes == OWN_BYTES + 600);
         let greedy = other.enter_large(OWN_BYTES + 400);
-        assert!(!growing.grow_to(OWN_BYTES + 601) && growing.bytes() == OWN_BYTES + 600);
+        assert!(!growing.grow_to(OWN_BYTES + 601) && growing.bytes == OWN_BYTES + 600);
         drop(greedy);
         assert!(growing.grow_to(OWN_BYTES + 1000));
         drop(growing);
         assert!(other.try_enter(OWN_BYTES + 1000).is_some());
+    }
+
+    #[test]
+    fn pieces_leave_room_and_there_is_always_a_small_one() {
+        let in_flight = in_flight(PLENTY);
+        let (one, other) = (in_flight.enter(0), in_flight.enter(0));
+        let large = one.piece(MAX_PIECES_BYTES);
+        assert_eq!(large.bytes(), MAX_PIECES_BYTES);
+        assert!(in_flight.try_enter(MAX_PIECES_BYTES).is_some());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| other.piece(MAX_PIECES_BYTES).bytes());
+            drop(large);
+            assert_eq!(waiting.join().unwrap(), MAX_PIECES_BYTES);
+        });
+        // Others have everything.
+        let budget = Arc::new(Budget::new(0));
+        let poor = InFlight::new(&budget);
+        let permit = poor.enter(0);
+        let small = permit.piece(MAX_PIECES_BYTES);
+        assert_eq!(small.bytes(), OWN_BYTES);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| permit.piece(1).bytes());
+            drop(small);
+            assert_eq!(waiting.join().unwrap(), 1);
+        });
     }
 
     #[test]

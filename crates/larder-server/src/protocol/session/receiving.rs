@@ -169,8 +169,9 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
         let permit = match self.enter_large(self.session.working_bytes(&request)) {
             Some(permit) => permit,
             None => {
-                let least = self.session.make_do(&mut request);
-                self.enter(least)
+                // A shorter answer is allowed, and needs next to nothing.
+                request.flags |= CommandFlags::REQ_ONE;
+                self.enter(self.session.working_bytes(&request))
             }
         };
         self.submit(&request, Vec::new(), 0, permit)
