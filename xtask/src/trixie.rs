@@ -20,8 +20,8 @@ use crate::failure::Failure;
 use crate::run::{output, run};
 use crate::tools;
 
-/// What is installed there.
-const PACKAGES: &str = "--include=nbdkit,libnbd-bin,qemu-utils";
+/// What is installed there. What nbdkit runs for a test sees the other Debian too, and has libnbd's Python module.
+const PACKAGES: &str = "--include=nbdkit,libnbd-bin,qemu-utils,python3-libnbd";
 
 /// Where programs are looked for there, or else the tests' own search path would lead back to our scripts.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -42,7 +42,7 @@ pub(crate) fn prepare() -> Result<PathBuf, Failure> {
     let target = workspace().join("target");
     let root = target.join("trixie");
     let is_whole = |program: &&str| root.join("usr/bin").join(program).exists();
-    if !PROGRAMS.iter().all(is_whole) {
+    if !PROGRAMS.iter().chain(&["python3"]).all(is_whole) {
         bootstrap(&root)?;
     }
     // A Debian this small cannot look up even this name.
