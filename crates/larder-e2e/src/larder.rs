@@ -167,6 +167,14 @@ impl Larder {
         output_of(&mut captive.command())
     }
 
+    /// Starts a server that runs a shell command, and waits until that has said `under_way`.
+    #[must_use]
+    pub fn start_running(self, shell_command: &str, under_way: &str) -> Server {
+        let captive = self.without_socket().flag("--run").flag(shell_command);
+        let command = captive.command();
+        Server::start(command, captive.files, |output| output.contains(under_way))
+    }
+
     /// The command, to be run in some other way.
     #[must_use]
     pub fn command(&self) -> Command {

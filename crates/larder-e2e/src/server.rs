@@ -201,6 +201,11 @@ impl Server {
         self.send(Signal::INT);
     }
 
+    /// Tells it that its terminal has gone, with SIGHUP, and does not wait.
+    pub fn hang_up(&self) {
+        self.send(Signal::HUP);
+    }
+
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("sending a signal");

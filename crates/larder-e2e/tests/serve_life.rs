@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use larder_e2e::{
     Client, EvalDisk, KIB, Larder, MIB, Nbdkit, Random, Request, Scratch, Server, assert_filled,
-    assert_same_bytes, output_of, read_at, run, sparse_file, wait_until,
+    assert_same_bytes, output_of, read_at, run, sparse_file, wait_until, wait_within,
 };
 
 const SIZE: u64 = 64 * MIB;
@@ -131,25 +131,99 @@ fn what_cannot_be_written_back_at_the_end_is_named_and_ends_with_1() {
     assert_loss_is_named(server);
 }
 
-#[test]
-fn a_second_signal_gives_up_at_once_and_names_what_is_lost() {
-    let scratch = Scratch::new();
+/// A server with a dirty block over an origin each of whose writes takes that long.
+fn start_over_a_slow_origin(scratch: &Scratch, seconds: u32) -> (Server, Server, PathBuf) {
     let image = scratch.path("image");
     sparse_file(&image, MIB);
-    let origin = Nbdkit::bare(&scratch)
+    let origin = Nbdkit::bare(scratch)
         .below("delay")
         .file(&image)
-        .parameter("delay-write=60")
+        .parameter(&format!("delay-write={seconds}"))
         .start();
-    let server = Larder::serve(&scratch).origin(origin.uri()).start();
+    // Whoever runs the tests may ignore what a terminal's end sends, and that would be inherited.
+    let server = Larder::serve(scratch)
+        .origin(origin.uri())
+        .start_by(&["env", "--default-signal=HUP"]);
     let mut client = Client::connect(server.socket());
     client.write(64 * KIB, &[1; 4096]).unwrap();
     server.terminate();
     wait_until("it writes back", || {
         server.output().contains("writing back")
     });
-    server.terminate();
+    (server, origin, image)
+}
+
+/// Asks for the end until it has come.
+fn insist(server: &mut Server) {
+    wait_until("it gives up", || {
+        let is_running = server.is_running();
+        if is_running {
+            server.terminate();
+        }
+        !is_running
+    });
+}
+
+#[test]
+fn who_asks_again_later_has_the_server_give_up_and_name_what_is_lost() {
+    let scratch = Scratch::new();
+    let (mut server, _origin, _image) = start_over_a_slow_origin(&scratch, 60);
+    insist(&mut server);
     assert_loss_is_named(server);
+}
+
+#[test]
+fn what_comes_right_after_the_first_signal_and_a_hangup_at_any_time_lose_nothing() {
+    let scratch = Scratch::new();
+    let (server, _origin, image) = start_over_a_slow_origin(&scratch, 4);
+    let started = std::time::Instant::now();
+    server.terminate();
+    wait_until("the first signal is long past", || {
+        server.hang_up();
+        started.elapsed() > Duration::from_millis(1500)
+    });
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 0, "{}", exit.output);
+    assert_filled("written back", &read_at(&image, 64 * KIB, 4096), 1);
+}
+
+#[test]
+fn giving_up_on_nothing_is_no_failure() {
+    let scratch = Scratch::new();
+    // The command does not end because it is asked to, and nothing is written.
+    let command = "trap '' TERM; echo under way; read -r forever < \"$FIFO\"";
+    let fifo = scratch.path("fifo");
+    run("mkfifo", [&fifo]);
+    let mut server = Larder::serve(&scratch)
+        .origin("memory:1M")
+        .environment("FIFO", &fifo)
+        .start_running(command, "under way");
+    insist(&mut server);
+    let exit = server.wait_for_exit();
+    // The command, which is left, ends with its input.
+    fs::write(&fifo, "\n").unwrap();
+    assert_eq!(exit.code, 0, "{}", exit.output);
+}
+
+#[test]
+fn in_writethrough_mode_a_last_flush_that_fails_is_named_and_ends_with_1() {
+    let scratch = Scratch::new();
+    let disk = EvalDisk::read_only(&scratch, MIB).writable().flushable();
+    let origin = Nbdkit::bare(&scratch)
+        .plugin("eval", disk.parameters())
+        .start();
+    let server = Larder::serve(&scratch)
+        .origin(origin.uri())
+        .parameter("cache=writethrough")
+        .start();
+    let mut client = Client::connect(server.socket());
+    client.write(64 * KIB, &[1; 4096]).unwrap();
+    fs::write(disk.flush_fault(), "").unwrap();
+    server.terminate();
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 1, "{}", exit.output);
+    let is_told = |line: &str| line.contains("not flushed") && line.contains("4096 bytes at 65536");
+    assert!(exit.output.lines().any(is_told), "{}", exit.output);
 }
 
 #[test]
@@ -181,6 +255,42 @@ fn a_command_without_a_flush_loses_nothing() {
     let output = Larder::serve(&scratch).file(&image).run_captive(&command);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_filled("the origin's file", &read_at(&image, 0, 64 * KIB), 7);
+}
+
+#[test]
+fn a_command_that_is_asked_to_end_can_still_write() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, MIB);
+    let command = "trap 'qemu-io -f raw -c \"write -P 7 0 64k\" -c flush \"$uri\" && exit 5' TERM; \
+                   echo under way; while true; do sleep 0.1; done";
+    let server = Larder::serve(&scratch)
+        .file(&image)
+        .start_running(command, "under way");
+    server.terminate();
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 5, "{}", exit.output);
+    assert_filled("the origin's file", &read_at(&image, 0, 64 * KIB), 7);
+}
+
+#[test]
+fn all_that_a_command_has_started_is_asked_to_end() {
+    let scratch = Scratch::new();
+    let process = scratch.path("process");
+    let command = "sh -c 'echo $$ > \"$PROCESS\"; echo under way; exec sleep 60'; true";
+    let server = Larder::serve(&scratch)
+        .origin("memory:1M")
+        .environment("PROCESS", &process)
+        .start_running(command, "under way");
+    let number = fs::read_to_string(&process).unwrap();
+    let process = Path::new("/proc").join(number.trim());
+    assert!(process.exists());
+    server.terminate();
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 128 + 15, "{}", exit.output);
+    wait_within(Duration::from_secs(20), "the command has ended", || {
+        !process.exists()
+    });
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! The command that the server is run for (`--run`): it finds a private socket, and the server
 //! ends with it.
+//!
+//! Unless standard input is a terminal, the command has a process group of its own, and is asked to end with all that it has
+//! started. On a terminal it is in the server's, as whoever reads a terminal must be in the one that the terminal knows: only the
+//! shell is asked then, and Ctrl-C is the terminal's message to the command, not to the server (as with system(3)).
 
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use larder_frontend::report::reason;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::cleanup::Cleanup;
 use crate::settings::TlsPolicy;
@@ -52,11 +57,17 @@ pub(crate) struct Found<'s> {
     pub(crate) tls: TlsPolicy,
 }
 
-/// A command that runs.
+/// A command that runs, or has ended.
 #[derive(Debug)]
 pub(crate) struct Captive {
-    /// Tells the process from any other that gets its number later.
-    process: OwnedFd,
+    /// Its process, until its number may become another's.
+    process: Arc<Mutex<Option<Pid>>>,
+    has_own_group: bool,
+}
+
+/// Whether Ctrl-C is for a command and not for the server: both are asked by the terminal, and the server ends with the command.
+pub(crate) fn shares_terminal() -> bool {
+    io::stdin().is_terminal()
 }
 
 impl Captive {
@@ -67,52 +78,86 @@ impl Captive {
         ended: impl FnOnce(ExitStatus) + Send + 'static,
     ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("run: cannot run the command: {}", reason(&error));
-        let mut shell = Command::new("/bin/sh");
-        shell
-            .arg("-c")
-            .arg(command)
-            .env("uri", found.uri)
-            .env("nbd", found.uri)
-            .env("unixsocket", found.socket)
-            .env("exportname", found.export_name)
-            .env("port", "");
-        match found.tls {
-            TlsPolicy::Off => shell.env_remove("tls"),
-            TlsPolicy::On => shell.env("tls", "1"),
-            TlsPolicy::Require => shell.env("tls", "2"),
-        };
-        // They were for this process.
-        for name in [
-            "NOTIFY_SOCKET",
-            "LISTEN_FDS",
-            "LISTEN_PID",
-            "LISTEN_FDNAMES",
-        ] {
-            shell.env_remove(name);
+        let has_own_group = !shares_terminal();
+        let mut shell = shell(command, found);
+        if has_own_group {
+            shell.process_group(0);
         }
-        let mut child = shell.spawn().map_err(failed)?;
-        let started = Self::watch(&mut child);
+        let (sender, started) = mpsc::channel();
+        // The thread that waits is there before there is anything to wait for.
         let waiting = thread::Builder::new()
             .name("larder-command".to_owned())
-            .spawn(move || {
-                // It is our child and nobody else waits for it.
-                if let Ok(status) = child.wait() {
-                    ended(status);
+            .spawn(move || match shell.spawn() {
+                Ok(child) => {
+                    let process = Arc::new(Mutex::new(Some(Pid::from_child(&child))));
+                    let _ = sender.send(Ok(Arc::clone(&process)));
+                    // Where the server was started with SIGCHLD ignored, nobody knows how the command ended.
+                    ended(wait(child, &process).unwrap_or(ExitStatus::from_raw(1 << 8)));
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error));
                 }
             });
         waiting.map_err(failed)?;
-        started.map_err(failed)
+        let started = started.recv().map_err(io::Error::other);
+        let process = started.and_then(|started| started).map_err(failed)?;
+        Ok(Self {
+            process,
+            has_own_group,
+        })
     }
 
-    fn watch(child: &mut Child) -> io::Result<Self> {
-        let process = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-        Ok(Self { process })
-    }
-
-    /// Asks the command to end. One that has ended already is no error.
+    /// Asks the command to end, also if it is stopped. One that has ended already is no error.
     pub(crate) fn terminate(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::TERM);
+        if let Some(process) = *lock(&self.process) {
+            for signal in [Signal::TERM, Signal::CONT] {
+                let _ = match self.has_own_group {
+                    true => rustix::process::kill_process_group(process, signal),
+                    false => rustix::process::kill_process(process, signal),
+                };
+            }
+        }
     }
+}
+
+fn shell(command: &OsStr, found: &Found<'_>) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(command)
+        .env("uri", found.uri)
+        .env("nbd", found.uri)
+        .env("unixsocket", found.socket)
+        .env("exportname", found.export_name)
+        .env("port", "");
+    match found.tls {
+        TlsPolicy::Off => shell.env_remove("tls"),
+        TlsPolicy::On => shell.env("tls", "1"),
+        TlsPolicy::Require => shell.env("tls", "2"),
+    };
+    // They were for this process.
+    for name in [
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+    ] {
+        shell.env_remove(name);
+    }
+    shell
+}
+
+/// Waits for the end of a child that nobody else waits for. Its number is forgotten before another process can get it.
+fn wait(mut child: Child, process: &Mutex<Option<Pid>>) -> io::Result<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let pid = WaitId::Pid(Pid::from_child(&child));
+    while let Err(Errno::INTR) = waitid(pid.clone(), options) {}
+    *lock(process) = None;
+    child.wait()
+}
+
+fn lock(process: &Mutex<Option<Pid>>) -> MutexGuard<'_, Option<Pid>> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The exit status of a server that ends with its command.

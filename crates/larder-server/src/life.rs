@@ -21,7 +21,7 @@ use crate::exports::Exports;
 use crate::live_line::LiveLine;
 use crate::stopping::Stopping;
 use crate::storage::Storage;
-use crate::write_back::{tell_leftovers, write_back};
+use crate::write_back::{tell_leftovers, tell_unflushed, write_back};
 
 /// How long giving up may take to find out what is lost.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -72,17 +72,15 @@ impl Life {
             Ok(Event::Signal) => {
                 if let Some(captive) = &captive {
                     captive.terminate();
+                    // Its last requests are served.
+                    status = command_ended(inbox);
                 }
             }
             Ok(Event::LastClientLeft) | Err(_) => {}
         }
         let is_lost = self.end();
-        while captive.is_some() && status.is_none() {
-            match inbox.recv() {
-                Ok(Event::CommandEnded(ended)) => status = Some(ended),
-                Ok(_) => {}
-                Err(_) => break,
-            }
+        if captive.is_some() && status.is_none() {
+            status = command_ended(inbox);
         }
         match status.map_or(0, exit_code) {
             0 => u8::from(is_lost),
@@ -106,7 +104,7 @@ impl Life {
             ));
         }
         drop(self.live_line);
-        write_back(&self.exports, cache, console, self.has_terminal);
+        let is_flushed = write_back(&self.exports, cache, console, self.has_terminal);
         if console.verbose() {
             console.debug(&stats_line(&cache.stats(), cache.config()));
         }
@@ -121,11 +119,19 @@ impl Life {
             // Keepers would try once more as they go.
             std::mem::forget(Arc::clone(&self.exports));
         }
-        is_lost || closed.is_err()
+        is_lost || !is_flushed || closed.is_err()
     }
 }
 
-/// Ends the process at once, and says what is lost with it.
+/// Waits for the end of the command.
+fn command_ended(inbox: &Receiver<Event>) -> Option<ExitStatus> {
+    inbox.iter().find_map(|event| match event {
+        Event::CommandEnded(status) => Some(status),
+        Event::Signal | Event::LastClientLeft => None,
+    })
+}
+
+/// Ends the process at once, and says what is lost with it. The status is 0 if nothing is.
 pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Console>) {
     console.set_bar(None);
     console.say("giving up on what is not written back");
@@ -135,12 +141,17 @@ pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Conso
     let speaking = thread::Builder::new()
         .name("larder-last-words".to_owned())
         .spawn(move || {
-            tell_leftovers(&cache, &cache.leftovers(), &speaker);
-            let _ = sender.send(());
+            let is_lost = tell_leftovers(&cache, &cache.leftovers(), &speaker);
+            let is_uncertain = tell_unflushed(&cache, |_| true, &speaker);
+            let _ = sender.send(is_lost || is_uncertain);
         });
-    if speaking.is_err() || told.recv_timeout(LAST_WORDS).is_err() {
-        console.error("what is lost cannot be told");
-    }
+    let is_lost = match (speaking, told.recv_timeout(LAST_WORDS)) {
+        (Ok(_), Ok(is_lost)) => is_lost,
+        _ => {
+            console.error("what is lost cannot be told");
+            true
+        }
+    };
     cleanup.run();
-    std::process::exit(1);
+    std::process::exit(is_lost.into());
 }

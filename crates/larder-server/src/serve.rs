@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use indicatif::BinaryBytes;
@@ -14,6 +15,7 @@ use larder::{Config, FlushTo, Log, Mode, Writeback};
 use larder_frontend::report::{one_line, reason};
 use larder_origins::Source;
 use sd_notify::NotifyState;
+use signal_hook::consts::SIGINT;
 
 use crate::accept::{Acceptor, Messages, patience, raise_descriptor_limit};
 use crate::captive::{self, Captive, Found};
@@ -78,7 +80,10 @@ fn start_over(
     let exports = Arc::new(exports(
         settings, sources, storage, &stopping, console, &events,
     )?);
-    watch_signals(storage, cleanup, console, &events)?;
+    let interrupts_are_ours = Arc::new(AtomicBool::new(
+        settings.run.is_none() || !captive::shares_terminal(),
+    ));
+    watch_signals(storage, cleanup, console, &events, &interrupts_are_ours)?;
     let (listeners, private) = listeners(settings, cleanup)?;
     let places = places(&listeners);
     storage
@@ -117,7 +122,7 @@ fn start_over(
         .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
     // Where there is no service manager, nobody listens.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-    let captive = captive(settings, &exports, private, &events);
+    let captive = captive(settings, &exports, private, &events, interrupts_are_ours);
     let has_terminal = io::stderr().is_terminal();
     let live_line =
         (has_terminal && settings.run.is_none()).then(|| LiveLine::start(console, &storage.cache));
@@ -208,11 +213,14 @@ fn watch_signals(
     cleanup: &Cleanup,
     console: &Arc<Console>,
     events: &Sender<Event>,
+    interrupts_are_ours: &Arc<AtomicBool>,
 ) -> Result<(), String> {
     let events = events.clone();
     let (cache, cleanup) = (Arc::clone(&storage.cache), cleanup.clone());
     let console = Arc::clone(console);
+    let interrupts_are_ours = Arc::clone(interrupts_are_ours);
     signals::watch(
+        move |signal| signal != SIGINT || interrupts_are_ours.load(Ordering::SeqCst),
         move || {
             let _ = events.send(Event::Signal);
         },
@@ -303,6 +311,7 @@ fn captive(
     exports: &Exports,
     private: Option<PathBuf>,
     events: &Sender<Event>,
+    interrupts_are_ours: Arc<AtomicBool>,
 ) -> Result<Option<Captive>, String> {
     let (Some(command), Some(socket)) = (&settings.run, private) else {
         return Ok(None);
@@ -318,6 +327,7 @@ fn captive(
     };
     let events = events.clone();
     let ended = move |status| {
+        interrupts_are_ours.store(true, Ordering::SeqCst);
         let _ = events.send(Event::CommandEnded(status));
     };
     Captive::start(command, &found, ended).map(Some)

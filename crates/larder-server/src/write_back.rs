@@ -1,13 +1,16 @@
 //! The last write back: everything that is dirty, with a bar on a terminal, and what is told when
 //! some of it could not be written. With a cache directory the keepers leave as they write back.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder::{Cache, Leftover, Log};
 use larder_frontend::Fate;
+use larder_frontend::leftovers::in_short;
 
 use crate::console::Console;
 use crate::exports::Exports;
@@ -15,11 +18,18 @@ use crate::keeper::Keeper;
 
 /// What this front end calls an origin.
 const ORIGIN: &str = "the origin";
+/// What is said of what the origin acknowledged in writethrough mode and did not flush.
+const UNFLUSHED: &str = "written to the origin and not flushed, which may lose it";
 /// How often the bar moves.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Writes back all exports at once. Errors are told.
-pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, has_bar: bool) {
+/// Writes back all exports at once. Errors are told. True if there were none.
+pub(crate) fn write_back(
+    exports: &Exports,
+    cache: &Cache,
+    console: &Console,
+    has_bar: bool,
+) -> bool {
     // With a directory there is something to be found.
     let write_back = match cache.found() {
         Some(_) => Keeper::leave,
@@ -32,6 +42,8 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
     if has_bar {
         console.set_bar(Some(bar(total)));
     }
+    let failed = Mutex::new(BTreeSet::new());
+    let failed_exports = &failed;
     thread::scope(|scope| {
         let (sender, done) = mpsc::channel::<()>();
         for export in exports.iter() {
@@ -41,6 +53,10 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
                 let _sender = sender;
                 if let Err(error) = write_back(export.keeper()) {
                     console.error(&format!("export \"{}\": {error}", export.name()));
+                    let mut failed = failed_exports
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    failed.insert(export.name());
                 }
             };
             let named = thread::Builder::new().name("larder-goodbye".to_owned());
@@ -54,6 +70,9 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console, ha
         }
     });
     console.set_bar(None);
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tell_unflushed(cache, |export| failed.contains(export), console);
+    failed.is_empty()
 }
 
 /// What the origins do not have. What is queued for one counts twice until the cache's own flush has returned.
@@ -82,4 +101,24 @@ pub(crate) fn tell_leftovers(cache: &Cache, leftovers: &[Leftover], console: &Co
         console.error(message);
     }
     !errors.is_empty()
+}
+
+/// Tells what origins of those exports have acknowledged in writethrough mode, and may lose. True if there is something.
+pub(crate) fn tell_unflushed(
+    cache: &Cache,
+    is_meant: impl Fn(&str) -> bool,
+    console: &Console,
+) -> bool {
+    if cache.config().mode != larder::Mode::Writethrough {
+        return false;
+    }
+    let unflushed = cache.unflushed();
+    let unflushed = unflushed.iter().filter(|left| is_meant(&left.volume));
+    let messages: Vec<String> = unflushed
+        .flat_map(|left| in_short(UNFLUSHED, left))
+        .collect();
+    for message in &messages {
+        console.error(message);
+    }
+    !messages.is_empty()
 }

@@ -206,4 +206,17 @@ impl Cache {
             .filter(|leftover| !leftover.ranges.is_empty())
             .collect()
     }
+
+    /// What origins have acknowledged since their last flush, by volume, where the cache keeps account of it: in writethrough mode, and
+    /// with a directory.
+    pub fn unflushed(&self) -> Vec<Leftover> {
+        let volumes = self.store.volumes().into_iter();
+        let unflushed = volumes.map(|volume| Leftover {
+            volume: volume.name().to_owned(),
+            ranges: unwritten::unflushed_ranges(&volume),
+        });
+        unflushed
+            .filter(|leftover| !leftover.ranges.is_empty())
+            .collect()
+    }
 }

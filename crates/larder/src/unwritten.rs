@@ -18,6 +18,12 @@ pub(crate) fn ranges(volume: &Volume) -> Vec<(u64, u64)> {
     join(all)
 }
 
+/// What the origin has acknowledged and may lose, as byte ranges in order: offset and length.
+pub(crate) fn unflushed_ranges(volume: &Volume) -> Vec<(u64, u64)> {
+    let everything = || vec![(0, volume.size())];
+    join(volume.unflushed.ranges().unwrap_or_else(everything))
+}
+
 /// What is dirty, as start and end.
 fn known_ranges(volume: &Volume) -> Vec<(u64, u64)> {
     let (geometry, size) = (volume.geometry(), volume.size());
