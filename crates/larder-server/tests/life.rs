@@ -55,6 +55,25 @@ fn regression_a_limit_on_file_sizes_fails_a_write_and_ends_nothing() {
 }
 
 #[test]
+fn a_pidfile_replaces_nothing_but_another() {
+    let scratch = Scratch::new();
+    let image = scratch.text("image");
+    fs::write(&image, "precious").unwrap();
+    let line = common::refusal(&[
+        "serve",
+        "memory:1M",
+        "--listen=tcp:127.0.0.1:0",
+        &format!("--pidfile={image}"),
+    ]);
+    assert!(
+        line.starts_with(&format!("pidfile={image}: there is a file")),
+        "{line}"
+    );
+    assert_eq!(fs::read(&image).unwrap(), b"precious");
+    assert_eq!(fs::read_dir(scratch.path("")).unwrap().count(), 1);
+}
+
+#[test]
 fn nohup_lets_it_live_without_a_terminal() {
     let scratch = Scratch::new();
     let listen = format!("unix:{}", scratch.text("s"));
