@@ -23,8 +23,8 @@ use crate::stopping::Stopping;
 use crate::storage::Storage;
 use crate::write_back::{tell_leftovers, tell_unflushed, write_back};
 
-/// How long giving up may take to find out what is lost.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long it may take to find out what is lost when the server gives up, and how long a terminal that is stopped is waited for.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A reason to end.
 #[derive(Debug)]
@@ -46,7 +46,6 @@ pub(crate) struct Life {
     pub(crate) cleanup: Cleanup,
     pub(crate) acceptor: JoinHandle<()>,
     pub(crate) live_line: Option<LiveLine>,
-    pub(crate) has_terminal: bool,
     /// How long clients may take for their last replies.
     pub(crate) patience: Duration,
 }
@@ -104,7 +103,7 @@ impl Life {
             ));
         }
         drop(self.live_line);
-        let is_flushed = write_back(&self.exports, cache, console, self.has_terminal);
+        let is_flushed = write_back(&self.exports, cache, console);
         if console.verbose() {
             console.debug(&stats_line(&cache.stats(), cache.config()));
         }
@@ -133,25 +132,26 @@ fn command_ended(inbox: &Receiver<Event>) -> Option<ExitStatus> {
 
 /// Ends the process at once, and says what is lost with it. The status is 0 if nothing is.
 pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Console>) {
-    console.set_bar(None);
-    console.say("giving up on what is not written back");
-    // Whatever the rest of the server hangs on, this must not.
-    let (sender, told) = mpsc::channel();
+    // Whatever the rest of the server hangs on, and also if the terminal is stopped, this must not.
+    let (sender, is_lost) = mpsc::channel();
     let (cache, speaker) = (Arc::clone(cache), Arc::clone(console));
     let speaking = thread::Builder::new()
         .name("larder-last-words".to_owned())
         .spawn(move || {
+            speaker.set_bar(None);
+            speaker.say("giving up on what is not written back");
             let is_lost = tell_leftovers(&cache, &cache.leftovers(), &speaker);
             let is_uncertain = tell_unflushed(&cache, |_| true, &speaker);
             let _ = sender.send(is_lost || is_uncertain);
         });
-    let is_lost = match (speaking, told.recv_timeout(LAST_WORDS)) {
+    let is_lost = match (speaking, is_lost.recv_timeout(LAST_WORDS)) {
         (Ok(_), Ok(is_lost)) => is_lost,
         _ => {
             console.error("what is lost cannot be told");
             true
         }
     };
+    console.settle(Some(LAST_WORDS));
     cleanup.run();
     std::process::exit(is_lost.into());
 }

@@ -9,6 +9,7 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder::{Cache, StatsSnapshot};
 
 use crate::console::Console;
+use crate::terminal::Figures;
 
 /// How often the figures change.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -28,17 +29,17 @@ impl LiveLine {
         if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             bar.set_style(style);
         }
-        console.set_bar(Some(bar.clone()));
+        console.set_bar(Some(bar));
         let (end, ended) = mpsc::channel();
-        let cache = Arc::clone(cache);
+        let (cache, told) = (Arc::clone(cache), Arc::clone(console));
         let thread = thread::Builder::new()
             .name("larder-line".to_owned())
             .spawn(move || {
                 let mut before = (Instant::now(), cache.stats());
                 while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                     let now = (Instant::now(), cache.stats());
-                    bar.set_message(line(&now.1, &before.1, now.0 - before.0));
-                    bar.tick();
+                    let text = line(&now.1, &before.1, now.0 - before.0);
+                    told.update_bar(Figures::Text(text));
                     before = now;
                 }
             });
@@ -53,7 +54,7 @@ impl LiveLine {
 impl Drop for LiveLine {
     fn drop(&mut self) {
         self.end.take();
-        // It only draws: what became of it does not matter.
+        // It only tells figures: what became of it does not matter.
         let _ = self.thread.take().map(JoinHandle::join);
         self.console.set_bar(None);
     }

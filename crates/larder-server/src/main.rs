@@ -51,6 +51,7 @@ mod signals;
 mod stopping;
 mod storage;
 mod stream;
+mod terminal;
 mod tools;
 mod uri;
 mod write_back;
@@ -95,7 +96,7 @@ fn serve(options: Options) -> i32 {
         Ok(settings) => settings,
         Err(message) => return refuse(&message),
     };
-    let console = Arc::new(Console::new(settings.verbose));
+    let console = Arc::new(Console::with_terminal(settings.verbose));
     match serve::serve(&settings, &console) {
         Ok(code) => code.into(),
         Err(message) => refuse(&message),

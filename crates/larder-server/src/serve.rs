@@ -4,7 +4,6 @@
 //! lines that tell what is served, readiness. What fails before those lines ends the program with one line, and nothing
 //! is left behind; a cache directory is closed as at any other end.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +23,7 @@ use crate::console::Console;
 use crate::export::Export;
 use crate::exports::Exports;
 use crate::keeper::Surroundings;
-use crate::life::{Event, Life, give_up};
+use crate::life::{Event, LAST_WORDS, Life, give_up};
 use crate::listen::{self, ListenAddress, Listener, Place};
 use crate::live_line::LiveLine;
 use crate::protocol::{self, Service, TlsSettings};
@@ -43,6 +42,8 @@ pub(crate) fn serve(settings: &Settings, console: &Arc<Console>) -> Result<u8, S
     let result =
         start(settings, console, &cleanup).map(|(life, captive, inbox)| life.live(captive, &inbox));
     cleanup.run();
+    // Who has stopped the terminal is to see what is wrong, but is not waited for if nothing is.
+    console.settle((result == Ok(0)).then_some(LAST_WORDS));
     result
 }
 
@@ -123,9 +124,8 @@ fn start_over(
     // Where there is no service manager, nobody listens.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let captive = captive(settings, &exports, private, &events, interrupts_are_ours);
-    let has_terminal = io::stderr().is_terminal();
-    let live_line =
-        (has_terminal && settings.run.is_none()).then(|| LiveLine::start(console, &storage.cache));
+    let live_line = (console.draws() && settings.run.is_none())
+        .then(|| LiveLine::start(console, &storage.cache));
     let life = Life {
         console: Arc::clone(console),
         storage: Arc::clone(storage),
@@ -134,7 +134,6 @@ fn start_over(
         cleanup: cleanup.clone(),
         acceptor,
         live_line,
-        has_terminal,
         patience: patience(settings.origins.timeout),
     };
     Ok((life, captive, inbox))

@@ -15,6 +15,7 @@ use larder_frontend::leftovers::in_short;
 use crate::console::Console;
 use crate::exports::Exports;
 use crate::keeper::Keeper;
+use crate::terminal::Figures;
 
 /// What this front end calls an origin.
 const ORIGIN: &str = "the origin";
@@ -24,12 +25,7 @@ const UNFLUSHED: &str = "written to the origin and not flushed, which may lose i
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Writes back all exports at once. Errors are told. True if there were none.
-pub(crate) fn write_back(
-    exports: &Exports,
-    cache: &Cache,
-    console: &Console,
-    has_bar: bool,
-) -> bool {
+pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console) -> bool {
     // With a directory there is something to be found.
     let write_back = match cache.found() {
         Some(_) => Keeper::leave,
@@ -39,7 +35,7 @@ pub(crate) fn write_back(
     if total > 0 && cache.config().mode != larder::Mode::Unsafe {
         console.say(&format!("writing back {}", BinaryBytes(total)));
     }
-    if has_bar {
+    if console.draws() {
         console.set_bar(Some(bar(total)));
     }
     let failed = Mutex::new(BTreeSet::new());
@@ -66,7 +62,8 @@ pub(crate) fn write_back(
         }
         drop(sender);
         while done.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-            console.move_bar(total.saturating_sub(left_bytes(cache)));
+            let done = total.saturating_sub(left_bytes(cache));
+            console.update_bar(Figures::Position(done));
         }
     });
     console.set_bar(None);

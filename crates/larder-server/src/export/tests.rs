@@ -244,14 +244,14 @@ fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
         scene.disk.is_broken.store(true, Ordering::SeqCst);
         let export = scene.exports.find("a").unwrap();
         let cache = Arc::clone(&export.keeper().surroundings().cache);
-        let is_done = write_back(&scene.exports, &cache, &console, false);
+        let is_done = write_back(&scene.exports, &cache, &console);
         assert_eq!(is_done, !is_lost);
         assert_eq!(
             tell_leftovers(&cache, &cache.leftovers(), &console),
             is_lost
         );
         scene.disk.is_broken.store(false, Ordering::SeqCst);
-        assert!(write_back(&scene.exports, &cache, &console, false));
+        assert!(write_back(&scene.exports, &cache, &console));
         assert!(!tell_leftovers(&cache, &cache.leftovers(), &console));
     }
 }
@@ -270,7 +270,7 @@ fn where_flushes_end_in_the_cache_the_last_client_leaves_the_origin_alone_until_
     drop(client);
     assert_eq!(scene.disk.byte(4096), 0);
     assert_eq!(cache.leftovers()[0].ranges, [(4096, 1024)]);
-    let is_done = write_back(&scene.exports, &cache, &Console::new(false), false);
+    let is_done = write_back(&scene.exports, &cache, &Console::new(false));
     assert!(is_done);
     cache.close().unwrap();
     assert_eq!(scene.disk.byte(4096), 7);
@@ -292,7 +292,7 @@ fn what_is_not_written_at_the_end_is_kept_where_flushes_end_in_the_cache() {
     scene.is_ending.store(true, Ordering::SeqCst);
     scene.disk.is_broken.store(true, Ordering::SeqCst);
     drop(client);
-    assert!(!write_back(&scene.exports, &cache, &console, false));
+    assert!(!write_back(&scene.exports, &cache, &console));
     let leftovers = cache.leftovers();
     cache.close().unwrap();
     assert_eq!(leftovers[0].ranges, [(4096, 1024)]);
