@@ -408,17 +408,88 @@ fn the_service_manager_is_told_when_clients_can_connect() {
         let length = manager.recv(&mut message).unwrap();
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
-    let message = receive();
-    assert!(message.lines().any(|line| line == "READY=1"), "{message}");
+    let wait_for = |told: &str| {
+        while !receive().lines().any(|line| line.starts_with(told)) {}
+    };
+    wait_for("READY=1");
     let mut client = Client::connect(&socket);
     client.write(0, &[1; 4096]).unwrap();
     drop(client);
     server.join().unwrap().stop();
-    let message = receive();
+    wait_for("STOPPING=1");
+}
+
+#[test]
+fn the_service_manager_gives_more_time_while_the_server_writes_back() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, MIB);
+    let origin = Nbdkit::bare(&scratch)
+        .below("delay")
+        .file(&image)
+        .parameter("delay-write=1")
+        .start();
+    let path = scratch.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let server = Larder::serve(&scratch)
+        .origin(origin.uri())
+        .environment("NOTIFY_SOCKET", &path)
+        .start();
+    let mut client = Client::connect(server.socket());
+    client.write(0, &[1; 4096]).unwrap();
+    server.stop();
+    // All has been said.
+    manager.set_nonblocking(true).unwrap();
+    let mut said = String::new();
+    let mut message = [0; 4096];
+    while let Ok(length) = manager.recv(&mut message) {
+        said.push_str(&String::from_utf8_lossy(&message[..length]));
+    }
+    let (_, end) = said.split_once("STOPPING=1\n").expect("it says so");
     assert!(
-        message.lines().any(|line| line == "STOPPING=1"),
-        "{message}"
+        end.contains("STATUS=writing back, 4.00 KiB left\nEXTEND_TIMEOUT_USEC=300000000\n"),
+        "{said}"
     );
+}
+
+#[test]
+fn the_units_for_systemd_are_right() {
+    let scratch = Scratch::new();
+    let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("../larder-server/systemd");
+    let program = Larder::program().display().to_string();
+    for unit in ["larder.service", "larder.socket"] {
+        let text = fs::read_to_string(given.join(unit)).unwrap();
+        fs::write(
+            scratch.path(unit),
+            text.replace("/usr/bin/larder", &program),
+        )
+        .unwrap();
+    }
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]);
+    verify.args([
+        scratch.path("larder.service"),
+        scratch.path("larder.socket"),
+    ]);
+    let output = verify.output();
+    let output = output.expect("systemd-analyze, of the Debian package systemd");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !said.contains(&scratch.path("").display().to_string()),
+        "{said}"
+    );
+    // What it starts, with the configuration that comes with it.
+    let service = fs::read_to_string(given.join("larder.service")).unwrap();
+    let started = service.lines().find_map(|l| l.strip_prefix("ExecStart="));
+    let configuration = given.join("larder.toml").display().to_string();
+    let started = started
+        .unwrap()
+        .replace("/etc/larder/larder.toml", &configuration);
+    let mut words = started.split(' ');
+    assert_eq!(words.next(), Some("/usr/bin/larder"));
+    let output = output_of(Command::new(program).args(words).args(["--run", "true"]));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]

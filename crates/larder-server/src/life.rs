@@ -19,6 +19,7 @@ use crate::cleanup::Cleanup;
 use crate::console::Console;
 use crate::exports::Exports;
 use crate::live_line::LiveLine;
+use crate::service_manager::ServiceManager;
 use crate::stopping::Stopping;
 use crate::storage::Storage;
 use crate::write_back::{tell_leftovers, tell_unflushed, write_back};
@@ -46,6 +47,7 @@ pub(crate) struct Life {
     pub(crate) cleanup: Cleanup,
     pub(crate) acceptor: JoinHandle<()>,
     pub(crate) live_line: Option<LiveLine>,
+    pub(crate) service_manager: ServiceManager,
     /// How long clients may take for their last replies.
     pub(crate) patience: Duration,
 }
@@ -91,7 +93,10 @@ impl Life {
     fn end(self) -> bool {
         let (console, cache) = (&self.console, &self.storage.cache);
         self.stopping.begin();
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        self.service_manager.tell(&[
+            NotifyState::Stopping,
+            NotifyState::Status("finishing what clients have begun"),
+        ]);
         if self.acceptor.join().is_err() {
             console.error("accepting clients ended early");
         }
@@ -103,7 +108,7 @@ impl Life {
             ));
         }
         drop(self.live_line);
-        let is_flushed = write_back(&self.exports, cache, console);
+        let is_flushed = write_back(&self.exports, cache, console, &self.service_manager);
         if console.verbose() {
             console.debug(&stats_line(&cache.stats(), cache.config()));
         }

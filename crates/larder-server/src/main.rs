@@ -46,6 +46,7 @@ mod rate_limit;
 mod read_only;
 mod replay;
 mod serve;
+mod service_manager;
 mod settings;
 mod signals;
 mod stopping;

@@ -28,6 +28,7 @@ use crate::listen::{self, ListenAddress, Listener, Place};
 use crate::live_line::LiveLine;
 use crate::protocol::{self, Service, TlsSettings};
 use crate::rate_limit::RateLimit;
+use crate::service_manager::ServiceManager;
 use crate::settings::{Settings, SocketSettings, TlsPolicy};
 use crate::stopping::Stopping;
 use crate::storage::Storage;
@@ -35,6 +36,14 @@ use crate::{pidfile, signals, uri};
 
 /// A server, the command it runs for, and where reasons to end are told.
 type Started = (Life, Result<Option<Captive>, String>, Receiver<Event>);
+
+/// What a server is started with.
+type Parts<'p> = (
+    Option<TlsSettings>,
+    Vec<Box<dyn Source>>,
+    &'p Arc<Storage>,
+    ServiceManager,
+);
 
 /// Serves until there is a reason to end. The exit status, or one line that says why nothing was served.
 pub(crate) fn serve(settings: &Settings, console: &Arc<Console>) -> Result<u8, String> {
@@ -58,10 +67,13 @@ fn start(
     for warning in &settings.cache.warnings {
         console.warning(warning);
     }
+    let service_manager = ServiceManager::from_environment(as_log(console));
     let tls = tls(settings)?;
     let sources = open_origins(settings, console)?;
+    service_manager.tell(&[NotifyState::Status("opening the cache")]);
     let storage = Arc::new(Storage::make(&settings.cache, as_log(console))?);
-    let started = start_over(settings, console, cleanup, (tls, sources, &storage));
+    let parts = (tls, sources, &storage, service_manager);
+    let started = start_over(settings, console, cleanup, parts);
     if started.is_err() {
         // Everything else has gone by now. That it was not closed is told by whoever opens it next.
         let _ = storage.close(&**console);
@@ -74,7 +86,7 @@ fn start_over(
     settings: &Settings,
     console: &Arc<Console>,
     cleanup: &Cleanup,
-    (tls, sources, storage): (Option<TlsSettings>, Vec<Box<dyn Source>>, &Arc<Storage>),
+    (tls, sources, storage, service_manager): Parts<'_>,
 ) -> Result<Started, String> {
     let stopping = Stopping::new().map_err(|error| reason(&error))?;
     let (events, inbox) = mpsc::channel();
@@ -121,8 +133,7 @@ fn start_over(
     let acceptor = acceptor
         .start()
         .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
-    // Where there is no service manager, nobody listens.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    service_manager.tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let captive = captive(settings, &exports, private, &events, interrupts_are_ours);
     let live_line = (console.draws() && settings.run.is_none())
         .then(|| LiveLine::start(console, &storage.cache));
@@ -134,6 +145,7 @@ fn start_over(
         cleanup: cleanup.clone(),
         acceptor,
         live_line,
+        service_manager,
         patience: patience(settings.origins.timeout),
     };
     Ok((life, captive, inbox))

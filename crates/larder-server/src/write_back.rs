@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder::{Cache, Leftover, Log};
 use larder_frontend::Fate;
 use larder_frontend::leftovers::in_short;
+use sd_notify::NotifyState;
 
 use crate::console::Console;
 use crate::exports::Exports;
 use crate::keeper::Keeper;
+use crate::service_manager::ServiceManager;
 use crate::terminal::Figures;
 
 /// What this front end calls an origin.
@@ -23,9 +25,18 @@ const ORIGIN: &str = "the origin";
 const UNFLUSHED: &str = "written to the origin and not flushed, which may lose it";
 /// How often the bar moves.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How often the service manager is told.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
+/// How long nothing may move before the service manager ends it, if it would have by then.
+const STANDSTILL: Duration = Duration::from_secs(5 * 60);
 
 /// Writes back all exports at once. Errors are told. True if there were none.
-pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console) -> bool {
+pub(crate) fn write_back(
+    exports: &Exports,
+    cache: &Cache,
+    console: &Console,
+    service_manager: &ServiceManager,
+) -> bool {
     // With a directory there is something to be found.
     let write_back = match cache.found() {
         Some(_) => Keeper::leave,
@@ -61,15 +72,50 @@ pub(crate) fn write_back(exports: &Exports, cache: &Cache, console: &Console) ->
             }
         }
         drop(sender);
+        let mut report = Report::new(service_manager);
         while done.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-            let done = total.saturating_sub(left_bytes(cache));
-            console.update_bar(Figures::Position(done));
+            let left = left_bytes(cache);
+            console.update_bar(Figures::Position(total.saturating_sub(left)));
+            report.tell(left, cache.stats().origin_write_bytes);
         }
     });
     console.set_bar(None);
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     tell_unflushed(cache, |export| failed.contains(export), console);
     failed.is_empty()
+}
+
+/// What the service manager hears while it goes on. It gives more time for as long as something moves.
+struct Report<'s> {
+    service_manager: &'s ServiceManager,
+    last: Option<Instant>,
+    /// What was left then, and written since the start.
+    before: (u64, u64),
+}
+
+impl<'s> Report<'s> {
+    fn new(service_manager: &'s ServiceManager) -> Self {
+        Self {
+            service_manager,
+            last: None,
+            before: (0, 0),
+        }
+    }
+
+    fn tell(&mut self, left: u64, written: u64) {
+        if self.last.is_some_and(|last| last.elapsed() < REPORT_PERIOD) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        if self.before != (left, written) {
+            self.before = (left, written);
+            let status = format!("writing back, {} left", BinaryBytes(left));
+            self.service_manager.tell(&[
+                NotifyState::Status(&status),
+                NotifyState::ExtendTimeoutUsec(STANDSTILL.as_micros() as u32),
+            ]);
+        }
+    }
 }
 
 /// What the origins do not have. What is queued for one counts twice until the cache's own flush has returned.

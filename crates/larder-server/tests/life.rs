@@ -5,7 +5,8 @@
 mod common;
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use common::{Scratch, Server, larder, listens, output};
 use rustix::process::Signal;
@@ -185,18 +186,47 @@ fn the_command_does_not_see_what_was_for_the_server() {
 }
 
 #[test]
-fn readiness_is_told_to_the_service_manager() {
+fn readiness_is_told_to_the_service_manager_whatever_it_is_called() {
     let scratch = Scratch::new();
-    let notify = UnixDatagram::bind(scratch.path("notify")).unwrap();
-    let listen = format!("unix:{}", scratch.text("s"));
-    let mut command = larder(&["serve", "memory:1M", "--listen", &listen]);
-    let (server, _) = Server::start(command.env("NOTIFY_SOCKET", scratch.path("notify")), 1);
-    let mut buffer = [0; 256];
-    let mut receive = || {
-        let length = notify.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
-    };
-    assert_eq!(receive().trim_end(), "READY=1");
-    server.stop();
-    assert_eq!(receive().trim_end(), "STOPPING=1");
+    let name = scratch.text("notify");
+    let path = SocketAddr::from_pathname(&name).unwrap();
+    let nameless = SocketAddr::from_abstract_name(&name).unwrap();
+    for (called, address) in [(name.clone(), path), (format!("@{name}"), nameless)] {
+        let notify = UnixDatagram::bind_addr(&address).unwrap();
+        notify
+            .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+            .unwrap();
+        let mut buffer = [0; 256];
+        let mut wait_for = |told: &str| {
+            let is_told = |message: &[u8]| {
+                let message = std::str::from_utf8(message).unwrap();
+                message.lines().any(|line| line == told)
+            };
+            while !is_told(&buffer) {
+                buffer.fill(0);
+                notify.recv(&mut buffer).expect(told);
+            }
+        };
+        let listen = format!("unix:{}", scratch.text("s"));
+        let mut command = larder(&["serve", "memory:1M", "--listen", &listen]);
+        let (server, _) = Server::start(command.env("NOTIFY_SOCKET", called), 1);
+        wait_for("READY=1");
+        server.stop();
+        wait_for("STOPPING=1");
+    }
+}
+
+#[test]
+fn a_service_manager_that_cannot_be_told_is_a_warning() {
+    let listen = "--listen=tcp:127.0.0.1:0";
+    let mut command = larder(&["serve", "memory:1M", listen]);
+    let (server, _) = Server::start(command.env("NOTIFY_SOCKET", "/no/such/socket"), 1);
+    server.signal(Signal::TERM);
+    let (status, told) = server.end();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(
+        told,
+        "larder: warning: NOTIFY_SOCKET=/no/such/socket: the service manager cannot be told anything: \
+         No such file or directory\n"
+    );
 }

@@ -233,6 +233,7 @@ fn the_empty_name_is_the_only_export() {
 #[test]
 fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
     use crate::console::Console;
+    use crate::service_manager::ServiceManager;
     use crate::write_back::{tell_leftovers, write_back};
     let console = Console::new(false);
     for (mode, is_lost) in [(Mode::Writeback, true), (Mode::Unsafe, false)] {
@@ -244,14 +245,19 @@ fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
         scene.disk.is_broken.store(true, Ordering::SeqCst);
         let export = scene.exports.find("a").unwrap();
         let cache = Arc::clone(&export.keeper().surroundings().cache);
-        let is_done = write_back(&scene.exports, &cache, &console);
+        let is_done = write_back(&scene.exports, &cache, &console, &ServiceManager::default());
         assert_eq!(is_done, !is_lost);
         assert_eq!(
             tell_leftovers(&cache, &cache.leftovers(), &console),
             is_lost
         );
         scene.disk.is_broken.store(false, Ordering::SeqCst);
-        assert!(write_back(&scene.exports, &cache, &console));
+        assert!(write_back(
+            &scene.exports,
+            &cache,
+            &console,
+            &ServiceManager::default()
+        ));
         assert!(!tell_leftovers(&cache, &cache.leftovers(), &console));
     }
 }
@@ -259,6 +265,7 @@ fn what_is_lost_at_the_end_is_told_and_what_is_discarded_is_none() {
 #[test]
 fn where_flushes_end_in_the_cache_the_last_client_leaves_the_origin_alone_until_the_end() {
     use crate::console::Console;
+    use crate::service_manager::ServiceManager;
     use crate::write_back::write_back;
     let scratch = Scratch::new();
     let log = Arc::new(Told::default());
@@ -270,7 +277,12 @@ fn where_flushes_end_in_the_cache_the_last_client_leaves_the_origin_alone_until_
     drop(client);
     assert_eq!(scene.disk.byte(4096), 0);
     assert_eq!(cache.leftovers()[0].ranges, [(4096, 1024)]);
-    let is_done = write_back(&scene.exports, &cache, &Console::new(false));
+    let is_done = write_back(
+        &scene.exports,
+        &cache,
+        &Console::new(false),
+        &ServiceManager::default(),
+    );
     assert!(is_done);
     cache.close().unwrap();
     assert_eq!(scene.disk.byte(4096), 7);
@@ -280,6 +292,7 @@ fn where_flushes_end_in_the_cache_the_last_client_leaves_the_origin_alone_until_
 #[test]
 fn what_is_not_written_at_the_end_is_kept_where_flushes_end_in_the_cache() {
     use crate::console::Console;
+    use crate::service_manager::ServiceManager;
     use crate::write_back::{tell_leftovers, write_back};
     use larder_frontend::Fate;
     let (scratch, console) = (Scratch::new(), Console::new(false));
@@ -292,7 +305,12 @@ fn what_is_not_written_at_the_end_is_kept_where_flushes_end_in_the_cache() {
     scene.is_ending.store(true, Ordering::SeqCst);
     scene.disk.is_broken.store(true, Ordering::SeqCst);
     drop(client);
-    assert!(!write_back(&scene.exports, &cache, &console));
+    assert!(!write_back(
+        &scene.exports,
+        &cache,
+        &console,
+        &ServiceManager::default()
+    ));
     let leftovers = cache.leftovers();
     cache.close().unwrap();
     assert_eq!(leftovers[0].ranges, [(4096, 1024)]);
