@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_e2e::{
     CacheFile, Client, KIB, Larder, MIB, Mount, Nbdkit, Random, Scratch, Server, UsageSampler,
@@ -167,9 +167,11 @@ fn the_dirty_age_is_30_seconds_unless_it_is_off() {
         client.write(1000, &[1; 5000]).unwrap();
     }
     assert_filled("at first", &read_file(&image), 0);
+    let written = Instant::now();
     wait_within(Duration::from_secs(60), "it is written back", || {
         read_at(&image, 1000, 5000) == [1; 5000]
     });
+    assert!(written.elapsed() >= Duration::from_secs(25), "too soon");
     assert_filled("without an age", &read_file(&untouched), 0);
 }
 
@@ -233,6 +235,24 @@ fn without_a_maximum_size_half_of_what_is_free_is_the_limit() {
     let most = most_allocated(&server);
     assert!(most <= 16 * MIB && most > 8 * MIB, "{most}");
     server.stop();
+    mount.unmount();
+}
+
+#[test]
+fn regression_where_half_of_what_is_free_is_too_little_the_start_is_refused() {
+    let scratch = Scratch::new();
+    let larder = Larder::serve(&scratch).origin("memory:8M");
+    let mount = Mount::tmpfs(larder.tmpdir(), MIB);
+    let place = larder.tmpdir().display().to_string();
+    let line = larder.clone().refusal();
+    assert_eq!(
+        line,
+        format!(
+            "1.00 MiB is free in {place}, and a cache that takes at most half of it needs at least 1.00 MiB; \
+             cache-max-size=SIZE says how much to use"
+        )
+    );
+    larder.parameter("cache-max-size=1M").start().stop();
     mount.unmount();
 }
 

@@ -311,15 +311,22 @@ impl Settings {
         })
     }
 
-    /// Sets a maximum of `bytes` where none was given, but no less than there may be. Called once the
-    /// block is known.
-    pub fn limit_to(&mut self, bytes: u64) {
+    /// Sets a maximum of `bytes` where none was given. Called once the block is known. The error is the least that
+    /// there may be.
+    pub fn limit_to(&mut self, bytes: u64) -> Result<(), u64> {
         let least = match self.directory {
             Some(_) => survival::MIN_MAX_SIZE_BYTES,
             None => MIN_MAX_SIZE_BYTES,
         };
         let least = self.config.block_bytes.max(least);
-        self.config.max_size_bytes.get_or_insert(bytes.max(least));
+        match self.config.max_size_bytes {
+            None if bytes < least => Err(least),
+            None => {
+                self.config.max_size_bytes = Some(bytes);
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        }
     }
 }
 

@@ -133,9 +133,17 @@ fn limit(
     if settings.config.max_size_bytes.is_some() {
         return Ok(None);
     }
-    let free_bytes = free_bytes(place)?;
-    settings.limit_to(free_bytes.saturating_add(held_bytes) / 2);
-    Ok(Some(place.to_owned()))
+    let free_bytes = free_bytes(place)?.saturating_add(held_bytes);
+    match settings.limit_to(free_bytes / 2) {
+        Ok(()) => Ok(Some(place.to_owned())),
+        Err(least) => Err(one_line(&format!(
+            "{} is free in {}, and a cache that takes at most half of it needs at least {}; \
+             cache-max-size=SIZE says how much to use",
+            BinaryBytes(free_bytes),
+            place.display(),
+            BinaryBytes(least)
+        ))),
+    }
 }
 
 /// What the files of a directory take on disk. One that cannot be asked is for the engine to refuse.

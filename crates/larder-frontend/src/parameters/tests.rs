@@ -307,18 +307,15 @@ fn a_front_end_that_always_has_a_maximum_compares_thresholds_always() {
 
 #[test]
 fn a_front_ends_own_maximum_is_at_least_what_may_be_given() {
-    for (block, bytes, limit) in [
-        ("64K", 0, 1 << 20),
-        ("4M", 100, 4 << 20),
-        ("64K", 5 << 20, 5 << 20),
-    ] {
+    for (block, bytes, least) in [("64K", (1 << 20) - 1, 1 << 20), ("4M", 100, 4 << 20)] {
         let mut settings = given(&[("cache-min-block-size", block)]).unwrap();
-        settings.limit_to(bytes);
-        assert_eq!(settings.config.max_size_bytes, Some(limit));
+        assert_eq!(settings.limit_to(bytes), Err(least));
+        assert_eq!(settings.limit_to(least), Ok(()));
+        assert_eq!(settings.config.max_size_bytes, Some(least));
         assert!(settings.config.check().is_ok());
     }
     let mut settings = given(&[("cache-max-size", "2M")]).unwrap();
-    settings.limit_to(1 << 30);
+    assert_eq!(settings.limit_to(100), Ok(()));
     assert_eq!(settings.config.max_size_bytes, Some(2 << 20));
 }
 

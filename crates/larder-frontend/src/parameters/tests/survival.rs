@@ -134,6 +134,6 @@ fn a_cache_that_was_there_may_have_blocks_that_are_too_large_to_fetch_ahead() {
 #[test]
 fn a_front_ends_own_maximum_leaves_a_directory_room_for_its_books() {
     let mut settings = given(&[("cache-dir", "/c")]).unwrap();
-    settings.limit_to(5 << 20);
-    assert_eq!(settings.config.max_size_bytes, Some(32 << 20));
+    assert_eq!(settings.limit_to(5 << 20), Err(32 << 20));
+    assert_eq!(settings.limit_to(32 << 20), Ok(()));
 }
