@@ -70,6 +70,15 @@ pub fn meant(key: &str) -> Option<&'static str> {
     nearest(&key, short, 1).filter(|name| key.len() <= name.len())
 }
 
+/// The one of `names` that somebody meant who typed `key`, which is none of them.
+pub fn near<'n>(key: &str, names: &[&'n str]) -> Option<&'n str> {
+    let names = names
+        .iter()
+        .filter(|name| key.len() > NEAR && name.len() > NEAR);
+    let names: Vec<&str> = names.copied().collect();
+    nearest(&normal(key), &names, NEAR)
+}
+
 fn hinted(key: &str) -> Option<&'static str> {
     HINTS
         .into_iter()
@@ -78,7 +87,7 @@ fn hinted(key: &str) -> Option<&'static str> {
 
 /// The name that is fewest slips away, at most `forgiven`, and fewer where little but the prefix is in it: of `cache-id`
 /// two slips leave nothing.
-fn nearest(key: &str, names: &[&'static str], forgiven: usize) -> Option<&'static str> {
+fn nearest<'n>(key: &str, names: &[&'n str], forgiven: usize) -> Option<&'n str> {
     let forgiven_in = |name: &str| match name.strip_prefix(PREFIX) {
         Some(own) => forgiven.min(own.len().div_ceil(3)),
         None => forgiven,

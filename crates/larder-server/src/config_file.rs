@@ -1,11 +1,17 @@
 //! The configuration file: the options of the command line without `--`, as TOML.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use larder_frontend::report::{one_line, reason};
+use larder_frontend::spelling;
+use toml::de::{DeTable, DeValue};
 
 use crate::options::Options;
+
+/// Options whose values may hold credentials, and are never shown.
+const SECRET: [&str; 3] = ["http-header", "origins", "origin"];
 
 /// Reads a file. An error is one line that names the file and, where it can, the line in it.
 pub(crate) fn read(path: &Path) -> Result<Options, String> {
@@ -23,21 +29,55 @@ fn parse(text: &str) -> Result<Options, (usize, String)> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or_default();
-        (
-            before.matches('\n').count() + 1,
-            without_value(error.message()),
-        )
+        let line = before.matches('\n').count() + 1;
+        (line, wrong(text, start, error.message()))
     })
 }
 
-/// What serde says of a value of the wrong type, without the value: it may be a credential.
-fn without_value(message: &str) -> String {
-    match (message.split_once(": "), message.rsplit_once(", expected ")) {
-        (Some((kind, _)), Some((_, wanted))) if kind.starts_with("invalid ") => {
-            format!("{kind}, expected {wanted}")
-        }
-        _ => message.to_owned(),
+/// What is wrong at a place in a file, where the library says `message`: of that only what was expected is told, since it may hold
+/// a credential.
+fn wrong(text: &str, at: usize, message: &str) -> String {
+    if let Some((_, rest)) = message.split_once("unknown field `") {
+        let name = rest.split('`').next().unwrap_or_default();
+        return match spelling::near(name, &Options::names()) {
+            Some(meant) => format!("{name}: there is no such option; did you mean {meant}?"),
+            None => format!("{name}: there is no such option"),
+        };
     }
+    let Some((kind, wanted)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let table = DeTable::parse(text).ok();
+    let option = table.and_then(|table| option_at(table.get_ref(), at));
+    match (option, kind.split_once(": ")) {
+        (Some((name, _)), Some(_)) if SECRET.contains(&&*name) => {
+            format!("{name}: must be {wanted}")
+        }
+        (Some((name, value)), Some(_)) => {
+            let value = text.get(value).unwrap_or_default();
+            let value = value.lines().next().unwrap_or_default();
+            format!("{name}={value}: must be {wanted}")
+        }
+        (None, Some((kind, _))) => format!("{kind}, expected {wanted}"),
+        (_, None) => message.to_owned(),
+    }
+}
+
+/// The innermost option whose name or value is at a place, and where its value is. What is known of the place of a table is only
+/// where its head is.
+fn option_at(table: &DeTable<'_>, at: usize) -> Option<(String, Range<usize>)> {
+    table.iter().find_map(|(name, value)| {
+        let inner = match value.get_ref() {
+            DeValue::Table(table) => option_at(table, at),
+            DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(table) => option_at(table, at),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let is_there = name.span().contains(&at) || value.span().contains(&at);
+        inner.or_else(|| is_there.then(|| (name.get_ref().to_string(), value.span())))
+    })
 }
 
 #[cfg(test)]
@@ -72,9 +112,9 @@ mod tests {
             (
                 "cache = \"unsafe\"\ncach-max = 1\n",
                 2,
-                "unknown field `cach-max`",
+                "cach-max: there is no such option",
             ),
-            ("config = \"other\"\n", 1, "unknown field `config`"),
+            ("config = \"other\"\n", 1, "config: there is no such option"),
             (
                 "\n\n[[export]]\nname = \"a\"\n",
                 3,
@@ -83,9 +123,38 @@ mod tests {
             (
                 "[[export]]\norigin = \"a\"\nmode = 1\n",
                 3,
-                "unknown field `mode`",
+                "mode: there is no such option",
             ),
-            ("cache = [1]\n", 1, "invalid type"),
+            (
+                "cache-max-sise = 1\n",
+                1,
+                "cache-max-sise: there is no such option; did you mean cache-max-size?",
+            ),
+            (
+                "\ncache = [1]\n",
+                2,
+                "cache=[1]: must be a text, a whole number or a boolean",
+            ),
+            (
+                "cache-dirty-age = 1.5\n",
+                1,
+                "cache-dirty-age=1.5: must be a text, a whole number or a boolean",
+            ),
+            (
+                "listen = [\"unix:/a\",\n [1]]\n",
+                2,
+                "listen=[\"unix:/a\",: must be a text, a whole number or a boolean",
+            ),
+            (
+                "listen = 1\n",
+                1,
+                "listen=1: must be a text, or a list of texts in brackets",
+            ),
+            (
+                "[[export]]\norigin = \"/a\"\nname = 1\n",
+                3,
+                "name=1: must be a string",
+            ),
             ("cache\n", 1, ""),
         ] {
             let (at, message) = parse(text).expect_err("refused");
@@ -98,12 +167,12 @@ mod tests {
     fn a_value_of_the_wrong_type_is_not_shown() {
         for (text, told) in [
             (
-                "http-header = \"Authorization: s3cret, expected s3cret\"\n",
-                "invalid type, expected a sequence",
+                "http-header = [\"Authorization: s3cret\", [\"s3cret\"]]\n",
+                "http-header: must be a text, a whole number or a boolean",
             ),
             (
                 "[[export]]\norigin = [\"https://me:s3cret@host/\"]\n",
-                "invalid type, expected a string",
+                "origin: must be a string",
             ),
             ("http-header = [\"s3cret\"\n", ""),
         ] {
@@ -111,6 +180,15 @@ mod tests {
             assert!(message.contains(told), "{message}");
             assert!(!message.contains("s3cret"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_list_of_one_needs_no_brackets() {
+        let options =
+            parse("listen = \"unix:/a\"\norigins = \"/a\"\nhttp-header = \"A: b\"\n").unwrap();
+        assert_eq!(options.listen, ["unix:/a".into()]);
+        assert_eq!(options.origins, ["/a".into()]);
+        assert_eq!(options.http_header, ["A: b".into()]);
     }
 
     #[test]

@@ -105,14 +105,13 @@ fn serve(options: Options) -> i32 {
 }
 
 fn settings(options: Options) -> Result<Settings, String> {
-    let options = match &options.config {
+    match options.config.clone() {
         Some(path) => {
-            let file = config_file::read(path)?;
-            options.over(file)
+            let file = config_file::read(&path)?;
+            Settings::with_file(options, file, &path)
         }
-        None => options,
-    };
-    Settings::new(&options)
+        None => Settings::new(&options),
+    }
 }
 
 /// One line that says why nothing is done.

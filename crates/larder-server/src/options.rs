@@ -5,11 +5,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 /// A value as it was typed. A file may say it as text, number or boolean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,28 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// Several values. A file may have one without brackets.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Text>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<Text>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text, or a list of texts in brackets")
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<Text>, E> {
+            Ok(vec![text.into()])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Text>, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = items.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    deserializer.deserialize_any(List)
+}
+
 /// One `[[export]]` of a configuration file.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -75,6 +98,7 @@ pub(crate) struct Options {
     /// What to serve: memory:SIZE, a file or block device, nbd://, nbds://, nbd+unix://, nbds+unix://,
     /// http:// or https://; NAME is the export's name
     #[arg(value_name = "[NAME=]ORIGIN", verbatim_doc_comment)]
+    #[serde(deserialize_with = "list")]
     pub(crate) origins: Vec<Text>,
 
     /// Exports of a configuration file.
@@ -128,6 +152,7 @@ pub(crate) struct Options {
     /// Where to listen: unix:PATH or tcp:HOST:PORT (port 0 is any free one); may be repeated
     /// [default: tcp:localhost:10809]
     #[arg(long, value_name = "ADDRESS", help_heading = CLIENTS)]
+    #[serde(deserialize_with = "list")]
     pub(crate) listen: Vec<Text>,
     /// Permissions of Unix sockets, such as 660
     #[arg(long, value_name = "OCTAL", help_heading = CLIENTS)]
@@ -165,6 +190,7 @@ pub(crate) struct Options {
     pub(crate) origin_timeout: Option<Text>,
     /// Header for every HTTP request, 'Name: value', or @FILE with one in each line; may be repeated
     #[arg(long, value_name = "HEADER|@FILE", help_heading = ORIGINS)]
+    #[serde(deserialize_with = "list")]
     pub(crate) http_header: Vec<Text>,
     /// Certificate authorities for nbds:// and https:// beyond the system's, as PEM
     #[arg(long, value_name = "FILE", help_heading = ORIGINS)]
@@ -200,6 +226,7 @@ impl Options {
     /// These options, and where they say nothing those of `file`. Lists are not mixed: origins and
     /// exports count as one list.
     pub(crate) fn over(self, file: Self) -> Self {
+        let file = file.without_idle(&self);
         let says_origins = !self.origins.is_empty() || !self.export.is_empty();
         let (origins, export) = if says_origins {
             (self.origins, self.export)
@@ -244,5 +271,154 @@ impl Options {
             verbose: self.verbose.or(file.verbose),
             config: self.config,
         }
+    }
+
+    /// These, without what has no effect any more beside what was `typed`: else what the command line says would not win, but be
+    /// refused together with it.
+    fn without_idle(self, typed: &Self) -> Self {
+        let is = |text: &Option<Text>, word: &str| {
+            text.as_ref().is_some_and(|text| text.as_os_str() == word)
+        };
+        let keep = |is_idle: bool, text: Option<Text>| text.filter(|_| !is_idle);
+        let is_unix = |text: &Text| text.as_os_str().as_bytes().starts_with(b"unix:");
+        let has_no_tls = is(&typed.tls, "off");
+        let has_no_path = !typed.listen.is_empty() && !typed.listen.iter().any(is_unix);
+        let flushes_origin = is(&typed.cache_flush, "origin");
+        Self {
+            tls_certificates: keep(has_no_tls, self.tls_certificates),
+            tls_verify_peer: keep(has_no_tls, self.tls_verify_peer),
+            socket_mode: keep(has_no_path, self.socket_mode),
+            socket_owner: keep(has_no_path, self.socket_owner),
+            cache_writeback: keep(flushes_origin, self.cache_writeback),
+            ..self
+        }
+    }
+
+    /// The value of an option that has one, and was given.
+    pub(crate) fn text(&self, name: &str) -> Option<&Text> {
+        let texts = self.texts();
+        let (_, text) = texts.into_iter().find(|(known, _)| *known == name)?;
+        text.as_ref()
+    }
+
+    /// Whether an option was given.
+    pub(crate) fn says(&self, name: &str) -> bool {
+        match name {
+            "listen" => !self.listen.is_empty(),
+            "http-header" => !self.http_header.is_empty(),
+            "export" | "origins" => !self.origins.is_empty() || !self.export.is_empty(),
+            _ => self.text(name).is_some(),
+        }
+    }
+
+    /// All options that have one value.
+    fn texts(&self) -> [(&'static str, &Option<Text>); 29] {
+        [
+            ("cache", &self.cache),
+            ("cache-flush", &self.cache_flush),
+            ("cache-writeback", &self.cache_writeback),
+            ("cache-min-block-size", &self.cache_min_block_size),
+            ("cache-max-size", &self.cache_max_size),
+            ("cache-high-threshold", &self.cache_high_threshold),
+            ("cache-low-threshold", &self.cache_low_threshold),
+            ("cache-on-read", &self.cache_on_read),
+            ("cache-exports", &self.cache_exports),
+            ("cache-dirty-age", &self.cache_dirty_age),
+            ("cache-dirty-share", &self.cache_dirty_share),
+            ("cache-readahead", &self.cache_readahead),
+            ("cache-dir", &self.cache_dir),
+            ("cache-id", &self.cache_id),
+            ("socket-mode", &self.socket_mode),
+            ("socket-owner", &self.socket_owner),
+            ("max-connections", &self.max_connections),
+            ("handshake-timeout", &self.handshake_timeout),
+            ("read-only", &self.read_only),
+            ("tls", &self.tls),
+            ("tls-certificates", &self.tls_certificates),
+            ("tls-verify-peer", &self.tls_verify_peer),
+            ("tls-psk", &self.tls_psk),
+            ("origin-timeout", &self.origin_timeout),
+            ("origin-tls-ca", &self.origin_tls_ca),
+            ("run", &self.run),
+            ("exit-with-last-client", &self.exit_with_last_client),
+            ("pidfile", &self.pidfile),
+            ("verbose", &self.verbose),
+        ]
+    }
+
+    /// The names of all options of a configuration file.
+    pub(crate) fn names() -> Vec<&'static str> {
+        let lists = ["origins", "export", "listen", "http-header"];
+        let nothing = Self::default();
+        lists
+            .into_iter()
+            .chain(nothing.texts().map(|(name, _)| name))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_option_is_known_by_its_name() {
+        let command = Options::augment_args(clap::Command::new("serve"));
+        let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
+        let typed: BTreeSet<&str> = arguments.filter(|name| *name != "config").collect();
+        let names: BTreeSet<&str> = Options::names().into_iter().collect();
+        let names_typed = &typed | &BTreeSet::from(["origins", "export"]);
+        assert_eq!(names, names_typed);
+        for name in larder_frontend::spelling::NAMES {
+            assert!(names.contains(name), "{name}");
+        }
+        for name in names {
+            assert!(!Options::default().says(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_makes_idle_options_of_a_file_nothing() {
+        let file = Options {
+            tls: Some("require".into()),
+            tls_certificates: Some("/pki".into()),
+            tls_verify_peer: Some("true".into()),
+            listen: vec!["unix:/s".into()],
+            socket_mode: Some("660".into()),
+            socket_owner: Some("me".into()),
+            cache_flush: Some("cache".into()),
+            cache_writeback: Some("ordered".into()),
+            ..Options::default()
+        };
+        let typed = Options {
+            tls: Some("off".into()),
+            listen: vec!["tcp:localhost:0".into()],
+            cache_flush: Some("origin".into()),
+            ..Options::default()
+        };
+        let merged = typed.over(file.clone());
+        for name in [
+            "tls-certificates",
+            "tls-verify-peer",
+            "socket-mode",
+            "socket-owner",
+            "cache-writeback",
+        ] {
+            assert!(!merged.says(name), "{name}");
+        }
+        // What is typed itself is not dropped, and nor is what goes on to have an effect.
+        let typed = Options {
+            tls: Some("off".into()),
+            tls_certificates: Some("/mine".into()),
+            listen: vec!["unix:/t".into()],
+            ..Options::default()
+        };
+        let merged = typed.over(file);
+        assert_eq!(merged.tls_certificates, Some("/mine".into()));
+        assert_eq!(merged.socket_mode, Some("660".into()));
+        assert_eq!(merged.cache_writeback, Some("ordered".into()));
+        assert!(!merged.says("tls-verify-peer"));
     }
 }

@@ -4,11 +4,12 @@
 //! may hold credentials are not shown.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use larder::CacheOnRead;
-use larder_frontend::{Defaults, Exports, ParameterError, Parameters, PlainParser};
+use larder_frontend::report::one_line;
+use larder_frontend::{Defaults, Exports, ParameterError, Parameters, PlainParser, spelling};
 use larder_origins::Address;
 
 use crate::listen::ListenAddress;
@@ -105,6 +106,24 @@ impl std::fmt::Debug for OriginSettings {
 }
 
 impl Settings {
+    /// Checks what was typed, and what a file says that is not typed. The error is one line, and says so if the value is the file's.
+    pub(crate) fn with_file(typed: Options, file: Options, path: &Path) -> Result<Self, String> {
+        let is_typed = |name: &str| typed.says(name);
+        let names = Options::names().into_iter();
+        let of_file: Vec<&str> = names
+            .filter(|name| file.says(name) && !is_typed(name))
+            .collect();
+        Self::new(&typed.over(file)).map_err(|message| {
+            // Each begins with the name of the option.
+            let end = message.find(['=', ':', ' ']).unwrap_or(message.len());
+            if of_file.contains(&&message[..end]) {
+                one_line(&format!("config={}: {message}", path.display()))
+            } else {
+                message
+            }
+        })
+    }
+
     /// Checks everything. The error is one line.
     pub(crate) fn new(options: &Options) -> Result<Self, String> {
         let exports = exports(options)?;
@@ -158,23 +177,8 @@ fn cache(
         is_limited: true,
         is_blind: false,
     });
-    for (name, text) in [
-        ("cache", &options.cache),
-        ("cache-flush", &options.cache_flush),
-        ("cache-writeback", &options.cache_writeback),
-        ("cache-min-block-size", &options.cache_min_block_size),
-        ("cache-max-size", &options.cache_max_size),
-        ("cache-high-threshold", &options.cache_high_threshold),
-        ("cache-low-threshold", &options.cache_low_threshold),
-        ("cache-on-read", &options.cache_on_read),
-        ("cache-exports", &options.cache_exports),
-        ("cache-dirty-age", &options.cache_dirty_age),
-        ("cache-dirty-share", &options.cache_dirty_share),
-        ("cache-readahead", &options.cache_readahead),
-        ("cache-dir", &options.cache_dir),
-        ("cache-id", &options.cache_id),
-    ] {
-        if let Some(text) = text {
+    for name in spelling::NAMES {
+        if let Some(text) = options.text(name) {
             parameters.set(name, text.as_os_str(), &PlainParser)?;
         }
     }

@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use common::{Scratch, Server, larder, output, refusal, uri};
 
 #[test]
@@ -289,7 +291,11 @@ fn what_is_wrong_in_a_file_is_told_by_line() {
     for (text, told) in [
         (
             "origins = [\"memory:1M\"]\ncach = 1\n",
-            "line 2: unknown field `cach`",
+            "line 2: cach: there is no such option; did you mean cache?",
+        ),
+        (
+            "origins = [\"memory:1M\"]\ncache = [1]\n",
+            "line 2: cache=[1]: must be a text, a whole number or a boolean",
         ),
         ("origins = [\"memory:1M\"\n", "line "),
         (
@@ -307,7 +313,47 @@ fn what_is_wrong_in_a_file_is_told_by_line() {
     fs::write(&config, "origins = [\"memory:1M\"]\ncache-dirty-age = 0\n").unwrap();
     let line = refusal(&["serve", "--config", &config]);
     assert!(
-        line.starts_with("cache-dirty-age=0: must be off or"),
+        line.starts_with(&format!(
+            "config={config}: cache-dirty-age=0: must be off or"
+        )),
         "{line}"
     );
+    // What was typed is not the file's.
+    let line = refusal(&["serve", "--config", &config, "--cache-dirty-age=none"]);
+    assert!(
+        line.starts_with("cache-dirty-age=none: must be off or"),
+        "{line}"
+    );
+}
+
+#[test]
+fn what_the_command_line_says_wins_over_options_that_the_file_has_for_something_else() {
+    let scratch = Scratch::new();
+    let config = scratch.text("larder.toml");
+    let socket = scratch.text("s");
+    let text = format!(
+        "origins = \"memory:1M\"\nread-only = true\nverbose = true\ntls = \"require\"\n\
+         tls-certificates = \"/no/such/directory\"\ntls-verify-peer = true\n\
+         listen = \"unix:{socket}\"\nsocket-mode = 600\nsocket-owner = \"root\"\n"
+    );
+    fs::write(&config, text).unwrap();
+    let line = refusal(&["serve", "--config", &config]);
+    assert!(line.contains("/no/such/directory"), "{line}");
+    let mut command = larder(&[
+        "serve",
+        "--config",
+        &config,
+        "--tls=off",
+        "--listen=tcp:127.0.0.1:0",
+        "--read-only=false",
+        "--verbose=no",
+    ]);
+    let (server, lines) = Server::start(&mut command, 1);
+    assert!(!lines[0].contains("read-only"), "{}", lines[0]);
+    // There is nothing else that it listens on.
+    assert!(lines[0].contains(" at nbd://127.0.0.1:"), "{}", lines[0]);
+    assert!(!scratch.path("s").exists());
+    server.signal(Signal::TERM);
+    let (status, told) = server.end();
+    assert_eq!((status.code(), &*told), (Some(0), ""));
 }
