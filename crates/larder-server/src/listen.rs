@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use larder::Log;
+
 use crate::cleanup::Cleanup;
 use crate::settings::SocketSettings;
 use crate::stream::Stream;
@@ -27,8 +29,8 @@ const BACKLOG: i32 = 1024;
 pub(crate) enum Listener {
     /// TCP, with the host by which clients reach it.
     Tcp(TcpListener, Host),
-    /// A Unix socket and its path, where it has one.
-    Unix(UnixListener, Option<PathBuf>),
+    /// A Unix socket and where it is.
+    Unix(UnixListener, Place),
 }
 
 /// How a host is called in a URI.
@@ -40,8 +42,10 @@ pub(crate) struct Host(pub(crate) String);
 pub(crate) enum Place {
     /// Host and port.
     Tcp(Host, u16),
-    /// A path.
+    /// An absolute path.
     Unix(PathBuf),
+    /// Something that has no URI, in words.
+    Other(String),
 }
 
 impl Listener {
@@ -53,14 +57,14 @@ impl Listener {
         }
     }
 
-    /// Where clients find it. None for a socket without a name that can be written down.
+    /// Where clients find it. None for a socket that cannot be asked.
     pub(crate) fn place(&self) -> Option<Place> {
         match self {
             Self::Tcp(listener, host) => {
                 let port = listener.local_addr().ok()?.port();
                 Some(Place::Tcp(host.clone(), port))
             }
-            Self::Unix(_, path) => Some(Place::Unix(path.clone()?)),
+            Self::Unix(_, place) => Some(place.clone()),
         }
     }
 }
@@ -82,6 +86,10 @@ impl Host {
         }
         match address {
             SocketAddr::V4(address) => Self(address.ip().to_string()),
+            // An address of one link needs its number, or its name (RFC 6874).
+            SocketAddr::V6(address) if address.scope_id() > 0 => {
+                Self(format!("[{}%25{}]", address.ip(), address.scope_id()))
+            }
             SocketAddr::V6(address) => Self(format!("[{}]", address.ip())),
         }
     }
@@ -99,12 +107,13 @@ pub(crate) fn open(
     addresses: &[ListenAddress],
     socket: SocketSettings,
     cleanup: &Cleanup,
+    log: &dyn Log,
 ) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     for address in addresses {
         match address {
             ListenAddress::Unix(path) => listeners.push(unix::listen(path, socket, cleanup)?),
-            ListenAddress::Tcp { host, port } => listeners.extend(tcp::listen(host, *port)?),
+            ListenAddress::Tcp { host, port } => listeners.extend(tcp::listen(host, *port, log)?),
         }
     }
     Ok(listeners)

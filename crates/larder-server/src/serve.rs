@@ -1,6 +1,6 @@
 //! `larder serve` from its settings to the moment at which clients are served.
 //!
-//! The order: certificates, origins, cache, keepers, signals, sockets, background work, process number, the
+//! The order: sockets that came with the process, certificates, origins, cache, keepers, signals, sockets, background work, process number, the
 //! lines that tell what is served, readiness. What fails before those lines ends the program with one line, and nothing
 //! is left behind; a cache directory is closed as at any other end.
 
@@ -42,6 +42,7 @@ type Parts<'p> = (
     Option<TlsSettings>,
     Vec<Box<dyn Source>>,
     &'p Arc<Storage>,
+    Vec<Listener>,
     ServiceManager,
 );
 
@@ -61,6 +62,8 @@ fn start(
     console: &Arc<Console>,
     cleanup: &Cleanup,
 ) -> Result<Started, String> {
+    // Before anything else is opened: a number that is wrong must not name a descriptor of ours.
+    let inherited = listen::inherited()?;
     raise_descriptor_limit();
     signals::survive_file_size_limit()
         .map_err(|error| format!("cannot watch for signals: {}", reason(&error)))?;
@@ -72,7 +75,7 @@ fn start(
     let sources = open_origins(settings, console)?;
     service_manager.tell(&[NotifyState::Status("opening the cache")]);
     let storage = Arc::new(Storage::make(&settings.cache, as_log(console))?);
-    let parts = (tls, sources, &storage, service_manager);
+    let parts = (tls, sources, &storage, inherited, service_manager);
     let started = start_over(settings, console, cleanup, parts);
     if started.is_err() {
         // Everything else has gone by now. That it was not closed is told by whoever opens it next.
@@ -86,7 +89,7 @@ fn start_over(
     settings: &Settings,
     console: &Arc<Console>,
     cleanup: &Cleanup,
-    (tls, sources, storage, service_manager): Parts<'_>,
+    (tls, sources, storage, inherited, service_manager): Parts<'_>,
 ) -> Result<Started, String> {
     let stopping = Stopping::new().map_err(|error| reason(&error))?;
     let (events, inbox) = mpsc::channel();
@@ -97,7 +100,7 @@ fn start_over(
         settings.run.is_none() || !captive::shares_terminal(),
     ));
     watch_signals(storage, cleanup, console, &events, &interrupts_are_ours)?;
-    let (listeners, private) = listeners(settings, cleanup)?;
+    let (listeners, private) = listeners(inherited, settings, cleanup, &**console)?;
     let places = places(&listeners);
     storage
         .maintenance
@@ -242,10 +245,11 @@ fn watch_signals(
 
 /// All sockets, and the path of the command's own one.
 fn listeners(
+    mut listeners: Vec<Listener>,
     settings: &Settings,
     cleanup: &Cleanup,
+    log: &dyn Log,
 ) -> Result<(Vec<Listener>, Option<PathBuf>), String> {
-    let mut listeners = listen::inherited()?;
     if let (false, Some(address)) = (listeners.is_empty(), settings.listen.first()) {
         return Err(format!(
             "listen={address}: the service manager gave sockets (LISTEN_FDS): either they or listen"
@@ -255,13 +259,23 @@ fn listeners(
     if settings.run.is_some() {
         let path = captive::private_socket(cleanup)?;
         let address = [ListenAddress::Unix(path.clone())];
-        listeners.extend(listen::open(&address, SocketSettings::default(), cleanup)?);
+        listeners.extend(listen::open(
+            &address,
+            SocketSettings::default(),
+            cleanup,
+            log,
+        )?);
         private = Some(path);
     }
-    listeners.extend(listen::open(&settings.listen, settings.socket, cleanup)?);
+    listeners.extend(listen::open(
+        &settings.listen,
+        settings.socket,
+        cleanup,
+        log,
+    )?);
     if listeners.is_empty() {
         let address = [ListenAddress::default_address()];
-        listeners.extend(listen::open(&address, settings.socket, cleanup)?);
+        listeners.extend(listen::open(&address, settings.socket, cleanup, log)?);
     }
     Ok((listeners, private))
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::listen::Place;
 
-/// The URI of the export `name` at a place. With `tls` it asks for encryption.
+/// The URI of the export `name` at a place, or the place in words if it has none. With `tls` it asks for encryption.
 pub(crate) fn uri(place: &Place, name: &str, tls: bool) -> String {
     let scheme = if tls { "nbds" } else { "nbd" };
     let name = percent(name.as_bytes());
@@ -16,6 +16,7 @@ pub(crate) fn uri(place: &Place, name: &str, tls: bool) -> String {
             let path = percent(path.as_os_str().as_bytes());
             format!("{scheme}+unix:///{name}?socket={path}")
         }
+        Place::Other(words) => words.clone(),
     }
 }
 

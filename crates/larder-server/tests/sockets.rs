@@ -6,11 +6,16 @@ mod common;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Scratch, Server, larder, listens, refusal, uri};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 #[test]
@@ -117,8 +122,12 @@ fn a_port_in_use_is_told() {
 
 /// A server that is started as systemd does, with `listener` as descriptor 3.
 fn activated(listener: impl Into<Stdio>, arguments: &str) -> Command {
+    activated_with("LISTEN_FDS=1 LISTEN_PID=$$", listener, arguments)
+}
+
+fn activated_with(variables: &str, listener: impl Into<Stdio>, arguments: &str) -> Command {
     let script = format!(
-        "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec {} serve memory:1M {arguments}",
+        "exec 3<&0 4<&0 </dev/null; export {variables}; exec {} serve memory:1M {arguments}",
         env!("CARGO_BIN_EXE_larder")
     );
     let mut command = Command::new("/bin/sh");
@@ -130,7 +139,7 @@ fn activated(listener: impl Into<Stdio>, arguments: &str) -> Command {
 fn a_tcp_socket_of_the_service_manager_is_used() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut command = activated(std::os::fd::OwnedFd::from(listener), "");
+    let mut command = activated(OwnedFd::from(listener), "");
     let (server, lines) = Server::start(&mut command, 1);
     assert_eq!(uri(&lines[0]), format!("nbd://{address}"));
     assert!(TcpStream::connect(address).is_ok());
@@ -141,7 +150,7 @@ fn a_tcp_socket_of_the_service_manager_is_used() {
 fn a_unix_socket_of_the_service_manager_is_used_and_not_removed() {
     let scratch = Scratch::new();
     let listener = UnixListener::bind(scratch.path("s")).unwrap();
-    let mut command = activated(std::os::fd::OwnedFd::from(listener), "");
+    let mut command = activated(OwnedFd::from(listener), "");
     let (server, lines) = Server::start(&mut command, 1);
     assert_eq!(
         uri(&lines[0]),
@@ -153,9 +162,113 @@ fn a_unix_socket_of_the_service_manager_is_used_and_not_removed() {
 }
 
 #[test]
+fn an_abstract_socket_of_the_service_manager_is_told_by_its_name() {
+    let name = Scratch::new().text("s");
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let (server, lines) = Server::start(&mut activated(OwnedFd::from(listener), ""), 1);
+    let end = format!(" at the abstract Unix socket @{name}\n");
+    assert!(lines[0].ends_with(&end), "{}", lines[0]);
+    assert!(UnixStream::connect_addr(&address).is_ok());
+    server.stop();
+}
+
+#[test]
+fn sockets_for_another_process_are_not_ours() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener = OwnedFd::from(listener);
+    let (variables, listen) = ("LISTEN_FDS=1 LISTEN_PID=1", "--listen tcp:127.0.0.1:0");
+    let (server, lines) = Server::start(&mut activated_with(variables, listener, listen), 1);
+    assert_ne!(uri(&lines[0]), format!("nbd://{address}"));
+    server.stop();
+}
+
+#[test]
+fn each_socket_of_the_service_manager_is_used_beside_that_of_a_command() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener = OwnedFd::from(listener);
+    // It is there twice, as descriptor 3 and 4.
+    let variables = "LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=a:b";
+    let scratch = Scratch::new();
+    let fifo = scratch.text("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let command = format!(
+        "--run 'test -S \"$unixsocket\" && \
+         echo \"[$LISTEN_FDS$LISTEN_PID$LISTEN_FDNAMES]\" && read -r end < {fifo}'"
+    );
+    let (server, lines) = Server::start(&mut activated_with(variables, listener, &command), 1);
+    assert_eq!(lines, ["[]\n"]);
+    assert!(TcpStream::connect(address).is_ok());
+    fs::write(&fifo, "\n").unwrap();
+    let (status, told) = server.end();
+    assert_eq!((status.code(), &*told), (Some(0), ""));
+    let two = TcpListener::bind("127.0.0.1:0").unwrap();
+    let variables = "LISTEN_FDS=3 LISTEN_PID=$$";
+    let output = activated_with(variables, OwnedFd::from(two), "").output();
+    let told = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(told.starts_with("larder: LISTEN_FDS: "), "{told}");
+}
+
+#[test]
+fn a_relative_path_is_absolute_in_the_uri() {
+    let scratch = Scratch::new();
+    let mut command = larder(&["serve", "memory:1M", "--listen=unix:s"]);
+    let (server, lines) = Server::start(command.current_dir(scratch.path("")), 1);
+    let place = fs::canonicalize(scratch.path("s")).unwrap();
+    assert_eq!(
+        uri(&lines[0]),
+        format!("nbd+unix:///?socket={}", place.display())
+    );
+    server.stop();
+    assert!(!scratch.path("s").exists());
+}
+
+#[test]
+fn a_server_that_starts_beside_another_waits_until_that_listens() {
+    let scratch = Scratch::new();
+    let listen = format!("unix:{}", scratch.text("s"));
+    // What another has, from its look at the path until it listens there.
+    let lock = fs::File::open(scratch.path("")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let mut child = larder(&["serve", "memory:1M", "--listen", &listen])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let opened = PathBuf::from(format!("/proc/{}/fd", child.id()));
+    let directory = fs::canonicalize(scratch.path("")).unwrap();
+    let has_opened = || {
+        let mut open = fs::read_dir(&opened).unwrap();
+        open.any(|one| fs::read_link(one.unwrap().path()).is_ok_and(|to| to == directory))
+    };
+    let deadline = Instant::now() + Duration::from_secs(9);
+    let mut waits = false;
+    while !waits && Instant::now() < deadline {
+        waits = has_opened();
+    }
+    let is_early = scratch.path("s").exists();
+    drop(lock);
+    while waits && !listens(&scratch.path("s")) && Instant::now() < deadline {}
+    let is_served = listens(&scratch.path("s"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        waits && !is_early && is_served,
+        "{waits} {is_early} {is_served}"
+    );
+}
+
+#[test]
 fn sockets_come_from_one_side_only() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let listener = std::os::fd::OwnedFd::from(listener);
+    let listener = OwnedFd::from(listener);
     let mut command = activated(listener, "--listen tcp:127.0.0.1:0");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));

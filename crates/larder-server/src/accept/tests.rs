@@ -25,6 +25,7 @@ impl Scene {
             &[address],
             crate::settings::SocketSettings::default(),
             &crate::cleanup::Cleanup::default(),
+            &crate::console::Console::new(false),
         );
         let listeners = listeners.unwrap();
         let Some(Place::Tcp(_, port)) = listeners[0].place() else {

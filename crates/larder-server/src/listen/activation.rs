@@ -2,11 +2,13 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;
 
-use larder_frontend::report::reason;
+use larder_frontend::report::{one_line, reason};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::{Host, Listener};
+use super::{Host, Listener, Place};
 
 /// The sockets that came with the process. Empty if none did. Called once: they are ours then.
 pub(crate) fn inherited() -> Result<Vec<Listener>, String> {
@@ -42,8 +44,7 @@ fn listener(socket: OwnedFd, number: RawFd) -> Result<Listener, String> {
         let listener = std::os::unix::net::UnixListener::from(socket);
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let path = address.as_pathname().map(ToOwned::to_owned);
-        return Ok(Listener::Unix(listener, path));
+        return Ok(Listener::Unix(listener, place(&address)));
     }
     if family == AddressFamily::INET || family == AddressFamily::INET6 {
         let listener = std::net::TcpListener::from(socket);
@@ -52,6 +53,17 @@ fn listener(socket: OwnedFd, number: RawFd) -> Result<Listener, String> {
         return Ok(Listener::Tcp(listener, host));
     }
     Err(wrong("is neither a TCP nor a Unix socket"))
+}
+
+fn place(address: &SocketAddr) -> Place {
+    match (address.as_pathname(), address.as_abstract_name()) {
+        (Some(path), _) => Place::Unix(path.to_owned()),
+        (None, Some(name)) => {
+            let name = one_line(&String::from_utf8_lossy(name));
+            Place::Other(format!("the abstract Unix socket @{name}"))
+        }
+        (None, None) => Place::Other("a Unix socket without a name".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,9 @@ impl ListenAddress {
             None => host,
         };
         if host.is_empty() {
-            return wrong("must name a host; 0.0.0.0 and [::] are every address of this one");
+            return wrong(
+                "must name a host; 0.0.0.0 is every IPv4 address of this one, and [::] every IPv6 address",
+            );
         }
         let is_number = !port.is_empty() && port.chars().all(|digit| digit.is_ascii_digit());
         match port.parse() {

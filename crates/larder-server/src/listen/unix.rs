@@ -4,19 +4,27 @@
 //! anything else in its place is somebody's. Permissions are set before the socket listens: until
 //! then every connection is refused.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use larder_frontend::report::{one_line, reason};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{BACKLOG, Listener};
+use super::{BACKLOG, Listener, Place};
 use crate::cleanup::Cleanup;
 use crate::settings::SocketSettings;
+
+/// How long another server may take to listen beside us, and how often it is looked whether it does.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PERIOD: Duration = Duration::from_millis(10);
 
 /// Listens on `path`.
 pub(super) fn listen(
@@ -28,6 +36,7 @@ pub(super) fn listen(
     let refused = |error: io::Error| failed(&reason(&error));
     let address = SockAddr::unix(path)
         .map_err(|_| failed("the path is too long for a Unix socket: at most 107 bytes"))?;
+    let _lock = lock_directory(path).map_err(|what| failed(&what))?;
     make_way(path).map_err(|what| failed(&what))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(refused)?;
     socket.bind(&address).map_err(refused)?;
@@ -42,7 +51,32 @@ pub(super) fn listen(
     socket.listen(BACKLOG).map_err(refused)?;
     socket.set_nonblocking(true).map_err(refused)?;
     let listener = UnixListener::from(OwnedFd::from(socket));
-    Ok(Listener::Unix(listener, Some(path.to_owned())))
+    // Who reads the URI may be in another directory.
+    let place = std::path::absolute(path).map_err(refused)?;
+    Ok(Listener::Unix(listener, Place::Unix(place)))
+}
+
+/// Keeps other servers from looking at the path between a look at what is there and the moment at which somebody listens: they would take
+/// our socket for one that is left over. Where the directory cannot be locked, none is kept away.
+fn lock_directory(path: &Path) -> Result<Option<File>, String> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let Ok(directory) = File::open(parent) else {
+        return Ok(None);
+    };
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(directory)),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_PERIOD),
+            Err(Errno::WOULDBLOCK) => {
+                return Err("another process has its directory locked (flock)".to_owned());
+            }
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
 /// Removes a socket that nobody listens on.
