@@ -509,6 +509,81 @@ fn an_address_in_use_is_refused_with_one_line() {
 }
 
 #[test]
+fn by_default_both_addresses_of_localhost_are_served_and_nothing_else() {
+    let scratch = Scratch::new();
+    let hosts = scratch.path("hosts");
+    let names = "127.0.0.1 localhost both\n::1 localhost\n192.0.2.1 both\n";
+    fs::write(&hosts, names).unwrap();
+    // The port may be anybody's, so the machine has no other network, and names of its own.
+    let script = format!(
+        "mount --bind {} /etc/hosts && ip link set lo up && exec \"$@\"",
+        hosts.display()
+    );
+    let alone = ["unshare", "--net", "--mount", "sh", "-c", &script, "sh"];
+    for (listen, told, reached, warnings) in [
+        (
+            None,
+            "nbd://localhost:10809",
+            &["127.0.0.1", "[::1]"][..],
+            0,
+        ),
+        (
+            Some("listen=tcp:[::1]:10809"),
+            "nbd://[::1]:10809",
+            &["[::1]"],
+            0,
+        ),
+        (
+            Some("listen=tcp:both:10809"),
+            "nbd://both:10809",
+            &["127.0.0.1"],
+            1,
+        ),
+    ] {
+        let larder = Larder::serve(&scratch).without_socket().origin("memory:1M");
+        let server = larder.parameters(listen).start_by(&alone);
+        assert_eq!(server.tcp_uri(), told);
+        let network = format!("--net=/proc/{}/ns/net", server.pid());
+        for host in reached {
+            let uri = format!("nbd://{host}");
+            let size = run("nsenter", [&network, "nbdinfo", "--size", &uri]);
+            assert_eq!(size, "1048576\n", "{uri}");
+        }
+        let listening = run("nsenter", [&network, "ss", "-Hltn"]);
+        assert_eq!(listening.lines().count(), reached.len(), "{listening}");
+        let output = server.stop().output;
+        let warned = output.lines().filter(|l| l.contains("warning"));
+        assert_eq!(warned.count(), warnings, "{output}");
+        assert_eq!(
+            output.contains("listen=tcp:both:10809: not on 192.0.2.1: Cannot assign"),
+            warnings == 1
+        );
+    }
+}
+
+#[test]
+fn a_write_past_the_limit_on_file_sizes_is_an_error_and_ends_nothing() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, 8 * MIB);
+    // In units of 512 bytes: 4 MiB.
+    let limited = ["sh", "-c", "ulimit -f 8192; exec \"$@\"", "sh"];
+    let server = Larder::serve(&scratch)
+        .file(&image)
+        .parameters(["cache=writethrough", "cache-max-size=1M"])
+        .start_by(&limited);
+    let mut client = Client::connect(server.socket());
+    client.write(3 * MIB, &[1; 4096]).unwrap();
+    let error = client.write(6 * MIB, &[2; 4096]).unwrap_err();
+    assert!(error.raw_os_error().is_some(), "{error}");
+    assert_filled("within it", &client.read(3 * MIB, 4096).unwrap(), 1);
+    assert_filled("past it", &client.read(6 * MIB, 4096).unwrap(), 0);
+    client.flush().unwrap();
+    server.stop();
+    assert_filled("the origin's file", &read_at(&image, 3 * MIB, 4096), 1);
+}
+
+#[test]
 fn a_socket_that_a_killed_server_left_is_replaced() {
     let scratch = Scratch::new();
     let server = Larder::serve(&scratch).origin("memory:1M").start();
