@@ -132,6 +132,34 @@ fn a_line_on_a_terminal_tells_how_the_cache_does_and_goes_at_the_end() {
 }
 
 #[test]
+fn a_job_in_the_background_draws_nothing() {
+    let (scratch, screen) = (Scratch::new(), Screen::new());
+    let larder = Larder::serve(&scratch).origin("memory:1M");
+    let command = larder.command();
+    // A shell with job control, in a session of the terminal.
+    let mut session = Command::new("setsid");
+    session.args(["--ctty", "--wait", "sh", "-mc", "\"$@\" & wait", "sh"]);
+    session.arg(command.get_program()).args(command.get_args());
+    let variables = command.get_envs();
+    session.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    let terminal = || Stdio::from(screen.line.try_clone().unwrap());
+    let mut shell = screen.run(session.stdin(terminal()).stdout(terminal()));
+    wait_until("it serves", || screen.text().contains("larder: serving"));
+    let client = Client::connect(larder.socket());
+    let begun = Instant::now();
+    // Longer than it takes until the line is there.
+    wait_until("time has passed", || begun.elapsed() > Duration::from_millis(1200));
+    assert!(!screen.text().contains("hits"), "{}", screen.text());
+    drop(client);
+    let text = run("pgrep", ["-f", &larder.socket().display().to_string()]);
+    for number in text.lines() {
+        let server = Pid::from_raw(number.parse().unwrap()).unwrap();
+        let _ = kill_process(server, Signal::TERM);
+    }
+    assert!(shell.end().success(), "{}", screen.text());
+}
+
+#[test]
 fn a_bar_on_a_terminal_tells_how_far_the_last_write_back_is() {
     let (scratch, screen) = (Scratch::new(), Screen::new());
     let image = scratch.path("image");

@@ -154,13 +154,16 @@ fn is_of_one_client(error: &io::Error) -> bool {
     .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Lets this process have as many descriptors as it may: each connection needs one, and origins need more.
-pub(crate) fn raise_descriptor_limit() {
+/// Lets this process have as many descriptors as it may: each connection needs one, and origins need more. Returns how many it might have
+/// before, if that is fewer.
+pub(crate) fn raise_descriptor_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current.filter(|_| limit.current != limit.maximum);
     limit.current = limit.maximum;
     // Without it, there is room for fewer connections, and that is told when it matters.
     let _ = setrlimit(Resource::Nofile, limit);
+    before
 }
 
 /// How long clients may take for their last replies, when a request to the origin may take `timeout`.

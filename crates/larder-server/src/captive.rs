@@ -49,12 +49,14 @@ pub(crate) fn private_socket(cleanup: &Cleanup) -> Result<PathBuf, String> {
     Err(failed(io::ErrorKind::AlreadyExists.into()))
 }
 
-/// What the command finds in its environment.
+/// What the command finds.
 pub(crate) struct Found<'s> {
     pub(crate) uri: &'s str,
     pub(crate) socket: &'s OsStr,
     pub(crate) export_name: &'s str,
     pub(crate) tls: TlsPolicy,
+    /// How many descriptors it may have, where that is fewer than the server has.
+    pub(crate) descriptors: Option<u64>,
 }
 
 /// A command that runs, or has ended.
@@ -122,6 +124,11 @@ impl Captive {
 
 fn shell(command: &OsStr, found: &Found<'_>) -> Command {
     let mut shell = Command::new("/bin/sh");
+    if let Some(descriptors) = found.descriptors {
+        // Programs go through all that they may have as they start others.
+        let limited = "ulimit -S -n \"$1\"; shift; exec \"$@\"";
+        shell.args(["-c", limited, "sh", &descriptors.to_string(), "/bin/sh"]);
+    }
     shell
         .arg("-c")
         .arg(command)
@@ -184,6 +191,7 @@ mod tests {
             socket: OsStr::new("/s"),
             export_name: "e",
             tls: TlsPolicy::On,
+            descriptors: None,
         };
         let _captive = Captive::start(OsStr::new(command), &found, move |status| {
             sender.send(status).unwrap();
@@ -217,6 +225,7 @@ mod tests {
             socket: OsStr::new(""),
             export_name: "",
             tls: TlsPolicy::Off,
+            descriptors: None,
         };
         let captive = Captive::start(OsStr::new("exec sleep 1000"), &found, move |status| {
             sender.send(status).unwrap();

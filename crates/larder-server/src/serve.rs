@@ -38,13 +38,15 @@ use crate::{pidfile, signals, uri};
 type Started = (Life, Result<Option<Captive>, String>, Receiver<Event>);
 
 /// What a server is started with.
-type Parts<'p> = (
-    Option<TlsSettings>,
-    Vec<Box<dyn Source>>,
-    &'p Arc<Storage>,
-    Vec<Listener>,
-    ServiceManager,
-);
+struct Parts<'p> {
+    tls: Option<TlsSettings>,
+    sources: Vec<Box<dyn Source>>,
+    storage: &'p Arc<Storage>,
+    inherited: Vec<Listener>,
+    service_manager: ServiceManager,
+    /// How many descriptors a command may have, where that is fewer than the server has now.
+    descriptors: Option<u64>,
+}
 
 /// Serves until there is a reason to end. The exit status, or one line that says why nothing was served.
 pub(crate) fn serve(settings: &Settings, console: &Arc<Console>) -> Result<u8, String> {
@@ -64,7 +66,7 @@ fn start(
 ) -> Result<Started, String> {
     // Before anything else is opened: a number that is wrong must not name a descriptor of ours.
     let inherited = listen::inherited()?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     signals::survive_file_size_limit()
         .map_err(|error| format!("cannot watch for signals: {}", reason(&error)))?;
     for warning in &settings.cache.warnings {
@@ -75,7 +77,14 @@ fn start(
     let sources = open_origins(settings, console)?;
     service_manager.tell(&[NotifyState::Status("opening the cache")]);
     let storage = Arc::new(Storage::make(&settings.cache, as_log(console))?);
-    let parts = (tls, sources, &storage, inherited, service_manager);
+    let parts = Parts {
+        tls,
+        sources,
+        storage: &storage,
+        inherited,
+        service_manager,
+        descriptors,
+    };
     let started = start_over(settings, console, cleanup, parts);
     if started.is_err() {
         // Everything else has gone by now. That it was not closed is told by whoever opens it next.
@@ -89,18 +98,24 @@ fn start_over(
     settings: &Settings,
     console: &Arc<Console>,
     cleanup: &Cleanup,
-    (tls, sources, storage, inherited, service_manager): Parts<'_>,
+    parts: Parts<'_>,
 ) -> Result<Started, String> {
+    let (storage, service_manager) = (parts.storage, parts.service_manager);
     let stopping = Stopping::new().map_err(|error| reason(&error))?;
     let (events, inbox) = mpsc::channel();
     let exports = Arc::new(exports(
-        settings, sources, storage, &stopping, console, &events,
+        settings,
+        parts.sources,
+        storage,
+        &stopping,
+        console,
+        &events,
     )?);
     let interrupts_are_ours = Arc::new(AtomicBool::new(
         settings.run.is_none() || !captive::shares_terminal(),
     ));
     watch_signals(storage, cleanup, console, &events, &interrupts_are_ours)?;
-    let (listeners, private) = listeners(inherited, settings, cleanup, &**console)?;
+    let (listeners, private) = listeners(parts.inherited, settings, cleanup, &**console)?;
     let places = places(&listeners);
     storage
         .maintenance
@@ -119,7 +134,7 @@ fn start_over(
     }
     let service = Arc::new(Service {
         exports: Arc::clone(&exports),
-        tls,
+        tls: parts.tls,
         handshake_timeout: settings.handshake_timeout,
         common: protocol::Common::default(),
         log: as_log(console),
@@ -137,7 +152,13 @@ fn start_over(
         .start()
         .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
     service_manager.tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
-    let captive = captive(settings, &exports, private, &events, interrupts_are_ours);
+    let captive = captive(
+        settings,
+        &exports,
+        (private, parts.descriptors),
+        &events,
+        interrupts_are_ours,
+    );
     let live_line = (console.draws() && settings.run.is_none())
         .then(|| LiveLine::start(console, &storage.cache));
     let life = Life {
@@ -334,7 +355,7 @@ fn mode(config: &Config) -> &'static str {
 fn captive(
     settings: &Settings,
     exports: &Exports,
-    private: Option<PathBuf>,
+    (private, descriptors): (Option<PathBuf>, Option<u64>),
     events: &Sender<Event>,
     interrupts_are_ours: Arc<AtomicBool>,
 ) -> Result<Option<Captive>, String> {
@@ -349,6 +370,7 @@ fn captive(
         socket: socket.as_os_str(),
         export_name: name,
         tls: settings.tls.policy,
+        descriptors,
     };
     let events = events.clone();
     let ended = move |status| {

@@ -174,6 +174,20 @@ fn a_signal_is_passed_on_to_the_command() {
 }
 
 #[test]
+fn the_command_has_the_limit_on_descriptors_that_the_server_was_started_with() {
+    let larder = env!("CARGO_BIN_EXE_larder");
+    // The command's status is seen through it, and so are its words.
+    let command = "ulimit -S -n; echo \"a  b\"; exit 3";
+    let limited = format!(
+        "ulimit -S -n 200; ulimit -H -n 300; exec {larder} serve memory:1M --run '{command}'"
+    );
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &limited]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(output.stdout, b"200\na  b\n", "{output:?}");
+}
+
+#[test]
 fn the_command_does_not_see_what_was_for_the_server() {
     let scratch = Scratch::new();
     let notify = UnixDatagram::bind(scratch.path("notify")).unwrap();
