@@ -134,7 +134,10 @@ fn a_line_on_a_terminal_tells_how_the_cache_does_and_goes_at_the_end() {
 #[test]
 fn a_job_in_the_background_draws_nothing() {
     let (scratch, screen) = (Scratch::new(), Screen::new());
-    let larder = Larder::serve(&scratch).origin("memory:1M");
+    let pidfile = scratch.path("pid");
+    let larder = Larder::serve(&scratch)
+        .origin("memory:1M")
+        .parameter(&format!("pidfile={}", pidfile.display()));
     let command = larder.command();
     // A shell with job control, in a session of the terminal.
     let mut session = Command::new("setsid");
@@ -148,14 +151,14 @@ fn a_job_in_the_background_draws_nothing() {
     let client = Client::connect(larder.socket());
     let begun = Instant::now();
     // Longer than it takes until the line is there.
-    wait_until("time has passed", || begun.elapsed() > Duration::from_millis(1200));
+    wait_until("time has passed", || {
+        begun.elapsed() > Duration::from_millis(1200)
+    });
     assert!(!screen.text().contains("hits"), "{}", screen.text());
     drop(client);
-    let text = run("pgrep", ["-f", &larder.socket().display().to_string()]);
-    for number in text.lines() {
-        let server = Pid::from_raw(number.parse().unwrap()).unwrap();
-        let _ = kill_process(server, Signal::TERM);
-    }
+    let number = std::fs::read_to_string(&pidfile).unwrap();
+    let server = Pid::from_raw(number.trim().parse().unwrap()).unwrap();
+    kill_process(server, Signal::TERM).unwrap();
     assert!(shell.end().success(), "{}", screen.text());
 }
 
