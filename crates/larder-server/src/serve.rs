@@ -124,14 +124,7 @@ fn start_over(
     if let Some(path) = &settings.pidfile {
         pidfile::write(path, cleanup)?;
     }
-    let found = storage.found().into_iter();
-    for line in found.chain(served(settings, &exports, storage, &places)) {
-        match settings.run {
-            // Standard output is the command's.
-            Some(_) => console.debug(&line),
-            None => console.print(&line),
-        }
-    }
+    tell(settings, console, storage, &exports, &places);
     let service = Arc::new(Service {
         exports: Arc::clone(&exports),
         tls: parts.tls,
@@ -310,6 +303,24 @@ fn places(listeners: &[Listener]) -> Vec<Place> {
         }
     }
     places
+}
+
+/// Tells what was found and what is served.
+fn tell(
+    settings: &Settings,
+    console: &Console,
+    storage: &Storage,
+    exports: &Exports,
+    places: &[Place],
+) {
+    let found = storage.found().into_iter();
+    for line in found.chain(served(settings, exports, storage, places)) {
+        match settings.run {
+            // Standard output is the command's.
+            Some(_) => console.debug(&line),
+            None => console.print(&line),
+        }
+    }
 }
 
 /// One line for each export.
