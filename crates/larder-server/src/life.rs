@@ -137,26 +137,37 @@ fn command_ended(inbox: &Receiver<Event>) -> Option<ExitStatus> {
 
 /// Ends the process at once, and says what is lost with it. The status is 0 if nothing is.
 pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Console>) {
-    // Whatever the rest of the server hangs on, and also if the terminal is stopped, this must not.
-    let (sender, is_lost) = mpsc::channel();
     let (cache, speaker) = (Arc::clone(cache), Arc::clone(console));
-    let speaking = thread::Builder::new()
+    let is_lost = within(LAST_WORDS, move || {
+        speaker.set_bar(None);
+        speaker.say("giving up on what is not written back");
+        let is_lost = tell_leftovers(&cache, &cache.leftovers(), &speaker);
+        let is_uncertain = tell_unflushed(&cache, |_| true, &speaker);
+        is_lost || is_uncertain
+    });
+    let speaker = Arc::clone(console);
+    within(LAST_WORDS, move || {
+        if is_lost.is_none() {
+            speaker.error("what is lost cannot be told");
+        }
+        speaker.settle(None);
+    });
+    cleanup.run();
+    std::process::exit(is_lost.unwrap_or(true).into());
+}
+
+/// Does something for so long at most: whatever the rest of the server hangs on, and whoever does not take what it says, giving up
+/// must not.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, done) = mpsc::channel();
+    let working = thread::Builder::new()
         .name("larder-last-words".to_owned())
         .spawn(move || {
-            speaker.set_bar(None);
-            speaker.say("giving up on what is not written back");
-            let is_lost = tell_leftovers(&cache, &cache.leftovers(), &speaker);
-            let is_uncertain = tell_unflushed(&cache, |_| true, &speaker);
-            let _ = sender.send(is_lost || is_uncertain);
+            let _ = sender.send(work());
         });
-    let is_lost = match (speaking, is_lost.recv_timeout(LAST_WORDS)) {
-        (Ok(_), Ok(is_lost)) => is_lost,
-        _ => {
-            console.error("what is lost cannot be told");
-            true
-        }
-    };
-    console.settle(Some(LAST_WORDS));
-    cleanup.run();
-    std::process::exit(is_lost.into());
+    working.ok()?;
+    done.recv_timeout(patience).ok()
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use larder::Log;
 use larder_frontend::report::reason;
@@ -16,6 +17,9 @@ use sd_notify::NotifyState;
 
 /// Where it listens, if there is one.
 const VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// How long it may take to take a message.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The service manager, if there is one.
 #[derive(Default)]
@@ -75,6 +79,8 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
+    // One that does not listen must not hold up the end.
+    socket.set_write_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
 
