@@ -8,6 +8,7 @@ mod hostile;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hostile::origins::Origin;
 use larder_e2e::{Client, Larder, MIB, Random, Scratch, Server, read_at, sparse_file, wait_until};
@@ -226,15 +227,48 @@ fn reads_go_on_while_a_web_server_is_killed() {
                 })
             })
             .collect();
+        let is_over = || readers.iter().any(|reader| reader.is_finished());
         for kill in 1..=KILLS {
             let due = kill * CLIENTS * STEPS_EACH / (KILLS + 1);
             wait_until("it is time to kill the origin", || {
-                let is_over = readers.iter().any(|reader| reader.is_finished());
-                is_over || steps.load(Ordering::Relaxed) >= due
+                is_over() || steps.load(Ordering::Relaxed) >= due
             });
             origin.kill();
+            // Of each outage the server tells once.
+            let outages = || server.output().matches("trying again for up to").count() as u64;
+            wait_until("reads meet the outage", || is_over() || outages() >= kill);
             origin.start();
         }
     });
+    let output = server.output();
+    assert!(output.contains("trying again for up to"), "{output}");
+    assert!(output.contains("answers again"), "{output}");
+    server.stop();
+}
+
+#[test]
+fn a_web_server_that_stays_away_is_an_error_after_its_time_for_what_is_not_cached() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("files");
+    let content = Random::new(Random::seed_or(2)).bytes(8 * MIB);
+    std::fs::write(directory.join("image"), &content).expect("an image");
+    let mut origin = Origin::nginx(&scratch, &directory);
+    let server = Larder::serve(&scratch)
+        .origin(origin.address("image"))
+        .parameter("origin-timeout=2")
+        .start();
+    let mut client = Client::connect(server.socket());
+    let (cached, missed) = (0, 4 * MIB);
+    let expected = |at: u64| &content[at as usize..][..4096];
+    assert_eq!(client.read(cached, 4096).expect("a read"), expected(cached));
+    origin.kill();
+    let begun = Instant::now();
+    let error = client.read(missed, 4096).expect_err("not cached");
+    assert_eq!(error.raw_os_error(), Some(5));
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert_eq!(client.read(cached, 4096).expect("cached"), expected(cached));
+    origin.start();
+    assert_eq!(client.read(missed, 4096).expect("a read"), expected(missed));
+    drop(client);
     server.stop();
 }

@@ -81,7 +81,7 @@ impl Client {
     ) -> Result<Response<Body>, Failure> {
         let budget = deadline
             .budget()
-            .ok_or_else(|| Failure::new(Kind::Silent, "there was no time left"))?;
+            .ok_or_else(|| Failure::new(Kind::TooLate, "there was no time left"))?;
         let result = self.run(url, first, last, budget);
         match &result {
             Ok(_) => self.warm.store(true, Ordering::Relaxed),

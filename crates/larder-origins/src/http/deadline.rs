@@ -72,10 +72,18 @@ impl Deadline {
         })
     }
 
-    /// How long to wait before the next attempt; `None` if there is to be none. The last one begins when a
-    /// tenth of the time is left.
+    /// How long to wait before the next attempt; `None` if there is to be none. However long a pause would be,
+    /// an attempt begins when a tenth of the time is left: it has that tenth for an answer. If it fails at
+    /// once, others follow it, closer and closer, until the time is over.
     pub(super) fn pause(&self, failures: u32, retry_after: Option<Duration>) -> Option<Duration> {
-        let most = self.left().checked_sub(self.timeout / 10)?;
+        let left = self.left();
+        if left.is_zero() {
+            return None;
+        }
+        let last = self.timeout / 10;
+        if left <= last {
+            return Some((left / 4).max(FIRST_PAUSE).min(left));
+        }
         let pause = match retry_after {
             Some(wait) => wait.max(FIRST_PAUSE),
             None => jittered(
@@ -84,7 +92,12 @@ impl Deadline {
                     .min(LONGEST_PAUSE),
             ),
         };
-        (!most.is_zero()).then(|| pause.min(most))
+        Some(pause.min(left - last))
+    }
+
+    /// Whether no further attempt can begin.
+    pub(super) fn is_over(&self) -> bool {
+        self.left().is_zero()
     }
 
     fn left(&self) -> Duration {
@@ -121,6 +134,30 @@ mod tests {
         let short = Deadline::new(Duration::from_millis(40), 0);
         assert!(short.pause(0, None).unwrap() <= Duration::from_millis(36));
         assert_eq!(Deadline::new(Duration::ZERO, 0).pause(0, None), None);
+    }
+
+    #[test]
+    fn the_last_pauses_end_with_the_time_and_not_before() {
+        let second = Duration::from_secs(1);
+        let left = |left: Duration| Deadline {
+            timeout: 30 * second,
+            at: Instant::now() + left,
+            transfer: Duration::ZERO,
+        };
+        for retry_after in [None, Some(3600 * second)] {
+            let pause = |deadline: Deadline| deadline.pause(60, retry_after);
+            let before = pause(left(Duration::from_millis(3500))).unwrap();
+            assert!(before <= second / 2, "{before:?}");
+            let within = pause(left(2 * second)).unwrap();
+            assert!(
+                within > second * 4 / 10 && within <= second / 2,
+                "{within:?}"
+            );
+            let last = pause(left(FIRST_PAUSE / 2)).unwrap();
+            assert!(last <= FIRST_PAUSE / 2, "{last:?}");
+            assert_eq!(pause(left(Duration::ZERO)), None);
+        }
+        assert!(left(Duration::ZERO).is_over() && !left(second).is_over());
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Silent,
     /// Anything else that may pass.
     Passing,
+    /// Nothing was asked, for the read's time was over: whatever failed before is the reason.
+    TooLate,
     /// Asking again would change nothing.
     Lasting,
     /// The object is another one.
@@ -38,6 +40,14 @@ impl Failure {
             message: message.into(),
             retry_after: None,
         }
+    }
+
+    /// The same failure, of somebody who does not have the last word.
+    pub(super) fn passing(mut self) -> Self {
+        if matches!(self.kind, Kind::Lasting | Kind::Changed) {
+            self.kind = Kind::Passing;
+        }
+        self
     }
 
     /// The same failure, which happened somewhere else than at the original address.

@@ -9,6 +9,7 @@ use larder::{Capabilities, Extent, Log, Origin, OriginVersion, RequestLimits, Ze
 use rustix::io::Errno;
 use url::Url;
 
+use super::address::shown;
 use super::answer::check;
 use super::deadline::Deadline;
 use super::failure::{Failure, Kind};
@@ -40,6 +41,7 @@ impl HttpOrigin {
         let mut filled = 0;
         let mut failures = 0;
         let mut hurried = false;
+        let mut last: Option<Failure> = None;
         loop {
             if let Some(changed) = self.changed.get() {
                 return Err(io::Error::other(changed.clone()));
@@ -63,8 +65,10 @@ impl HttpOrigin {
                 Kind::Lost if !hurried => {
                     // An idle connection that the server had closed says nothing about the server.
                     hurried = true;
+                    last = Some(failure);
                     continue;
                 }
+                Kind::TooLate => return Err(self.timed_out(&last.unwrap_or(failure))),
                 Kind::Lost | Kind::Silent | Kind::Passing => {}
             }
             failures = if filled > before { 0 } else { failures + 1 };
@@ -73,6 +77,7 @@ impl HttpOrigin {
             };
             self.tell_trouble(&failure, failures);
             std::thread::sleep(pause);
+            last = Some(failure);
         }
     }
 
@@ -85,13 +90,14 @@ impl HttpOrigin {
         deadline: &Deadline,
     ) -> Result<(), Failure> {
         if let Some(target) = self.route.target() {
-            if self
-                .attempt_at(Some(&target), offset, buffer, filled, deadline)
-                .is_ok()
-            {
+            let result = self.attempt_at(Some(&target), offset, buffer, filled, deadline);
+            let Err(failure) = result else {
                 return Ok(());
-            }
+            };
             self.route.forget(&target);
+            if deadline.is_over() {
+                return Err(failure.at(&shown(&target)).passing());
+            }
         }
         self.attempt_at(None, offset, buffer, filled, deadline)
     }
@@ -112,9 +118,7 @@ impl HttpOrigin {
         if let Err(failure) = check(&response, &self.pinned, first, last) {
             discard(response);
             return Err(match &reached.redirected_to {
-                Some(url) if failure.kind != Kind::Changed => {
-                    failure.at(&super::address::shown(url))
-                }
+                Some(url) if failure.kind != Kind::Changed => failure.at(&shown(url)),
                 _ => failure,
             });
         }
