@@ -271,7 +271,23 @@ fn credentials_are_never_shown() {
     let refused = Larder::serve(&scratch)
         .origin(secret.replace("disk.img", "nothing.img"))
         .refusal();
-    let said = server.stop().output + &refused;
+    let mut said = server.stop().output + &refused;
+    // Addresses that are none, or others than was meant.
+    for wrong in [
+        "a/b=https://me:s3cret@host/d",
+        "my:disk=https://me:s3cret@host/d",
+        " https://me:s3cret@host/d",
+        "'https://me:s3cret@host/d'",
+        "https:/me:s3cret@host/d",
+        "me:s3cret@host/d",
+        "x=me:s3cret@host/d",
+        "http://me:12/s3cret@host/d",
+        "http://me:s3cret/12@host/d",
+        "ftp://me:s3cret@host/d",
+    ] {
+        said += &Larder::serve(&scratch).origin(wrong).refusal();
+        said += "\n";
+    }
     for word in ["s3cret", "passw0rd", "hidd3n"] {
         assert!(!said.contains(word), "{word} is in:\n{said}");
     }

@@ -2,8 +2,9 @@
 //!
 //! [`Address::parse`] looks at the scheme, the word before the first `:`, and hands the rest to the
 //! parser of that kind. A word before `:` is a scheme only if `//` follows or if it is `memory`;
-//! everything else is a path, which need not be UTF-8. What is shown holds no credentials and fits
-//! on one line.
+//! everything else is a path, which need not be UTF-8. A path with `://` in it begins with `/` or `.`:
+//! without that it is an address with something before it, which may hold a password. What is shown
+//! holds no credentials and fits on one line.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -96,6 +97,15 @@ fn path(text: &OsStr) -> Result<Address, OpenError> {
     if text.is_empty() {
         return Err(OpenError::new(format!("an empty origin; {FORMS}")));
     }
+    let bytes = text.as_bytes();
+    let is_address = bytes.windows(3).any(|three| three == b"://");
+    if is_address && !matches!(bytes.first(), Some(b'/' | b'.')) {
+        return Err(OpenError::new(
+            "an origin that looks like an address begins with something else: an address has no \
+             blank or quote before it, in NAME=ORIGIN there is no / or : in NAME, and a path with \
+             :// in it begins with / or .",
+        ));
+    }
     Ok(Address::File(PathBuf::from(text)))
 }
 
@@ -140,6 +150,16 @@ fn size_bytes(text: &[u8]) -> Option<u64> {
 /// A path as errors show it: on one line, whatever it contains.
 pub(crate) fn shown_path(path: &Path) -> String {
     shown(path.as_os_str())
+}
+
+/// A path that leads to no file, as errors show it. It may be an address that was mistyped: what could be
+/// its user and password is hidden.
+pub(crate) fn shown_doubtful(path: &Path) -> String {
+    let line = shown_path(path);
+    match line.rsplit_once('@') {
+        Some((before, after)) if before.contains(':') => format!("...@{after}"),
+        _ => line,
+    }
 }
 
 fn shown(text: &OsStr) -> String {
@@ -237,12 +257,50 @@ mod tests {
     #[test]
     fn what_has_no_scheme_is_a_path() {
         for text in [
-            "disk.img", "/dev/sda", "a:b", "./a://b", "9p://x", "://x", "a b://c",
+            "disk.img",
+            "/dev/sda",
+            "a:b",
+            "./a://b",
+            "/a://b",
+            "../9p://x",
+            "a:/b",
+            "a//b",
         ] {
             assert_eq!(parse(text), Ok(Address::File(text.into())), "{text}");
         }
         let bytes = OsStr::from_bytes(b"\xff\xfe: disk");
         assert_eq!(Address::parse(bytes).unwrap(), Address::File(bytes.into()));
+    }
+
+    #[test]
+    fn an_address_with_something_before_it_is_no_path() {
+        for text in [
+            "a/b=https://me:s3cret@host/d",
+            "my:disk=nbds://me:s3cret@host/d",
+            " https://me:s3cret@host/d",
+            "\"https://me:s3cret@host/d\"",
+            "9p://me:s3cret@host/d",
+            "://me:s3cret@host/d",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(
+                error.contains("looks like an address") && !error.contains("s3cret"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_hidden_where_no_file_is() {
+        for (path, shown) in [
+            ("https:/me:s3@cret@host/d", "...@host/d"),
+            ("me:s3cret@host/d", "...@host/d"),
+            ("disk@home", "disk@home"),
+            ("/a:b", "/a:b"),
+            ("a@b:c", "a@b:c"),
+        ] {
+            assert_eq!(shown_doubtful(Path::new(path)), shown);
+        }
     }
 
     #[test]

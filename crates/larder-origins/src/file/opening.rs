@@ -15,13 +15,13 @@ use super::device;
 use super::disk::{self, Disk, Kind};
 use super::lock;
 use crate::OpenError;
-use crate::address::{FORMS, shown_path};
+use crate::address::{FORMS, shown_doubtful, shown_path};
 use crate::reason::reason;
 
 /// Opens and locks the file or block device at `path`.
 pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
     let name = shown_path(path);
-    let found = look_up(path, &name)?;
+    let found = look_up(path, &shown_doubtful(path))?;
     let stat = rustix::fs::fstat(&found).map_err(|errno| cannot_open(&name, errno.into()))?;
     let file_type = FileType::from_raw_mode(stat.st_mode);
     if !matches!(file_type, FileType::RegularFile | FileType::BlockDevice) {

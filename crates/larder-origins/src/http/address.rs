@@ -42,6 +42,11 @@ impl HttpAddress {
         if credentials.as_ref().is_some_and(|c| c.user.contains(&b':')) {
             return Err(wrong("basic authentication has no user names with a colon"));
         }
+        if credentials.is_none() && has_port(text) && url.path().contains('@') {
+            return Err(wrong(
+                "a / in a user or password is written as %2F, and an @ behind a port as %40",
+            ));
+        }
         strip(&mut url).map_err(|()| wrong("it has no host"))?;
         Ok(Self { url, credentials })
     }
@@ -67,6 +72,17 @@ impl fmt::Debug for HttpAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HttpAddress({self})")
     }
+}
+
+/// Whether a colon is in what an address has before its path: a port, or the beginning of a password that
+/// a slash has cut off.
+fn has_port(text: &str) -> bool {
+    let slashes = ['/', '\\'];
+    let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+    let rest = rest.trim_start_matches(slashes);
+    let authority = rest.split(slashes).next().unwrap_or_default();
+    let port = authority.rsplit(']').next().unwrap_or_default();
+    port.contains(':')
 }
 
 /// Takes user, password and fragment out of an address.
@@ -134,7 +150,10 @@ mod tests {
         for text in [
             "http://example.com/disk.img",
             "http://[::1]:8080/",
+            "http://[::1]/a@b:c",
             "https://example.com/",
+            "https://example.com/a@b",
+            "https://example.com:8443/a%40b",
         ] {
             let address = parsed(text);
             assert_eq!(address.to_string(), text);
@@ -155,6 +174,11 @@ mod tests {
             "http://user:s3cret@host:99999/",
             "ftp://user:s3cret@host/",
             "http://a%3Ab:s3cret@host/",
+            "http://me:12/s3cret@host/",
+            "https://me:443/s3/cret@host/",
+            "https://me:443\\s3cret@host/",
+            "http:////me:12/s3cret@host/",
+            "http://[::1]:12/s3cret@host/",
         ] {
             let error = HttpAddress::parse(text).unwrap_err().to_string();
             assert!(error.contains("host[:port]/path"), "{text}: {error}");
