@@ -13,7 +13,9 @@
 //! | `version.rs` | which file it is, and whether its content has changed |
 //!
 //! The size is that of the moment of opening. A file that grows later stays as long as it was for
-//! us; reads past the end of one that was truncated fail.
+//! us. One that was truncated fails from the moment at which that is found: at each change, at each
+//! flush and where a read meets the end. A write would make it longer again, and what is gone would
+//! read as zeros.
 
 mod device;
 mod disk;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use common::scratch::Scratch;
-use larder::{Extent, ZeroOptions};
+use larder::{Extent, Origin, ZeroOptions};
 use larder_testing::random::content;
 
 /// An odd number, so that the last sector and page are not whole.
@@ -187,6 +187,38 @@ fn a_file_that_was_made_shorter_is_an_error() {
             assert!(error.to_string().contains("made shorter"), "{error}");
         }
         assert_eq!(origin.size(), 100_000);
+    }
+}
+
+#[test]
+fn a_file_that_was_made_shorter_does_not_grow_again_by_a_change() {
+    type Change = fn(&dyn Origin) -> std::io::Result<()>;
+    let changes: [Change; 5] = [
+        |origin| origin.write(99_000, &[1; 1000], false),
+        |origin| origin.write(99_000, &[1; 1000], true),
+        |origin| origin.zero(60_000, 40_000, ZeroOptions::default()),
+        |origin| origin.trim(60_000, 40_000, false),
+        |origin| origin.flush(),
+    ];
+    for scratch in both() {
+        for (number, change) in changes.iter().enumerate() {
+            let path = scratch.file(&format!("disk-{number}"), 100_000);
+            let source = common::open(&path, false).unwrap();
+            let origin = source.connect().unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_len(50_000).unwrap();
+            let error = change(&*origin).unwrap_err();
+            assert!(error.to_string().contains("made shorter"), "{error}");
+            assert_eq!(file.metadata().unwrap().len(), 50_000);
+            // Longer again by somebody else: what was cut off is zeros by now.
+            file.set_len(100_000).unwrap();
+            for origin in [origin, source.connect().unwrap()] {
+                origin.read(99_000, &mut [0; 100]).unwrap_err();
+                origin.extents(0, 100_000, false).unwrap_err();
+                origin.write(0, b"x", false).unwrap_err();
+                origin.flush().unwrap_err();
+            }
+        }
     }
 }
 

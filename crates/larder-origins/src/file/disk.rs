@@ -63,6 +63,8 @@ pub(super) struct Disk {
     pub(super) discard: Lack,
     /// Writes that are durable on return.
     pub(super) durable_write: Lack,
+    /// The file was found to be shorter than it was, and what is gone is no longer what it was.
+    truncated: AtomicBool,
     extents: bool,
     preferred_bytes: u32,
 }
@@ -86,6 +88,7 @@ impl Disk {
             zero_range: Lack::default(),
             discard: Lack::default(),
             durable_write: Lack::default(),
+            truncated: AtomicBool::new(false),
             extents,
             preferred_bytes: preferred_bytes(advised),
         }
@@ -121,8 +124,28 @@ impl Disk {
         }
     }
 
-    /// The error of a request that meets the end of the file before the end of the disk.
+    /// Whether the file that `file` is one of the handles of is as long as it was, and always was. To be
+    /// asked before each change, which could make it longer again.
+    pub(super) fn check_length(&self, file: &File) -> io::Result<()> {
+        self.check_found()?;
+        if self.kind == Kind::File && file.metadata()?.len() < self.size_bytes {
+            return Err(self.truncated());
+        }
+        Ok(())
+    }
+
+    /// Whether it was found to be shorter.
+    pub(super) fn check_found(&self) -> io::Result<()> {
+        match self.truncated.load(Ordering::Relaxed) {
+            true => Err(self.truncated()),
+            false => Ok(()),
+        }
+    }
+
+    /// The error of a request that meets the end of the file before the end of the disk, and of every one
+    /// after it.
     pub(super) fn truncated(&self) -> io::Error {
+        self.truncated.store(true, Ordering::Relaxed);
         io::Error::other(format!(
             "{} ends before the {} bytes that it had when it was opened: it was made shorter",
             self.name, self.size_bytes

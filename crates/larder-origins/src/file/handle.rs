@@ -84,6 +84,7 @@ impl Origin for Handle {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.disk.check_found()?;
         self.file
             .read_exact_at(buffer, offset)
             .map_err(|error| match error.kind() {
@@ -93,6 +94,7 @@ impl Origin for Handle {
     }
 
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> io::Result<()> {
+        self.disk.check_length(&self.file)?;
         if fua {
             self.write_durably(offset, data)
         } else {
@@ -101,10 +103,12 @@ impl Origin for Handle {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.owed.settle(self.sync())
+        self.owed.settle(self.sync())?;
+        self.disk.check_length(&self.file)
     }
 
     fn zero(&self, offset: u64, length: u64, options: ZeroOptions) -> io::Result<()> {
+        self.disk.check_length(&self.file)?;
         self.zero_range(offset, length, options)?;
         if options.fua {
             self.sync_change()?;
@@ -113,6 +117,7 @@ impl Origin for Handle {
     }
 
     fn trim(&self, offset: u64, length: u64, fua: bool) -> io::Result<()> {
+        self.disk.check_length(&self.file)?;
         self.trim_range(offset, length)?;
         if fua {
             self.sync_change()?;
@@ -121,6 +126,7 @@ impl Origin for Handle {
     }
 
     fn extents(&self, offset: u64, length: u64, one: bool) -> io::Result<Vec<Extent>> {
+        self.disk.check_found()?;
         if !self.capabilities.extents {
             return Ok(vec![extents::data(length)]);
         }
