@@ -2,10 +2,11 @@
 //!
 //! What a read relies on:
 //!
-//! - **One object.** Size and validator (a strong ETag, else Last-Modified) are pinned when the source is
-//!   opened. No precondition is sent: without If-Range every 206 must carry the validators of the object its
+//! - **One object.** Size and validator (a strong ETag, else a weak one and Last-Modified) are pinned when the
+//!   source is opened. No precondition is sent: without If-Range every 206 must carry the validators of the object its
 //!   bytes come from (RFC 9110, 15.3.7), so each answer is checked itself, and nothing depends on how a
-//!   server or a cache between treats preconditions. An answer of another object ends every later read, too.
+//!   server or a cache between treats preconditions. An answer of another object ends every later read, too;
+//!   one that does not tell which object it is of gives no bytes and is asked for again.
 //! - **The range that was asked for**, unencoded: Content-Range, Content-Length and Content-Encoding are
 //!   checked, and the body must bring all of it and no more.
 //! - **A deadline.** What may pass is tried again until the timeout has gone by since the read began. A read
@@ -23,6 +24,7 @@ mod answer;
 mod client;
 mod clients;
 mod content_range;
+mod date;
 mod deadline;
 mod failure;
 mod headers;

@@ -244,9 +244,20 @@ fn a_change_at_the_server_ends_all_reading() {
             "ETag was \"one\", is now W/\"one\"",
         ),
         (
-            ETAG,
-            sent(&[range, time]),
-            "ETag was \"one\", is now missing",
+            (
+                "ETag",
+                "W/\"one\"\r\nLast-Modified: Fri, 01 Aug 2025 10:00:00 GMT",
+            ),
+            sent(&[range, ("ETag", "W/\"two\""), time]),
+            "ETag was W/\"one\", is now W/\"two\"",
+        ),
+        (
+            (
+                "ETag",
+                "W/\"one\"\r\nLast-Modified: Fri, 01 Aug 2025 10:00:00 GMT",
+            ),
+            sent(&[range, ("ETag", "\"one\""), later]),
+            "10:00:00 GMT, is now Fri, 01 Aug 2025 10:00:01 GMT",
         ),
         (
             time,
@@ -263,7 +274,11 @@ fn a_change_at_the_server_ends_all_reading() {
             answer("200 OK", &[("ETag", "\"two\"")], b"other"),
             "is now \"two\"",
         ),
-        (ETAG, answer("412 Precondition Failed", &[], b""), "412"),
+        (
+            ETAG,
+            answer("200 OK", &[ETAG], b"other"),
+            "its size was 1000 bytes, is now 5",
+        ),
         (
             ETAG,
             answer(
@@ -295,8 +310,13 @@ fn a_change_at_the_server_ends_all_reading() {
 
 #[test]
 fn a_server_without_good_validators_is_warned_of_once() {
+    let just_now = "Fri, 01 Aug 2025 10:00:00 GMT\r\nDate: Fri, 01 Aug 2025 10:00:01 GMT";
     for (validator, expected) in [
         (("ETag", "W/\"one\""), "weak ETag"),
+        (
+            ("Last-Modified", just_now),
+            "10:00:00 GMT (so new that it may not tell two changes apart): only",
+        ),
         (("X-No", "validator"), "no ETag"),
     ] {
         let server =
@@ -377,6 +397,27 @@ fn passing_failures() -> Vec<(&'static str, Reply)> {
                 b"",
             )),
         ),
+        (
+            "somebody else's page",
+            Reply::Send(answer("200 OK", &[("Server", "gateway")], b"log in")),
+        ),
+        (
+            "412",
+            Reply::Send(answer("412 Precondition Failed", &[], b"")),
+        ),
+        ("no validator", Reply::Send(right(&[range]))),
+        (
+            "refused range without a size",
+            Reply::Send(answer("416 Range Not Satisfiable", &[], b"")),
+        ),
+        (
+            "refused range of nobody knows what",
+            Reply::Send(answer(
+                "416 Range Not Satisfiable",
+                &[("Content-Range", "bytes */1000")],
+                b"",
+            )),
+        ),
         ("noise", Reply::SendAndClose(vec![0xFF; 3000])),
     ]
 }
@@ -396,6 +437,29 @@ fn what_may_pass_is_tried_again() {
         assert_eq!(bytes, content(1000)[10..20], "{name}");
         assert_eq!(server.requests(), 3, "{name}");
     }
+}
+
+#[test]
+fn answers_that_do_not_tell_whose_they_are_end_with_the_deadline_and_not_for_good() {
+    let is_away = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&is_away);
+    let server = server_with(move |request| {
+        let page = match request.number % 2 {
+            0 => answer("200 OK", &[("Server", "gateway")], b"log in"),
+            _ => answer("412 Precondition Failed", &[], b""),
+        };
+        let is_away = state.load(Ordering::SeqCst);
+        is_away.then(|| Reply::Send(page))
+    });
+    let timeout = Duration::from_secs(1);
+    let origin = Opener::new().timeout(timeout).origin(&server.url("/disk"));
+    is_away.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let error = read(&*origin, 10, 10).unwrap_err();
+    assert!(begun.elapsed() >= timeout, "{error}");
+    assert!(!error.to_string().contains("has changed"), "{error}");
+    is_away.store(false, Ordering::SeqCst);
+    assert_eq!(read(&*origin, 10, 10).unwrap(), content(100_000)[10..20]);
 }
 
 #[test]

@@ -148,8 +148,11 @@ fn objects_of_web_servers_have_one_where_the_server_tells_it() {
     assert_eq!(version_on_the_web(ETAG).unwrap(), one);
     let other = version_on_the_web(("ETag", "\"two\"")).unwrap();
     assert_ne!(other.changing, one.changing);
-    let time = version_on_the_web(("Last-Modified", "Sat, 21 Nov 2026 21:14:56 GMT"));
-    assert!(time.unwrap().changing.ends_with(b" GMT"));
+    let at = |date: &'static str| version_on_the_web(("Last-Modified", date));
+    let time = at("Sat, 21 Nov 2026 21:14:56 GMT\r\nDate: Sat, 21 Nov 2026 21:14:58 GMT");
+    assert!(time.unwrap().changing.ends_with(b" 21:14:56 GMT"));
+    let just_now = at("Sat, 21 Nov 2026 21:14:56 GMT\r\nDate: Sat, 21 Nov 2026 21:14:57 GMT");
+    assert_eq!(just_now, None);
     assert_eq!(version_on_the_web(("ETag", "W/\"weak\"")), None);
     assert_eq!(version_on_the_web(("X-Nothing", "at all")), None);
 }

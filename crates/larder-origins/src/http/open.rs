@@ -64,7 +64,7 @@ pub(crate) fn open(address: &HttpAddress, options: &Options) -> Result<Box<dyn S
         options.log.warning(&format!(
             "{address}: the server gives {}: only a change of {} will be noticed",
             pinned.validator,
-            if pinned.validator == Validator::Missing {
+            if pinned.validator.is_missing() {
                 "its size"
             } else {
                 "that or its size"

@@ -2,7 +2,7 @@
 
 use ureq::http::HeaderMap;
 
-use super::validator::Validator;
+use super::validator::{Difference, Validator};
 
 /// The object: its size and its version.
 #[derive(Clone, Debug)]
@@ -13,13 +13,16 @@ pub(super) struct Pinned {
 
 impl Pinned {
     /// How an answer's object differs; `None` if it does not. A `total` of `None` is not compared.
-    pub(super) fn difference(&self, headers: &HeaderMap, total: Option<u64>) -> Option<String> {
-        self.validator.difference(headers).or_else(|| {
-            let total = total.filter(|total| *total != self.size_bytes)?;
-            Some(format!(
+    pub(super) fn difference(&self, headers: &HeaderMap, total: Option<u64>) -> Option<Difference> {
+        let by_validator = self.validator.difference(headers);
+        let total = total.filter(|total| *total != self.size_bytes);
+        match (by_validator, total) {
+            (Some(Difference::Other(text)), _) => Some(Difference::Other(text)),
+            (_, Some(total)) => Some(Difference::Other(format!(
                 "its size was {} bytes, is now {total}",
                 self.size_bytes
-            ))
-        })
+            ))),
+            (untold, None) => untold,
+        }
     }
 }

@@ -13,11 +13,7 @@ const LONGEST_BYTES: usize = 4096;
 /// gives two files of one size and time the same ETag. A query string is a part of the address and may be a secret: only its
 /// sum is used.
 pub(super) fn of(original: &Url, validator: &Validator) -> Option<OriginVersion> {
-    let changing = match validator {
-        Validator::Strong(etag) => [b"ETag ", etag.as_bytes()].concat(),
-        Validator::LastModified(time) => [b"Last-Modified ", time.as_bytes()].concat(),
-        Validator::Weak(_) | Validator::Missing => return None,
-    };
+    let changing = validator.evidence()?;
     let mut stable = shown(original).into_bytes();
     if let Some(query) = original.query() {
         stable.extend_from_slice(format!(" {:016x}", sum(query.as_bytes())).as_bytes());
@@ -42,24 +38,36 @@ mod tests {
         Some((found.stable, found.changing))
     }
 
+    fn of_headers(given: &[(&'static str, &str)]) -> Validator {
+        let headers = given.iter().map(|(name, value)| {
+            let name = ureq::http::HeaderName::from_static(name);
+            (name, value.parse().unwrap())
+        });
+        Validator::of(&headers.collect())
+    }
+
     fn strong(etag: &str) -> Validator {
-        Validator::Strong(etag.parse().unwrap())
+        of_headers(&[("etag", etag)])
     }
 
     #[test]
-    fn a_strong_etag_or_a_time_is_a_version_and_nothing_else_is() {
+    fn good_evidence_is_a_version_and_nothing_else_is() {
         let address = "http://host/disk";
         let (stable, changing) = version(address, &strong("\"a\"")).unwrap();
         assert_eq!(
             (&*stable, &*changing),
             (&b"http://host/disk"[..], &b"ETag \"a\""[..])
         );
-        let time = Validator::LastModified("then".parse().unwrap());
-        let (_, changing) = version(address, &time).unwrap();
-        assert_eq!(changing, b"Last-Modified then");
-        let weak = Validator::Weak("W/\"a\"".parse().unwrap());
-        assert_eq!(version(address, &weak), None);
-        assert_eq!(version(address, &Validator::Missing), None);
+        let then = ("last-modified", "Sun, 22 Nov 2026 10:00:00 GMT");
+        let now = ("date", "Sun, 22 Nov 2026 10:00:05 GMT");
+        let weak = ("etag", "W/\"a\"");
+        let (_, changing) = version(address, &of_headers(&[then, now])).unwrap();
+        assert_eq!(changing, b"Last-Modified Sun, 22 Nov 2026 10:00:00 GMT");
+        let (_, both) = version(address, &of_headers(&[weak, then, now])).unwrap();
+        assert_eq!(both, [b"ETag W/\"a\", ", &*changing].concat());
+        for given in [&[weak, now][..], &[then], &[]] {
+            assert_eq!(version(address, &of_headers(given)), None);
+        }
         assert_eq!(version(address, &strong(&"a".repeat(5000))), None);
     }
 
