@@ -254,6 +254,110 @@ fn an_origin_that_cannot_be_served_is_refused_with_one_line() {
 }
 
 #[test]
+fn a_web_server_gets_its_user_its_password_and_its_headers() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let bytes = random_file(&directory.join("disk.img"), MIB, 1);
+    // Basic authentication as of user:passw0rd.
+    let demands = r#"if ($http_authorization != "Basic dXNlcjpwYXNzdzByZA==") { return 401; }
+        if ($http_x_key != "a key") { return 403; } if ($http_x_other != "b") { return 403; }"#;
+    let web = WebServer::on_port(&scratch, &directory, demands);
+    let headers = scratch.path("headers");
+    std::fs::write(&headers, "X-Key: a key\n\nX-Other:b\n").unwrap();
+    let uri = web.uri("disk.img").replace("//", "//user:passw0rd@");
+    let with_headers = format!("http-header=@{}", headers.display());
+    let larder = Larder::serve(&scratch).origin(&uri);
+    is_copied_out(larder.parameter(&with_headers), &scratch, &bytes);
+    let refusal = Larder::serve(&scratch).origin(&uri).refusal();
+    assert!(refusal.contains("403"), "{refusal}");
+    let refusal = Larder::serve(&scratch)
+        .origin(web.uri("disk.img"))
+        .parameter(&with_headers)
+        .refusal();
+    assert!(refusal.contains("401"), "{refusal}");
+}
+
+#[test]
+fn each_web_server_gets_its_own_headers_and_none_of_anothers() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let _ = random_file(&directory.join("disk.img"), MIB, 1);
+    let [one, other] = [("a", "b"), ("b", "a")].map(|(own, foreign)| {
+        let demands = format!(
+            "if ($http_x_{own} = '') {{ return 403; }} if ($http_x_{foreign}) {{ return 400; }}"
+        );
+        WebServer::on_port(&scratch, &directory, &demands)
+    });
+    let config = scratch.path("larder.toml");
+    let export = |name: &str, web: &WebServer| {
+        format!(
+            "[[export]]\nname = \"{name}\"\norigin = \"{}\"\nhttp-header = [\"X-{name}: s3cret\"]\n",
+            web.uri("disk.img")
+        )
+    };
+    std::fs::write(&config, export("a", &one) + &export("b", &other)).unwrap();
+    let larder = Larder::serve(&scratch).flag(&format!("--config={}", config.display()));
+    // It does not start unless both servers give what is asked for.
+    larder.start().stop();
+    let refusal = Larder::serve(&scratch)
+        .origin(format!("a={}", one.uri("disk.img")))
+        .origin(format!("b={}", other.uri("disk.img")))
+        .parameter("http-header=X-a: s3cret")
+        .refusal();
+    assert!(
+        refusal.starts_with("http-header: would go to "),
+        "{refusal}"
+    );
+    assert!(!refusal.contains("s3cret"), "{refusal}");
+}
+
+#[test]
+fn what_is_wrong_about_origins_is_told_by_its_name() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let _ = random_file(&directory.join("disk.img"), MIB, 1);
+    let web = WebServer::on_port(&scratch, &directory, "").uri("disk.img");
+    let no_pem = directory.join("disk.img").display().to_string();
+    for (origin, parameter, told) in [
+        (
+            "memory:1M",
+            "origin-tls-ca=/no/such",
+            "origin-tls-ca=/no/such: has no effect",
+        ),
+        (
+            &web,
+            "origin-tls-ca=/no/such",
+            "origin-tls-ca=/no/such: No such file or directory",
+        ),
+        (
+            &web,
+            &format!("origin-tls-ca={no_pem}"),
+            &format!("origin-tls-ca={no_pem}: "),
+        ),
+        (
+            "memory:1M",
+            "http-header=X: y",
+            "http-header: has no effect",
+        ),
+        (
+            &web,
+            "http-header=Range: bytes=0-0",
+            "http-header=range: cannot be given",
+        ),
+    ] {
+        let larder = Larder::serve(&scratch).origin(origin);
+        let line = larder.parameter(parameter).refusal();
+        assert!(line.contains(told), "{line}");
+    }
+    let larder = Larder::serve(&scratch).origin("a=memory:1M");
+    let line = larder.origin("b=http://me:s3cret@").refusal();
+    assert!(
+        line.starts_with("export \"b\": ") && !line.contains("s3cret"),
+        "{line}"
+    );
+}
+
+#[test]
 fn credentials_are_never_shown() {
     let scratch = Scratch::new();
     let directory = scratch.make_dir("www");

@@ -55,6 +55,18 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether a certificate may be checked on the way to it. A web server's plain address may redirect to one
+    /// with TLS.
+    pub fn may_use_tls(&self) -> bool {
+        match self {
+            Self::Memory(_) | Self::File(_) => false,
+            Self::Nbd(address) => address.tls.is_some(),
+            Self::Http(_) => true,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

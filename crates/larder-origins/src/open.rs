@@ -14,7 +14,7 @@ pub struct Options {
     pub read_only: bool,
     /// How long a request to an origin that does not answer is tried again, from its beginning.
     pub timeout: Duration,
-    /// Headers that go with every HTTP request: name and value.
+    /// Headers that go with every request to the HTTP server that is opened: name and value.
     pub http_headers: Vec<(String, String)>,
     /// Certificate authorities (PEM) that are trusted besides the system's, for NBD and HTTP over TLS.
     pub tls_ca: Option<PathBuf>,

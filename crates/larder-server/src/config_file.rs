@@ -91,7 +91,7 @@ mod tests {
              cache-writeback = \"ordered\"\n\
              listen = [\"unix:/run/a\", \"tcp:h:0\"]\n\
              [[export]]\nname = \"a\"\norigin = \"/a.img\"\n\
-             [[export]]\norigin = \"/b.img\"\ndescription = \"the other\"\n",
+             [[export]]\norigin = \"/b.img\"\ndescription = \"the other\"\nhttp-header = [\"X: 1\"]\n",
         )
         .unwrap();
         assert_eq!(options.cache_max_size, Some("10G".into()));
@@ -104,6 +104,7 @@ mod tests {
         assert_eq!(options.export[0].name, "a");
         assert_eq!(options.export[1].name, "");
         assert_eq!(options.export[1].description.as_deref(), Some("the other"));
+        assert_eq!(options.export[1].http_header, ["X: 1".into()]);
     }
 
     #[test]
@@ -173,6 +174,10 @@ mod tests {
             (
                 "[[export]]\norigin = [\"https://me:s3cret@host/\"]\n",
                 "origin: must be a string",
+            ),
+            (
+                "[[export]]\norigin = \"a\"\nhttp-header = \"X: s3cret\"\n",
+                "invalid type, expected a sequence",
             ),
             ("http-header = [\"s3cret\"\n", ""),
         ] {

@@ -89,6 +89,9 @@ pub(crate) struct ExportTable {
     pub(crate) origin: String,
     /// What a client that lists exports is told.
     pub(crate) description: Option<String>,
+    /// Headers for this origin, in the place of those for all.
+    #[serde(default)]
+    pub(crate) http_header: Vec<Text>,
 }
 
 /// All options, given or not.
@@ -188,7 +191,7 @@ pub(crate) struct Options {
     /// How long a request to an origin that does not answer is tried again [default: 30]
     #[arg(long, value_name = "SECONDS", help_heading = ORIGINS)]
     pub(crate) origin_timeout: Option<Text>,
-    /// Header for every HTTP request, 'Name: value', or @FILE with one in each line; may be repeated
+    /// Header for all requests to the HTTP origins, which must be on one server: 'Name: value', or @FILE with one in each line; may be repeated
     #[arg(long, value_name = "HEADER|@FILE", help_heading = ORIGINS)]
     #[serde(deserialize_with = "list")]
     pub(crate) http_header: Vec<Text>,

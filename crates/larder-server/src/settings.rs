@@ -87,22 +87,12 @@ pub(crate) struct TlsChoice {
 }
 
 /// How origins are used.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct OriginSettings {
     /// How long a request is tried again.
     pub(crate) timeout: Duration,
-    /// Name and value. They may hold credentials.
-    pub(crate) http_headers: Vec<(String, String)>,
     /// More certificate authorities.
     pub(crate) tls_ca: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for OriginSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OriginSettings")
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Settings {
@@ -126,7 +116,8 @@ impl Settings {
 
     /// Checks everything. The error is one line.
     pub(crate) fn new(options: &Options) -> Result<Self, String> {
-        let exports = exports(options)?;
+        let mut exports = exports(options)?;
+        headers::give(&options.http_header, &mut exports)?;
         let told = |error: ParameterError| error.to_string();
         let listen: Vec<ListenAddress> = options
             .listen
@@ -136,7 +127,6 @@ impl Settings {
             .map_err(told)?;
         Ok(Self {
             cache: cache(options, &exports).map_err(told)?,
-            exports,
             socket: socket(options, &listen)?,
             listen,
             max_connections: value::count("max-connections", &options.max_connections, 1024)
@@ -148,9 +138,9 @@ impl Settings {
             origins: OriginSettings {
                 timeout: value::seconds("origin-timeout", &options.origin_timeout, 30)
                     .map_err(told)?,
-                http_headers: headers::headers(&options.http_header)?,
-                tls_ca: value::path("origin-tls-ca", &options.origin_tls_ca).map_err(told)?,
+                tls_ca: origin_tls_ca(&options.origin_tls_ca, &exports).map_err(told)?,
             },
+            exports,
             run: value::path("run", &options.run)
                 .map_err(told)?
                 .map(PathBuf::into_os_string),
@@ -209,6 +199,26 @@ fn refuse_memory(typed: &Text, exports: &[ExportSettings]) -> Result<(), Paramet
             ),
         )),
         None => Ok(()),
+    }
+}
+
+/// More certificate authorities, for an origin that may need them.
+fn origin_tls_ca(
+    typed: &Option<Text>,
+    exports: &[ExportSettings],
+) -> Result<Option<PathBuf>, ParameterError> {
+    let path = value::path("origin-tls-ca", typed)?;
+    match typed {
+        Some(typed) if !exports.iter().any(|export| export.address.may_use_tls()) => {
+            let advice =
+                "has no effect without an nbds://, nbds+unix://, https:// or http:// origin";
+            Err(ParameterError::new(
+                "origin-tls-ca",
+                typed.as_os_str(),
+                advice,
+            ))
+        }
+        _ => Ok(path),
     }
 }
 

@@ -51,6 +51,11 @@ impl HttpAddress {
         Ok(Self { url, credentials })
     }
 
+    /// The server: scheme, host and port. Credentials for one are not for another.
+    pub fn server(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
     /// The address without user, password and fragment.
     pub(super) fn url(&self) -> &Url {
         &self.url

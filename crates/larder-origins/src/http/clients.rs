@@ -86,7 +86,8 @@ impl Clients {
         ))
     }
 
-    fn roots(&self) -> Result<RootCerts, String> {
+    /// The authorities that servers are checked against, read once.
+    pub(super) fn roots(&self) -> Result<RootCerts, String> {
         let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(roots) = &*known {
             return Ok(roots.clone());

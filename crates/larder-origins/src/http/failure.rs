@@ -133,7 +133,7 @@ fn of_tls(error: &rustls::Error) -> Failure {
     };
     let reason = match certificate {
         Certificate::UnknownIssuer => {
-            "comes from an authority that is not trusted here; its CA certificate can be given as an extra one".into()
+            "comes from an authority that is not trusted here; its CA certificate can be given as origin-tls-ca".into()
         }
         Certificate::Expired | Certificate::ExpiredContext { .. } => "has expired".into(),
         Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "is not valid yet".into(),

@@ -33,16 +33,16 @@ pub(super) fn of(
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            return Err("an extra HTTP header has a name that HTTP does not allow".into());
+            return Err("http-header: a name that HTTP does not allow".into());
         };
         if OWN.contains(&name.as_str()) {
             return Err(format!(
-                "the HTTP header {name} cannot be given: range reads set it themselves"
+                "http-header={name}: cannot be given: range reads set it themselves"
             ));
         }
         let Ok(mut value) = HeaderValue::from_bytes(value.trim().as_bytes()) else {
             return Err(format!(
-                "the HTTP header {name} has a value with control characters"
+                "http-header={name}: its value has control characters"
             ));
         };
         value.set_sensitive(true);
@@ -116,7 +116,10 @@ mod tests {
             ("X-A", "s3cret\r\nX-B: 1"),
         ] {
             let error = given(name, value).unwrap_err();
-            assert!(!error.contains("s3cret"), "{error}");
+            assert!(
+                error.starts_with("http-header") && !error.contains("s3cret"),
+                "{error}"
+            );
         }
     }
 }

@@ -58,6 +58,10 @@ pub(crate) fn open(address: &HttpAddress, options: &Options) -> Result<Box<dyn S
         options.tls_ca.clone(),
         options.timeout,
     );
+    // A file that cannot be used is told now, and not when something redirects to a server with TLS.
+    if options.tls_ca.is_some() {
+        clients.roots().map_err(error)?;
+    }
     let route = Route::new(address.url().clone(), clients);
     let pinned = probe(&route, options).map_err(|failure| error(failure.message))?;
     if !pinned.validator.is_good() && pinned.size_bytes > 0 {

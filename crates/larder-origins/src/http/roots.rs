@@ -6,6 +6,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use ureq::tls::{Certificate, RootCerts};
 
+use crate::address::shown_path;
+use crate::reason::reason;
+
 /// Reads them. The error is one line that names the file.
 pub(super) fn load(extra: Option<&Path>) -> Result<RootCerts, String> {
     let mut authorities = rustls_native_certs::load_native_certs().certs;
@@ -22,14 +25,14 @@ pub(super) fn load(extra: Option<&Path>) -> Result<RootCerts, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |reason: &dyn std::fmt::Display| {
+    let wrong = |why: &dyn std::fmt::Display| {
         format!(
-            "the CA certificates in {} cannot be used: {reason}; a PEM file is expected",
-            path.display()
+            "origin-tls-ca={}: {why}; it must be a file of CA certificates, as PEM",
+            shown_path(path)
         )
     };
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
-    let found: Vec<_> = found
+    let bytes = std::fs::read(path).map_err(|error| wrong(&reason(&error)))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| wrong(&error))?;
     if found.is_empty() {

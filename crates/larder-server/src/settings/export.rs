@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use larder_frontend::report::one_line;
 use larder_origins::Address;
 
-use crate::options::Options;
+use super::headers::{self, Headers};
+use crate::options::{Options, Text};
 
 /// The longest export name, in bytes (NBD protocol, "Values": a string is at most 4096 bytes).
 const LONGEST_NAME_BYTES: usize = 4096;
@@ -20,68 +21,90 @@ pub(crate) struct ExportSettings {
     pub(crate) description: Option<String>,
     /// What is served.
     pub(crate) address: Address,
+    /// What goes with every request to a web server.
+    pub(crate) http_headers: Headers,
+}
+
+/// One export as it was typed.
+struct Asked<'o> {
+    name: &'o OsStr,
+    origin: &'o OsStr,
+    description: Option<&'o String>,
+    http_header: &'o [Text],
 }
 
 /// All exports. Their names are distinct.
 pub(crate) fn exports(options: &Options) -> Result<Vec<ExportSettings>, String> {
-    let mut exports: Vec<ExportSettings> = Vec::new();
-    for origin in &options.origins {
-        let (name, origin) = split(origin.as_os_str());
-        add(&mut exports, name, origin, None)?;
-    }
-    for table in &options.export {
-        let name = OsStr::new(&table.name);
-        let description = table.description.clone();
-        add(&mut exports, name, OsStr::new(&table.origin), description)?;
-    }
-    if exports.is_empty() {
+    let typed = options.origins.iter().map(|text| {
+        let (name, origin) = split(text.as_os_str());
+        Asked {
+            name,
+            origin,
+            description: None,
+            http_header: &[],
+        }
+    });
+    let tables = options.export.iter().map(|table| Asked {
+        name: OsStr::new(&table.name),
+        origin: OsStr::new(&table.origin),
+        description: table.description.as_ref(),
+        http_header: &table.http_header,
+    });
+    let asked: Vec<Asked<'_>> = typed.chain(tables).collect();
+    if asked.is_empty() {
         return Err(
             "no origin given: name a file or block device, memory:SIZE, or an nbd:// or http:// \
              address, as in larder serve memory:1G"
                 .to_owned(),
         );
     }
+    let mut exports: Vec<ExportSettings> = Vec::new();
+    for one in &asked {
+        let export =
+            one.check()
+                .map_err(|message| match (&asked[..], &*one.name.to_string_lossy()) {
+                    ([_], "") => message,
+                    (_, name) => format!("export \"{}\": {message}", one_line(name)),
+                })?;
+        if exports.iter().any(|other| other.name == export.name) {
+            let name = one_line(&export.name);
+            return Err(format!(
+                "export \"{name}\": there are two of that name; give each its own, as NAME=ORIGIN"
+            ));
+        }
+        exports.push(export);
+    }
     Ok(exports)
 }
 
-fn add(
-    exports: &mut Vec<ExportSettings>,
-    name: &OsStr,
-    origin: &OsStr,
-    description: Option<String>,
-) -> Result<(), String> {
-    let shown = one_line(&name.to_string_lossy());
-    let Some(name) = name
-        .to_str()
-        .filter(|name| name.len() <= LONGEST_NAME_BYTES)
-    else {
-        return Err(format!(
-            "export \"{shown}\": a name must be UTF-8 of at most {LONGEST_NAME_BYTES} bytes"
-        ));
-    };
-    if description
-        .as_ref()
-        .is_some_and(|text| text.len() > LONGEST_NAME_BYTES)
-    {
-        return Err(format!(
-            "export \"{shown}\": a description must have at most {LONGEST_NAME_BYTES} bytes"
-        ));
+impl Asked<'_> {
+    fn check(&self) -> Result<ExportSettings, String> {
+        let fits = |text: &str| text.len() <= LONGEST_NAME_BYTES;
+        let Some(name) = self.name.to_str().filter(|name| fits(name)) else {
+            return Err(format!(
+                "a name must be UTF-8 of at most {LONGEST_NAME_BYTES} bytes"
+            ));
+        };
+        if !self.description.is_none_or(|text| fits(text)) {
+            return Err(format!(
+                "a description must have at most {LONGEST_NAME_BYTES} bytes"
+            ));
+        }
+        if self.origin.is_empty() {
+            return Err("its origin is empty".to_owned());
+        }
+        let address = Address::parse(self.origin).map_err(|error| one_line(&error.to_string()))?;
+        let http_headers = headers::headers(self.http_header)?;
+        if !http_headers.is_empty() && !matches!(address, Address::Http(_)) {
+            return Err(format!("http-header: {}", headers::NEEDS_HTTP));
+        }
+        Ok(ExportSettings {
+            name: name.to_owned(),
+            description: self.description.cloned(),
+            address,
+            http_headers,
+        })
     }
-    if exports.iter().any(|export| export.name == name) {
-        return Err(format!(
-            "export \"{shown}\": there are two of that name; give each its own, as NAME=ORIGIN"
-        ));
-    }
-    if origin.is_empty() {
-        return Err(format!("export \"{shown}\": its origin is empty"));
-    }
-    let address = Address::parse(origin).map_err(|error| one_line(&error.to_string()))?;
-    exports.push(ExportSettings {
-        name: name.to_owned(),
-        description,
-        address,
-    });
-    Ok(())
 }
 
 /// The name and the origin in `[NAME=]ORIGIN`. A name is what comes before the first `=` if that holds
@@ -141,6 +164,9 @@ mod tests {
                 "export \"x\": there are two of that name",
             ),
             (&["x="], "export \"x\": its origin is empty"),
+            (&["memory:1X"], "memory:1X: "),
+            (&["x=memory:1X"], "export \"x\": memory:1X: "),
+            (&["/a", "http://me:s3cret@"], "export \"\": an HTTP address"),
         ] {
             let message = given(texts).expect_err("refused");
             assert!(message.starts_with(told), "{message}");

@@ -1,18 +1,77 @@
-//! Headers for HTTP origins. What they hold is never shown: it may be a credential.
+//! Headers for HTTP origins. What they hold is never shown, and goes to one server only: it may be a credential.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use larder_frontend::report::{one_line, reason};
+use larder_origins::Address;
 
+use super::ExportSettings;
 use crate::options::Text;
 
 const FORM: &str = "must be 'Name: value', or @FILE with one such in each line";
 
-/// All headers, in order: name and value.
-pub(super) fn headers(texts: &[Text]) -> Result<Vec<(String, String)>, String> {
+/// Why headers are refused where nobody would get them.
+pub(super) const NEEDS_HTTP: &str = "has no effect without an http:// or https:// origin";
+
+/// Names and values, in order.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, to be sent.
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Headers({})", self.0.len())
+    }
+}
+
+/// Gives the headers that are for all to the exports that have none of their own.
+pub(super) fn give(texts: &[Text], exports: &mut [ExportSettings]) -> Result<(), String> {
+    let given = headers(texts)?;
+    if given.is_empty() {
+        return Ok(());
+    }
+    let mut servers: Vec<String> = Vec::new();
+    for export in exports {
+        let Address::Http(address) = &export.address else {
+            continue;
+        };
+        if !export.http_headers.is_empty() {
+            continue;
+        }
+        let server = address.server();
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+        export.http_headers = given.clone();
+    }
+    match &servers[..] {
+        [_] => Ok(()),
+        [] => Err(format!(
+            "http-header: {NEEDS_HTTP} that has none of its own"
+        )),
+        [one, other, ..] => Err(format!(
+            "http-header: would go to {one} and to {other}: say in a configuration file (config=FILE) which \
+             is for whom, as http-header in the [[export]] of each"
+        )),
+    }
+}
+
+/// All headers that are given here.
+pub(super) fn headers(texts: &[Text]) -> Result<Headers, String> {
     let mut headers = Vec::new();
     for text in texts {
         match text.as_os_str().as_bytes().strip_prefix(b"@") {
@@ -23,7 +82,7 @@ pub(super) fn headers(texts: &[Text]) -> Result<Vec<(String, String)>, String> {
             }
         }
     }
-    Ok(headers)
+    Ok(Headers(headers))
 }
 
 fn from_file(path: &Path, headers: &mut Vec<(String, String)>) -> Result<(), String> {

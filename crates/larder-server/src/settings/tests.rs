@@ -5,6 +5,7 @@ use std::path::Path;
 use larder::{FlushTo, Writeback};
 
 use super::*;
+use crate::options::ExportTable;
 
 fn with(change: impl FnOnce(&mut Options)) -> Result<Settings, String> {
     let mut options = Options {
@@ -213,8 +214,115 @@ fn socket_permissions_are_octal() {
 
 #[test]
 fn headers_are_not_shown() {
-    let settings = with(|options| options.http_header = vec!["Authorization: key".into()]);
+    let settings = with(|options| {
+        options.origins = vec!["http://host/".into()];
+        options.http_header = vec!["Authorization: key".into()];
+    });
     let settings = settings.unwrap();
-    assert_eq!(settings.origins.http_headers.len(), 1);
+    assert_eq!(settings.exports[0].http_headers.pairs().len(), 1);
     assert!(!format!("{settings:?}").contains("key"));
+}
+
+fn table(name: &str, origin: &str, headers: &[&str]) -> ExportTable {
+    ExportTable {
+        name: name.to_owned(),
+        origin: origin.to_owned(),
+        description: None,
+        http_header: headers.iter().map(|header| (*header).into()).collect(),
+    }
+}
+
+#[test]
+fn headers_go_to_one_server_or_to_the_export_that_they_are_of() {
+    let given = |headers: &[&str], tables: &[ExportTable]| {
+        let settings = with(|options| {
+            options.origins = Vec::new();
+            options.export = tables.to_vec();
+            options.http_header = headers.iter().map(|header| (*header).into()).collect();
+        });
+        let exports = settings.map(|settings| settings.exports)?;
+        let names = |export: &ExportSettings| {
+            let pairs = export.http_headers.pairs().iter();
+            pairs
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        Ok::<_, String>(exports.iter().map(names).collect::<Vec<_>>())
+    };
+    let plain = |origin| table(origin, origin, &[]);
+    let one_server = [
+        plain("http://me:pw@host/a"),
+        plain("http://HOST:80/b?c"),
+        plain("/disk"),
+    ];
+    assert_eq!(
+        given(&["X: 1", "Y: 2"], &one_server).unwrap(),
+        ["X Y", "X Y", ""]
+    );
+    let own = table("o", "https://other/", &["Z: s3cret"]);
+    assert_eq!(
+        given(&["X: 1"], &[plain("http://host/"), own.clone()]).unwrap(),
+        ["X", "Z"]
+    );
+    for (headers, tables, told) in [
+        (
+            &["X: s3cret"][..],
+            &[
+                plain("http://host/a"),
+                plain("http://s3cret@host:81/s3cret"),
+            ][..],
+            "http-header: would go to http://host and to http://host:81: say in a configuration file",
+        ),
+        (
+            &["X: s3cret"],
+            &[plain("http://host/a"), plain("https://host/a")],
+            "http-header: would go to http://host and to https://host: ",
+        ),
+        (
+            &["X: s3cret"],
+            &[plain("/disk")],
+            "http-header: has no effect without an http:// or https:// origin that has none of its own",
+        ),
+        (&["X: s3cret"], &[own], "http-header: has no effect without"),
+        (
+            &[],
+            &[table("x", "/disk", &["X: s3cret"])],
+            "export \"x\": http-header: has no effect without an http:// or https:// origin",
+        ),
+        (
+            &[],
+            &[table("x", "http://host/", &["s3cret"])],
+            "export \"x\": http-header: must be 'Name: value'",
+        ),
+    ] {
+        let error = given(headers, tables).unwrap_err();
+        assert!(error.starts_with(told), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn authorities_are_for_origins_that_may_use_tls() {
+    let with_origin = |origin: &str| {
+        with(|options| {
+            options.origins = vec![origin.into()];
+            options.origin_tls_ca = Some("/ca.pem".into());
+        })
+    };
+    for origin in [
+        "nbds://host",
+        "nbds+unix:///?socket=/s",
+        "https://host/",
+        "http://host/",
+    ] {
+        let tls_ca = with_origin(origin).unwrap().origins.tls_ca;
+        assert_eq!(tls_ca.as_deref(), Some(Path::new("/ca.pem")));
+    }
+    for origin in ["/disk", "memory:1M", "nbd://host"] {
+        assert_eq!(
+            with_origin(origin).unwrap_err(),
+            "origin-tls-ca=/ca.pem: has no effect without an nbds://, nbds+unix://, https:// or http:// origin"
+        );
+    }
 }
