@@ -5,6 +5,8 @@
 mod common;
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::loop_device::LoopDevice;
@@ -13,6 +15,7 @@ use common::scratch::Scratch;
 use larder::{Origin, ZeroOptions};
 use larder_testing::random::content;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 const SECTOR_SIZES: [&str; 2] = ["--sector-size=512", "--sector-size=4096"];
 
@@ -129,14 +132,119 @@ fn a_device_that_the_machine_uses_is_not_written_to() {
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 1 << 20);
     let device = LoopDevice::over(&image, &[]);
-    // Held as a mounted file system holds it.
-    let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
-    let holder = rustix::fs::open(device.path(), flags, Mode::empty()).unwrap();
+    let holder = hold(device.path()).unwrap();
     let error = refusal(device.path(), false);
     assert!(error.contains("in use by this machine"), "{error}");
     common::open(device.path(), true).unwrap();
     drop(holder);
     common::open(device.path(), false).unwrap();
+}
+
+/// An attempt to hold it as a mounted file system holds it.
+fn hold(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+#[test]
+fn a_device_that_is_written_to_is_shut_to_the_machine() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 16 << 20);
+    let device = LoopDevice::over(&image, &[]);
+    common::run(
+        "e2fsprogs",
+        "mkfs.ext4",
+        &[OsStr::new("-q"), device.path().as_os_str()],
+    );
+    let mounted = scratch.path("mounted");
+    std::fs::create_dir(&mounted).unwrap();
+    let mount = || {
+        let mut mount = std::process::Command::new("mount");
+        let status = mount
+            .arg(device.path())
+            .arg(&mounted)
+            .output()
+            .unwrap()
+            .status;
+        status.success()
+    };
+    let source = common::open(device.path(), false).unwrap();
+    assert!(!mount());
+    let origin = source.connect().unwrap();
+    drop(source);
+    assert_eq!(hold(device.path()).unwrap_err(), Errno::BUSY);
+    // Who only reads is let in, and so is our own export of it.
+    std::fs::read(device.path()).unwrap();
+    drop(origin);
+    assert!(mount());
+    let error = refusal(device.path(), false);
+    common::run("mount", "umount", &[mounted.as_os_str()]);
+    assert!(error.contains("in use by this machine"), "{error}");
+    common::open(device.path(), false).unwrap();
+}
+
+#[test]
+fn a_device_is_claimed_whatever_its_node_is() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 1 << 20);
+    let device = LoopDevice::over(&image, &[]);
+    let node = scratch.path("node");
+    common::make_node(&node, std::fs::metadata(device.path()).unwrap().rdev());
+    let source = common::open(device.path(), false).unwrap();
+    let error = refusal(&node, false);
+    assert!(error.contains("served as another export"), "{error}");
+    drop(source);
+    common::open(&node, false).unwrap();
+}
+
+#[test]
+fn a_device_and_a_part_of_it_are_not_both_written_to() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 4 << 20);
+    let whole = LoopDevice::over(&image, &["--partscan"]);
+    let part = scratch.path("part");
+    common::make_node(&part, whole.add_partition(1 << 20, 1 << 20));
+    for (first, second) in [(whole.path(), &*part), (&*part, whole.path())] {
+        let source = common::open(first, false).unwrap();
+        let error = refusal(second, false);
+        assert!(error.contains("in use by this machine"), "{error}");
+        drop(source);
+    }
+    assert_eq!(
+        common::open(&part, false)
+            .unwrap()
+            .connect()
+            .unwrap()
+            .size(),
+        1 << 20
+    );
+}
+
+#[test]
+fn parts_with_dirty_pages_are_zeroed_and_discarded_too() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 4 << 20);
+    let device = LoopDevice::over(&image, &[]);
+    let source = common::open(device.path(), false).unwrap();
+    let [origin, writer] = [(); 2].map(|()| source.connect().unwrap());
+    let hole = ZeroOptions {
+        may_trim: true,
+        ..ZeroOptions::default()
+    };
+    let commands: [&dyn Fn(); 2] = [&|| origin.zero(0, 4 << 20, hole).unwrap(), &|| {
+        origin.trim(0, 4 << 20, false).unwrap()
+    }];
+    for command in commands {
+        writer.write(0, &vec![9; 4 << 20], true).unwrap();
+        assert_eq!(common::allocated_bytes(&image), 4 << 20);
+        writer.write(0, &vec![8; 4 << 20], false).unwrap();
+        command();
+        origin.flush().unwrap();
+        assert_eq!(common::allocated_bytes(&image), 0);
+        let mut bytes = vec![1; 4 << 20];
+        writer.read(0, &mut bytes).unwrap();
+        assert!(bytes.iter().all(|&byte| byte == 0));
+    }
 }
 
 /// A small tmpfs that is unmounted when the test ends.

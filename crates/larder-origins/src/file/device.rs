@@ -35,12 +35,13 @@ pub(super) fn discard(device: &File, range: &Range<u64>) -> Result<(), Errno> {
     }
 }
 
-/// Whether a mount, swap or another device holds it exclusively. They are only asked: held
-/// exclusively by us, it would be shut to our own handles.
-pub(super) fn is_in_use(device: &File) -> bool {
+/// Claims the device for as long as the file that is returned is open: no mount, swap, other device or server
+/// can have it, or a part of it, or all of which it is a part, whatever their nodes are. EBUSY is somebody
+/// who has. Our own handles open it beside the claim, which is not theirs: what needs it has to go through the
+/// file that holds it (`truncate_bdev_range` of block/bdev.c).
+pub(super) fn claim(device: &File) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(disk::proc_path(device), flags, Mode::empty());
-    matches!(opened, Err(Errno::BUSY))
+    rustix::fs::open(disk::proc_path(device), flags, Mode::empty()).map(File::from)
 }
 
 /// What a zeroed or discarded part of a device is made of.

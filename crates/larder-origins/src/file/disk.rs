@@ -49,6 +49,8 @@ impl Lack {
 pub(super) struct Disk {
     /// Holds the lock. All I/O goes through the handles' own files.
     pub(super) file: File,
+    /// Holds a device that is written to.
+    pub(super) claim: Option<File>,
     pub(super) kind: Kind,
     /// Fixed when the file was opened.
     pub(super) size_bytes: u64,
@@ -80,6 +82,7 @@ impl Disk {
         let advised = file.metadata().map_or(0, |metadata| metadata.blksize());
         Self {
             file,
+            claim: None,
             kind,
             size_bytes,
             name,

@@ -36,6 +36,12 @@ impl Handle {
         })
     }
 
+    /// Where a part of it is zeroed or discarded. Of a device by who holds it: from anybody else the kernel
+    /// refuses that while a page of the part is dirty.
+    pub(super) fn commanded(&self) -> &File {
+        self.disk.claim.as_ref().unwrap_or(&self.file)
+    }
+
     /// Writes and syncs in one call each, which syncs only what was written; where the kernel does
     /// not know that, the whole file is synced.
     fn write_durably(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {

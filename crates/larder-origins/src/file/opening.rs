@@ -33,10 +33,10 @@ pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
     let file = open_found(&found, write, &name)?;
     let is_device = file_type == FileType::BlockDevice;
     lock::lock(&file, is_device, write, &name)?;
+    let claim = (is_device && write)
+        .then(|| claim(&file, &name))
+        .transpose()?;
     let kind = if is_device {
-        if write {
-            refuse_device(&file, &name)?;
-        }
         Kind::Device {
             granularity_bytes: device::granularity_bytes(&file)
                 .map_err(|error| cannot_open(&name, error))?,
@@ -47,7 +47,9 @@ pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
     // A device's inode has no size; its end is where seeking leads for both.
     let size_bytes = rustix::fs::seek(&file, SeekFrom::End(0))
         .map_err(|errno| cannot_open(&name, errno.into()))?;
-    Ok(Disk::new(file, kind, size_bytes, name, write))
+    let mut disk = Disk::new(file, kind, size_bytes, name, write);
+    disk.claim = claim;
+    Ok(disk)
 }
 
 fn look_up(path: &Path, name: &str) -> Result<OwnedFd, OpenError> {
@@ -73,19 +75,19 @@ fn open_found(found: &OwnedFd, write: bool, name: &str) -> Result<File, OpenErro
 }
 
 /// Somebody who mounted a device keeps what was read from it: writing to it beside them destroys it.
-fn refuse_device(file: &File, name: &str) -> Result<(), OpenError> {
+fn claim(file: &File, name: &str) -> Result<File, OpenError> {
     if device::is_read_only(file).map_err(|error| cannot_open(name, error))? {
         return Err(OpenError::new(format!(
             "{name} is a read-only device; with --read-only it can be served"
         )));
     }
-    if device::is_in_use(file) {
-        return Err(OpenError::new(format!(
-            "{name} is in use by this machine: it or a part of it is mounted, swap, or belongs to \
-             another device; release it, or serve it with --read-only"
-        )));
-    }
-    Ok(())
+    device::claim(file).map_err(|errno| match errno {
+        Errno::BUSY => OpenError::new(format!(
+            "{name} is in use by this machine: it or a part of it is mounted, swap, served as another \
+             export, or belongs to another device; release it, or serve it with --read-only"
+        )),
+        _ => cannot_open(name, errno.into()),
+    })
 }
 
 fn description(file_type: FileType) -> &'static str {

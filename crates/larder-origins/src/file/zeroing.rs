@@ -64,7 +64,9 @@ impl Handle {
         }
         match self.disk.kind {
             Kind::Device { .. } => {
-                attempt(&self.disk.discard, || device::discard(&self.file, &whole))?;
+                attempt(&self.disk.discard, || {
+                    device::discard(self.commanded(), &whole)
+                })?;
             }
             Kind::File | Kind::Memory => {
                 self.punch(&whole)?;
@@ -105,7 +107,12 @@ impl Handle {
     /// Never makes the file longer.
     fn fallocate(&self, flags: FallocateFlags, range: &Range<u64>) -> Result<(), Errno> {
         let flags = flags | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(&self.file, flags, range.start, range.end - range.start)
+        rustix::fs::fallocate(
+            self.commanded(),
+            flags,
+            range.start,
+            range.end - range.start,
+        )
     }
 
     fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {

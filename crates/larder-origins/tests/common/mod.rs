@@ -55,6 +55,19 @@ pub(crate) fn run(package: &str, program: &str, arguments: &[&OsStr]) -> String 
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// A further node of a block device.
+pub(crate) fn make_node(path: &Path, device: u64) {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let numbers = [major.to_string(), minor.to_string()];
+    let arguments = [
+        path.as_os_str(),
+        "b".as_ref(),
+        numbers[0].as_ref(),
+        numbers[1].as_ref(),
+    ];
+    run("coreutils", "mknod", &arguments);
+}
+
 /// Bytes that the file takes on disk.
 pub(crate) fn allocated_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
