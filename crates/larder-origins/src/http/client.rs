@@ -1,5 +1,6 @@
 //! One server, as range requests need it: its connections, its proxy, and the headers that are for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,23 +8,31 @@ use ureq::http::header::RANGE;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Error, Proxy, Timeout};
 use url::Url;
 
 use super::deadline::{Budget, Deadline};
 use super::failure::{Failure, Kind};
 use super::names::Names;
+use super::permits::{Permit, Permits};
 
-/// As many idle connections as the engine has threads that read at once.
-const IDLE_CONNECTIONS: usize = 64;
+/// As many connections as the engine has threads that read at once. A server of many clients has more threads.
+const CONNECTIONS: usize = 64;
 /// Shorter than the time after which common servers close idle ones (nginx: 75 s).
 const IDLE_LONGEST: Duration = Duration::from_secs(55);
 /// Room for a request's header.
 const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 
+/// An answer. As long as it is there, its connection is not used for another request.
+pub(super) struct Answer {
+    pub(super) response: Response<Body>,
+    _permit: Permit,
+}
+
 /// A server: scheme, host and port.
 pub(super) struct Client {
     agent: Agent,
+    permits: Arc<Permits>,
     headers: HeaderMap,
     names: Names,
     /// A request ran with the agent's own settings: the library keeps the TLS configuration of such a one
@@ -50,12 +59,12 @@ impl Client {
             .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
             .output_buffer_size(OUTPUT_BUFFER_BYTES)
-            .max_idle_connections(IDLE_CONNECTIONS)
-            .max_idle_connections_per_host(IDLE_CONNECTIONS)
+            .max_idle_connections(CONNECTIONS)
+            .max_idle_connections_per_host(CONNECTIONS)
             .max_idle_age(IDLE_LONGEST)
             .timeout_connect(Some(longest.silence))
             .timeout_recv_response(Some(longest.answer))
-            .timeout_per_read(Some(longest.silence))
+            .timeout_per_read(Some(longest.read))
             .timeout_per_write(Some(longest.silence))
             .timeout_global(Some(longest.whole));
         if let Some(roots) = roots {
@@ -64,6 +73,7 @@ impl Client {
         let names = Names::default();
         Self {
             agent: Agent::with_parts(config.build(), DefaultConnector::default(), names.clone()),
+            permits: Permits::new(CONNECTIONS),
             headers,
             names,
             warm: AtomicBool::new(false),
@@ -78,21 +88,30 @@ impl Client {
         first: u64,
         last: u64,
         deadline: &Deadline,
-    ) -> Result<Response<Body>, Failure> {
-        let budget = deadline
-            .budget()
-            .ok_or_else(|| Failure::new(Kind::TooLate, "there was no time left"))?;
-        let result = self.run(url, first, last, budget);
-        match &result {
-            Ok(_) => self.warm.store(true, Ordering::Relaxed),
-            Err(failure) => self.note(failure),
+    ) -> Result<Answer, Failure> {
+        let too_late = |message| move || Failure::new(Kind::TooLate, message);
+        let permit = self.permits.take(deadline.left());
+        let permit = permit.ok_or_else(too_late("all connections to the server are busy"))?;
+        let budget = deadline.budget();
+        let budget = budget.ok_or_else(too_late("there was no time left"))?;
+        match self.run(url, first, last, &budget) {
+            Ok(response) => {
+                self.warm.store(true, Ordering::Relaxed);
+                Ok(Answer {
+                    response,
+                    _permit: permit,
+                })
+            }
+            Err(failure) => {
+                self.note(&failure);
+                Err(failure)
+            }
         }
-        result
     }
 
     /// What a failure of a connection means for the next requests.
     pub(super) fn note(&self, failure: &Failure) {
-        if matches!(failure.kind, Kind::Lost | Kind::Silent) {
+        if matches!(failure.kind, Kind::Lost | Kind::Silent | Kind::Unanswered) {
             self.suspect.store(true, Ordering::Relaxed);
         }
         if failure.kind != Kind::Lasting {
@@ -105,7 +124,7 @@ impl Client {
         url: &Url,
         first: u64,
         last: u64,
-        budget: Budget,
+        budget: &Budget,
     ) -> Result<Response<Body>, Failure> {
         let unsendable = || Failure::new(Kind::Lasting, "the address cannot be sent");
         let mut request = Request::get(url.as_str())
@@ -121,14 +140,21 @@ impl Client {
                 .configure_request(request)
                 .timeout_connect(Some(budget.silence))
                 .timeout_recv_response(Some(budget.answer))
-                .timeout_per_read(Some(budget.silence))
+                .timeout_recv_body(budget.body)
+                .timeout_per_read(Some(budget.read))
                 .timeout_per_write(Some(budget.silence))
                 .timeout_global(Some(budget.whole));
-            if self.suspect.swap(false, Ordering::Relaxed) {
+            let is_suspect = self.suspect.swap(false, Ordering::Relaxed);
+            if is_suspect || budget.needs_fresh {
                 own = own.max_idle_age(Duration::ZERO);
             }
             request = own.build();
         }
-        Ok(self.agent.run(request)?)
+        self.agent.run(request).map_err(|error| match error {
+            Error::Timeout(Timeout::PerRead | Timeout::RecvResponse) => {
+                Failure::new(Kind::Unanswered, "the server does not answer")
+            }
+            error => error.into(),
+        })
     }
 }

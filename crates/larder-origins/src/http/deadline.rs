@@ -19,6 +19,7 @@ pub(super) struct Deadline {
     timeout: Duration,
     at: Instant,
     transfer: Duration,
+    is_patient: bool,
 }
 
 /// The times of one attempt.
@@ -26,20 +27,29 @@ pub(super) struct Deadline {
 pub(super) struct Budget {
     /// Until the answer begins.
     pub(super) answer: Duration,
-    /// Connecting, and each wait for further bytes.
+    /// Connecting, and each wait while the request is sent.
     pub(super) silence: Duration,
+    /// Each wait for bytes, the first included.
+    pub(super) read: Duration,
+    /// All that follows the answer's header, where those waits may be long.
+    pub(super) body: Option<Duration>,
     /// All of it.
     pub(super) whole: Duration,
+    /// A connection that is known to live: its own.
+    pub(super) needs_fresh: bool,
 }
 
 impl Budget {
-    /// For a request whose read has just begun.
+    /// For the first request to a server, which is on a new connection.
     pub(super) fn longest(timeout: Duration) -> Self {
         let timeout = timeout.min(LONGEST_TIMEOUT);
         Self {
             answer: timeout,
             silence: silence(timeout),
+            read: timeout,
+            body: None,
             whole: timeout,
+            needs_fresh: true,
         }
     }
 }
@@ -58,6 +68,7 @@ impl Deadline {
             timeout,
             at: Instant::now() + timeout,
             transfer: Duration::from_secs_f64(seconds),
+            is_patient: false,
         }
     }
 
@@ -65,11 +76,21 @@ impl Deadline {
     pub(super) fn budget(&self) -> Option<Budget> {
         let left = self.left();
         let silence = silence(self.timeout).min(left);
+        let is_patient = self.is_patient;
         (!silence.is_zero()).then(|| Budget {
             answer: left,
             silence,
+            read: if is_patient { left } else { silence },
+            body: is_patient.then_some(silence + self.transfer),
             whole: left + self.transfer,
+            needs_fresh: is_patient,
         })
+    }
+
+    /// From now on a server may take what is left to begin its answer, on a connection that is new: it is there
+    /// and does not answer sooner.
+    pub(super) fn be_patient(&mut self) {
+        self.is_patient = true;
     }
 
     /// How long to wait before the next attempt; `None` if there is to be none. However long a pause would be,
@@ -100,7 +121,7 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 }
@@ -143,6 +164,7 @@ mod tests {
             timeout: 30 * second,
             at: Instant::now() + left,
             transfer: Duration::ZERO,
+            is_patient: false,
         };
         for retry_after in [None, Some(3600 * second)] {
             let pause = |deadline: Deadline| deadline.pause(60, retry_after);
@@ -187,6 +209,12 @@ mod tests {
         assert!(
             budget.whole > Duration::from_secs(150) && budget.whole <= Duration::from_secs(158)
         );
+        assert_eq!((budget.read, budget.body), (budget.silence, None));
+        let mut patient = Deadline::new(Duration::from_secs(30), 1 << 20);
+        patient.be_patient();
+        let budget = patient.budget().unwrap();
+        assert!(budget.needs_fresh && budget.read > Duration::from_secs(25));
+        assert_eq!(budget.body, Some(Duration::from_secs(14)));
         assert!(Deadline::new(Duration::ZERO, 1).budget().is_none());
         assert!(Deadline::new(Duration::MAX, usize::MAX).budget().is_some());
     }

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Lost,
     /// Nothing came in time.
     Silent,
+    /// The same, before an answer began: a busy server may need longer.
+    Unanswered,
     /// Anything else that may pass.
     Passing,
     /// Nothing was asked, for the read's time was over: whatever failed before is the reason.

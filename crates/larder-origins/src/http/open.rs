@@ -90,9 +90,9 @@ pub(crate) fn open(address: &HttpAddress, options: &Options) -> Result<Box<dyn S
 }
 
 fn probe(route: &Route, options: &Options) -> Result<Pinned, Failure> {
-    let reached = route.get(None, 0, 0, &Deadline::new(options.timeout, 1))?;
-    let mut response = reached.response;
-    let result = learn(&response).and_then(|pinned| {
+    let mut reached = route.get(None, 0, 0, &Deadline::new(options.timeout, 1))?;
+    let response = &mut reached.answer.response;
+    let result = learn(response).and_then(|pinned| {
         if pinned.size_bytes > 0 {
             fill(&mut response.body_mut().as_reader(), &mut [0], &mut 0)?;
         }

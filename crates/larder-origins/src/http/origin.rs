@@ -37,7 +37,7 @@ pub(super) struct HttpOrigin {
 impl HttpOrigin {
     /// Fills the buffer, going on after an attempt that brought some of it.
     fn read_all(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let deadline = Deadline::new(self.timeout, buffer.len());
+        let mut deadline = Deadline::new(self.timeout, buffer.len());
         let mut filled = 0;
         let mut failures = 0;
         let mut hurried = false;
@@ -69,6 +69,7 @@ impl HttpOrigin {
                     continue;
                 }
                 Kind::TooLate => return Err(self.timed_out(&last.unwrap_or(failure))),
+                Kind::Unanswered => deadline.be_patient(),
                 Kind::Lost | Kind::Silent | Kind::Passing => {}
             }
             failures = if filled > before { 0 } else { failures + 1 };
@@ -113,16 +114,16 @@ impl HttpOrigin {
         let wanted = &mut buffer[*filled..];
         let first = offset + *filled as u64;
         let last = first + wanted.len() as u64 - 1;
-        let reached = self.route.get(start, first, last, deadline)?;
-        let mut response = reached.response;
-        if let Err(failure) = check(&response, &self.pinned, first, last) {
-            discard(response);
+        let mut reached = self.route.get(start, first, last, deadline)?;
+        if let Err(failure) = check(&reached.answer.response, &self.pinned, first, last) {
+            discard(reached.answer);
             return Err(match &reached.redirected_to {
                 Some(url) if failure.kind != Kind::Changed => failure.at(&shown(url)),
                 _ => failure,
             });
         }
-        let brought = fill(&mut response.body_mut().as_reader(), wanted, filled);
+        let body = reached.answer.response.body_mut();
+        let brought = fill(&mut body.as_reader(), wanted, filled);
         brought.inspect_err(|failure| reached.client.note(failure))?;
         if let Some(target) = reached.redirected_to {
             self.route.remember(target);
@@ -163,7 +164,7 @@ impl HttpOrigin {
 
     fn timed_out(&self, failure: &Failure) -> io::Error {
         let kind = match failure.kind {
-            Kind::Silent => io::ErrorKind::TimedOut,
+            Kind::Silent | Kind::Unanswered | Kind::TooLate => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::Other,
         };
         let message = format!(

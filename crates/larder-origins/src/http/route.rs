@@ -9,7 +9,7 @@ use ureq::http::header::LOCATION;
 use url::Url;
 
 use super::address::{shown, strip};
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::clients::Clients;
 use super::deadline::Deadline;
 use super::failure::{Failure, Kind};
@@ -30,7 +30,7 @@ pub(super) struct Route {
 pub(super) struct Reached {
     /// Who asked.
     pub(super) client: Arc<Client>,
-    pub(super) response: Response<Body>,
+    pub(super) answer: Answer,
     /// Where it came from, if that is not where the request began.
     pub(super) redirected_to: Option<Url>,
 }
@@ -88,16 +88,19 @@ impl Route {
                 _ => failure.at(&shown(&url)),
             };
             let client = self.clients.of(&url).map_err(place)?;
-            let response = client.get(&url, first, last, deadline).map_err(place)?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            let answer = client.get(&url, first, last, deadline).map_err(place)?;
+            if !matches!(
+                answer.response.status().as_u16(),
+                301 | 302 | 303 | 307 | 308
+            ) {
                 return Ok(Reached {
                     client,
-                    response,
+                    answer,
                     redirected_to: (hops > 0).then_some(url),
                 });
             }
-            url = next(&url, &response)?;
-            discard(response);
+            url = next(&url, &answer.response)?;
+            discard(answer);
         }
         Err(Failure::new(
             Kind::Lasting,
@@ -129,8 +132,8 @@ fn next(url: &Url, response: &Response<Body>) -> Result<Url, Failure> {
 }
 
 /// Reads a body to its end if that is near: the connection can be used again.
-pub(super) fn discard(response: Response<Body>) {
-    let mut body = response.into_body();
+pub(super) fn discard(mut answer: Answer) {
+    let body = answer.response.body_mut();
     if body
         .content_length()
         .is_none_or(|length| length <= UNWANTED_BODY_AT_MOST_BYTES)
