@@ -5,8 +5,9 @@
 mod common;
 mod http_support;
 
+use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -52,6 +53,36 @@ fn a_file_that_nobody_changes_keeps_its_version_under_any_path() {
         fs::rename(&path, scratch.path("moved")).unwrap();
         assert_eq!(version_of(&scratch.path("moved")).stable, before.stable);
     }
+}
+
+#[test]
+fn a_file_is_the_same_though_its_device_has_another_number() {
+    let scratch = Scratch::on_disk();
+    let image = scratch.file("image", 16 << 20);
+    let mounted = scratch.path("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let path = mounted.join("disk");
+    let mount = |device: &LoopDevice| {
+        let arguments = [device.path().as_os_str(), mounted.as_os_str()];
+        common::run("mount", "mount", &arguments);
+    };
+    let look_and_unmount = || {
+        let found = (fs::metadata(&path).unwrap().dev(), version_of(&path));
+        common::run("mount", "umount", &[mounted.as_os_str()]);
+        found
+    };
+    let first = LoopDevice::over(&image, &[]);
+    let arguments = [OsStr::new("-q"), first.path().as_os_str()];
+    common::run("e2fsprogs", "mkfs.ext4", &arguments);
+    mount(&first);
+    fs::write(&path, [7; 5000]).unwrap();
+    let (first_number, first_version) = look_and_unmount();
+    // The first is still there and keeps its number.
+    let second = LoopDevice::over(&image, &[]);
+    mount(&second);
+    let (second_number, second_version) = look_and_unmount();
+    assert_ne!(first_number, second_number);
+    assert_eq!(first_version, second_version);
 }
 
 #[test]
