@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use keep::{BOTH, Front, Kept, LIMIT, SIZE, assert_dropped, assert_warm, read_export};
 use larder_e2e::{
-    Larder, Random, Scratch, Server, WebServer, assert_same_bytes, random_file, sparse_file,
-    write_at,
+    Client, Exit, Larder, Random, Scratch, Server, WebServer, assert_same_bytes, random_file,
+    sparse_file, write_at,
 };
 
 /// File systems tell times to the tick of a clock.
@@ -67,6 +67,39 @@ fn a_file_that_was_only_touched_is_read_anew_too() {
         fs::read(image).unwrap()
     };
     served_after(change, "modified");
+}
+
+#[test]
+fn a_change_after_a_server_was_killed_that_had_written_is_told_as_one_that_may_be_anybodys() {
+    let kept = Kept::new();
+    kept.warm(Front::Server, &[]);
+    let told = |exit: &Exit| {
+        let is_told = |line: &&str| line.contains("taken for what the cache itself wrote");
+        exit.output.lines().filter(is_told).count()
+    };
+    let written = |byte: u8| {
+        let server = kept.start(Front::Server, &[]);
+        let mut client = Client::connect(server.socket());
+        client.write(0, &[byte; 4096]).unwrap();
+        client.flush().unwrap();
+        (server, client)
+    };
+    let (server, client) = written(1);
+    client.disconnect_and_wait();
+    assert_eq!(told(&server.stop()), 0);
+    let (server, client) = written(2);
+    server.kill();
+    drop(client);
+    let_a_tick_pass();
+    write_at(&kept.image, SIZE / 2, &[9; 512]);
+    let lives = [(); 2].map(|()| {
+        let server = kept.start(Front::Server, &[]);
+        let mut client = Client::connect(server.socket());
+        assert_eq!(client.read(0, 4096).unwrap(), [2; 4096]);
+        drop(client);
+        told(&server.stop())
+    });
+    assert_eq!(lives, [1, 0]);
 }
 
 #[test]

@@ -128,6 +128,9 @@ enum Since {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Same,
+    /// It is, and an earlier life has changed it and was not there to see what it was then. What differs, by that life or by
+    /// anybody else.
+    SameForAllThatIsKnown(String),
     /// Why nothing that is cached can be used.
     Other(String),
 }
@@ -157,8 +160,16 @@ pub(crate) fn judge(volume: &Volume, origin: &dyn Origin) -> Result<(), Error> {
         },
         false => Since::AnEarlierLife,
     };
-    match compare(&known, &claimed, since) {
-        Verdict::Same => {
+    let verdict = compare(&known, &claimed, since);
+    if let Verdict::SameForAllThatIsKnown(what) = &verdict {
+        volume.store().log.warning(&format!(
+            "volume '{}': {what}, which is taken for what the cache itself wrote before it ended without being closed: if anybody \
+             else has changed it since, what is cached is wrong, and another cache-id drops it",
+            volume.name()
+        ));
+    }
+    match verdict {
+        Verdict::Same | Verdict::SameForAllThatIsKnown(_) => {
             let accepted = VolumeRecord {
                 version: claimed.version.or(known.version),
                 changed_since_version: false,
@@ -199,7 +210,7 @@ pub(crate) fn check_found(
     let known = known(survival, volume);
     match known.map(|known| compare(&known, &claimed, Since::AnEarlierLife)) {
         Some(Verdict::Other(why)) => Err(refusal(volume, &why)),
-        Some(Verdict::Same) | None => Ok(()),
+        Some(Verdict::Same | Verdict::SameForAllThatIsKnown(_)) | None => Ok(()),
     }
 }
 
@@ -299,9 +310,8 @@ fn recorded(version: OriginVersion) -> Option<RecordedVersion> {
 }
 
 fn compare(known: &VolumeRecord, now: &Claimed, since: Since) -> Verdict {
-    let differ = |what: &str, was: &str, is: &str| {
-        Verdict::Other(format!("{what} was {was}, and is {is} now"))
-    };
+    let difference = |what: &str, was: &str, is: &str| format!("{what} was {was}, and is {is} now");
+    let differ = |what: &str, was: &str, is: &str| Verdict::Other(difference(what, was, is));
     if known.cache_id != now.cache_id {
         return differ("cache-id", &quoted(&known.cache_id), &quoted(&now.cache_id));
     }
@@ -320,11 +330,16 @@ fn compare(known: &VolumeRecord, now: &Claimed, since: Since) -> Verdict {
         (Some(was), Some(is)) if was.stable != is.stable => {
             differ("the origin", &shown(&was.stable), &shown(&is.stable))
         }
-        (Some(was), Some(is)) if was.changing != is.changing && !is_ours => differ(
-            "the origin's version",
-            &shown(&was.changing),
-            &shown(&is.changing),
-        ),
+        (Some(was), Some(is)) if was.changing != is.changing => {
+            let (was, is) = (shown(&was.changing), shown(&is.changing));
+            match since {
+                _ if !is_ours => differ("the origin's version", &was, &is),
+                Since::AnEarlierLife => {
+                    Verdict::SameForAllThatIsKnown(difference("the origin's version", &was, &is))
+                }
+                Since::ThisLife { .. } => Verdict::Same,
+            }
+        }
         (Some(_), Some(_)) => Verdict::Same,
         _ if !now.cache_id.is_empty() => Verdict::Same,
         // As without a directory: clients come and go, and the front end says whose volume it is.
@@ -498,7 +513,7 @@ mod tests {
             change(&mut now);
             match compare(&known(), &now, Since::AnEarlierLife) {
                 Verdict::Other(why) => why,
-                Verdict::Same => panic!("the same"),
+                other => panic!("{other:?}"),
             }
         };
         assert_eq!(
@@ -525,10 +540,12 @@ mod tests {
         };
         let mut later = now();
         later.version = version("one");
-        assert_eq!(
-            compare(&changed, &later, Since::AnEarlierLife),
-            Verdict::Same
-        );
+        match compare(&changed, &later, Since::AnEarlierLife) {
+            Verdict::SameForAllThatIsKnown(what) => {
+                assert!(what.contains("is 'one' now"), "{what}")
+            }
+            other => panic!("{other:?}"),
+        }
         assert_eq!(
             compare(&known(), &later, Since::ThisLife { is_changed: true }),
             Verdict::Same
