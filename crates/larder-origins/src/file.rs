@@ -62,7 +62,7 @@ impl Source for FileSource {
 
 /// Opens the file or block device at `path`, for writing unless `options` say otherwise.
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>, OpenError> {
-    let disk = opening::open(path, !options.read_only)?;
+    let disk = opening::open(path, !options.read_only, &*options.log)?;
     Ok(Box::new(FileSource {
         disk: Arc::new(disk),
     }))

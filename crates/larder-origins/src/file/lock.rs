@@ -21,8 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// What became of locking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locked {
+    Yes,
+    /// The file system has no locks: nobody is kept away, and nobody is seen.
+    Unsupported,
+}
+
 /// Locks a file, or a device if `is_device` is true: for us alone if `write` is true.
-pub(super) fn lock(file: &File, is_device: bool, write: bool, name: &str) -> Result<(), OpenError> {
+pub(super) fn lock(
+    file: &File,
+    is_device: bool,
+    write: bool,
+    name: &str,
+) -> Result<Locked, OpenError> {
     let operation = if write {
         FlockOperation::NonBlockingLockExclusive
     } else {
@@ -30,18 +43,36 @@ pub(super) fn lock(file: &File, is_device: bool, write: bool, name: &str) -> Res
     };
     let deadline = Instant::now() + if is_device { PATIENCE } else { Duration::ZERO };
     loop {
-        match rustix::fs::flock(file, operation) {
-            Ok(()) => return Ok(()),
+        match outcome(rustix::fs::flock(file, operation)) {
+            Ok(locked) => return Ok(locked),
             Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Err(Errno::WOULDBLOCK) => return Err(refused(write, name)),
-            // A file system without locks: as good as no lock was ever taken.
-            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => return Ok(()),
             Err(errno) => {
                 let reason = reason(&io::Error::from(errno));
                 return Err(OpenError::new(format!("{name} cannot be locked: {reason}")));
             }
         }
+    }
+}
+
+/// What an operator is to know of a file that cannot be locked.
+pub(super) fn warning(name: &str, write: bool) -> String {
+    let others = match write {
+        true => "another server that writes to it, or reads it,",
+        false => "another server that writes to it",
+    };
+    format!("{name} is on a file system without locks (flock): {others} is not noticed")
+}
+
+/// The error is one of somebody who has it locked, or of something else.
+fn outcome(result: Result<(), Errno>) -> Result<Locked, Errno> {
+    match result {
+        Ok(()) => Ok(Locked::Yes),
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+            Ok(Locked::Unsupported)
+        }
+        Err(errno) => Err(errno),
     }
 }
 
@@ -57,4 +88,22 @@ fn refused(write: bool, name: &str) -> OpenError {
              first"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_locks_is_told_from_a_lock_of_somebody_else() {
+        assert_eq!(outcome(Ok(())), Ok(Locked::Yes));
+        for errno in [Errno::NOLCK, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS] {
+            assert_eq!(outcome(Err(errno)), Ok(Locked::Unsupported));
+        }
+        for errno in [Errno::WOULDBLOCK, Errno::INTR, Errno::IO] {
+            assert_eq!(outcome(Err(errno)), Err(errno));
+        }
+        let told = warning("/mnt/disk", true);
+        assert!(told.starts_with("/mnt/disk is on a file system without locks"));
+    }
 }

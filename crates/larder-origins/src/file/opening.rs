@@ -8,18 +8,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use larder::Log;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::device;
 use super::disk::{self, Disk, Kind};
-use super::lock;
+use super::lock::{self, Locked};
 use crate::OpenError;
 use crate::address::{FORMS, shown_doubtful, shown_path};
 use crate::reason::reason;
 
 /// Opens and locks the file or block device at `path`.
-pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
+pub(super) fn open(path: &Path, write: bool, log: &dyn Log) -> Result<Disk, OpenError> {
     let name = shown_path(path);
     let found = look_up(path, &shown_doubtful(path))?;
     let stat = rustix::fs::fstat(&found).map_err(|errno| cannot_open(&name, errno.into()))?;
@@ -32,7 +33,9 @@ pub(super) fn open(path: &Path, write: bool) -> Result<Disk, OpenError> {
     }
     let file = open_found(&found, write, &name)?;
     let is_device = file_type == FileType::BlockDevice;
-    lock::lock(&file, is_device, write, &name)?;
+    if lock::lock(&file, is_device, write, &name)? == Locked::Unsupported {
+        log.warning(&lock::warning(&name, write));
+    }
     let claim = (is_device && write)
         .then(|| claim(&file, &name))
         .transpose()?;
