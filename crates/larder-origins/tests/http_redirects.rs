@@ -205,6 +205,41 @@ fn ten_redirects_are_followed_and_no_more() {
 }
 
 #[test]
+fn every_kind_of_redirect_is_followed_and_nothing_else_is() {
+    let statuses = [
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ];
+    let server = Server::start(move |request| {
+        let status = statuses
+            .iter()
+            .find(|status| request.path[1..] == status[..3]);
+        match (status, request.path.as_str()) {
+            (Some(status), _) => Reply::Send(answer(status, &[("Location", "/disk")], b"there")),
+            (None, "/disk") => object(request),
+            (None, _) => Reply::Send(answer(
+                "300 Multiple Choices",
+                &[("Location", "/disk")],
+                b"",
+            )),
+        }
+    });
+    for status in statuses {
+        let origin = Opener::new().origin(&server.url(&format!("/{}", &status[..3])));
+        assert_eq!(
+            read(&*origin, 5, 50).unwrap(),
+            content(SIZE)[5..55],
+            "{status}"
+        );
+    }
+    let error = Opener::new().refused(&server.url("/300"));
+    assert!(error.contains("300 Multiple Choices"), "{error}");
+}
+
+#[test]
 fn a_redirect_to_an_object_that_is_another_one_is_a_change() {
     let moved = Arc::new(AtomicBool::new(false));
     let state = Arc::clone(&moved);
@@ -258,6 +293,26 @@ fn a_proxy_of_the_environment_is_used() {
     assert_eq!(tunnels.load(Ordering::SeqCst), 0);
     run("");
     assert_eq!(tunnels.load(Ordering::SeqCst), 1);
+}
+
+/// Runs itself again, too.
+#[test]
+fn a_proxy_that_does_not_connect_is_told_of() {
+    if let Ok(url) = std::env::var("LARDER_TEST_URL") {
+        let error = Opener::new().refused(&url);
+        assert!(error.contains("the proxy does not connect"), "{error}");
+        assert!(error.contains("CONNECT, for http, too"), "{error}");
+        return;
+    }
+    let proxy = Server::start(|_| forbidden());
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_proxy_that_does_not_connect_is_told_of"])
+        .env("LARDER_TEST_URL", "http://example.com/disk")
+        .env("http_proxy", proxy.url(""))
+        .env("no_proxy", "")
+        .status();
+    assert!(status.unwrap().success());
+    assert_eq!(proxy.requests(), 1);
 }
 
 /// Answers one CONNECT and carries the bytes both ways.

@@ -76,7 +76,9 @@ impl From<Error> for Failure {
             ),
             Error::ConnectProxyFailed(reason) => Self::new(
                 Kind::Passing,
-                format!("the proxy does not connect: {reason}"),
+                format!(
+                    "the proxy does not connect: {reason} (it is asked for a tunnel, CONNECT, for http, too)"
+                ),
             ),
             Error::Protocol(error) => {
                 Self::new(Kind::Passing, format!("not an HTTP answer: {error}"))
