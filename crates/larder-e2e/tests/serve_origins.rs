@@ -213,6 +213,66 @@ fn exports_of_one_server_are_not_mixed_up() {
 }
 
 #[test]
+fn memory_a_file_and_a_web_servers_object_share_a_cache_and_stay_apart() {
+    let scratch = Scratch::new();
+    let (file, bytes) = image(&scratch);
+    let directory = scratch.make_dir("www");
+    let object = random_file(&directory.join("disk.img"), SIZE, 2);
+    let web = WebServer::on_port(&scratch, &directory, "");
+    let server = Larder::serve(&scratch)
+        .origin(format!("memory=memory:{SIZE}"))
+        .origin(format!("file={}", file.display()))
+        .origin(format!("web={}", web.uri("disk.img")))
+        .parameter("cache-max-size=4M")
+        .start();
+    let connected = ["memory", "file", "web"].map(|name| Client::connect_to(server.socket(), name));
+    let [mut memory, mut file_client, mut web_client] = connected;
+    assert!(web_client.export().is_read_only());
+    let error = web_client.write(0, &[1; 512]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(1));
+    // The same places of all of them, more than the cache holds, twice.
+    let mut expected = [vec![0; SIZE as usize], bytes, object];
+    for round in 1..=2_u8 {
+        for offset in (0..SIZE).step_by(1 << 20) {
+            let at = offset as usize..offset as usize + 5000;
+            memory.write(offset, &[round; 5000]).unwrap();
+            expected[0][at.clone()].fill(round);
+            file_client.write(offset, &[round + 10; 5000]).unwrap();
+            expected[1][at].fill(round + 10);
+            let clients = [&mut memory, &mut file_client, &mut web_client];
+            for (client, bytes) in clients.into_iter().zip(&expected) {
+                let got = client.read(offset, MIB).unwrap();
+                let at = offset as usize;
+                assert_same_bytes("what is read", &got, &bytes[at..at + (1 << 20)]);
+            }
+        }
+    }
+    memory.flush().unwrap();
+    file_client.flush().unwrap();
+    assert_same_bytes("the file", &read_file(&file), &expected[1]);
+    drop((memory, file_client, web_client));
+    server.stop();
+    let on_web = read_file(&directory.join("disk.img"));
+    assert_same_bytes("the object", &on_web, &expected[2]);
+}
+
+#[test]
+fn a_web_servers_redirects_are_followed() {
+    let scratch = Scratch::new();
+    let directory = scratch.make_dir("www");
+    let bytes = random_file(&directory.join("disk.img"), MIB, 1);
+    let statuses = [301, 302, 303, 307, 308];
+    let redirects = statuses
+        .map(|status| format!("location = /{status} {{ return {status} /disk.img; }}"))
+        .join(" ");
+    let web = WebServer::on_port(&scratch, &directory, &redirects);
+    for status in statuses {
+        let larder = Larder::serve(&scratch).origin(web.uri(&status.to_string()));
+        is_copied_out(larder, &scratch, &bytes);
+    }
+}
+
+#[test]
 fn an_origin_that_cannot_be_written_is_served_read_only_where_that_is_asked_for() {
     let scratch = Scratch::new();
     let (file, bytes) = image(&scratch);
