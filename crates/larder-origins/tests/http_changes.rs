@@ -128,7 +128,7 @@ fn a_server_without_good_validators_is_warned_of_once() {
         (("ETag", "W/\"one\""), "weak ETag"),
         (
             ("Last-Modified", just_now),
-            "10:00:00 GMT (so new that it may not tell two changes apart): only",
+            "10:00:00 GMT (not known to be over a second old: another change may look the same): only",
         ),
         (("X-No", "validator"), "no ETag"),
     ] {

@@ -29,7 +29,7 @@ use crate::live_line::LiveLine;
 use crate::protocol::{self, Service, TlsSettings};
 use crate::rate_limit::RateLimit;
 use crate::service_manager::ServiceManager;
-use crate::settings::{ExportSettings, Settings, SocketSettings, TlsPolicy};
+use crate::settings::{Settings, SocketSettings, TlsPolicy};
 use crate::stopping::Stopping;
 use crate::storage::Storage;
 use crate::{pidfile, signals, uri};
@@ -195,14 +195,13 @@ fn open_origins(
         tls_ca: settings.origins.tls_ca.clone(),
         log: as_log(console),
     };
-    let open = |export: &ExportSettings| {
+    let sources = settings.exports.iter().map(|export| {
         let options = larder_origins::Options {
             http_headers: export.http_headers.pairs().to_vec(),
             ..options.clone()
         };
         larder_origins::open(&export.address, &options)
-    };
-    let sources = settings.exports.iter().map(open);
+    });
     sources
         .collect::<Result<_, _>>()
         .map_err(|error| one_line(&error.to_string()))

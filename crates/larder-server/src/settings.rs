@@ -203,7 +203,7 @@ fn refuse_memory(typed: &Text, exports: &[ExportSettings]) -> Result<(), Paramet
 }
 
 /// More certificate authorities, for an origin that may need them.
-fn origin_tls_ca(
+pub(crate) fn origin_tls_ca(
     typed: &Option<Text>,
     exports: &[ExportSettings],
 ) -> Result<Option<PathBuf>, ParameterError> {

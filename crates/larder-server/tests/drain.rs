@@ -218,7 +218,7 @@ fn what_is_discarded_is_gone_with_its_export() {
 fn another_origin_is_refused_and_written_only_by_force() {
     let scratch = Scratch::new();
     let known = Volume {
-        version: Some(("device 8, inode 5", "yesterday")),
+        version: Some(("inode 5, made at 7.000000000", "yesterday")),
         is_changed: true,
         ..volume("")
     };
@@ -227,7 +227,7 @@ fn another_origin_is_refused_and_written_only_by_force() {
     let disk = origin(&scratch, "disk.img");
     let line = refusal(&["drain", &directory, &disk]);
     let begin = format!(
-        "cache directory '{directory}': volume \"\" was written for another origin: the origin was 'device 8, inode 5', and is 'device "
+        "cache directory '{directory}': volume \"\" was written for another origin: the origin was 'inode 5, made at 7.000000000', and is 'inode "
     );
     assert!(line.starts_with(&begin), "{line}");
     assert!(line.contains("with --force it is written"), "{line}");
@@ -345,6 +345,10 @@ fn what_is_typed_wrong_ends_with_another_status() {
         (
             &["drain", "--origin-timeout=0", "/d", "/dev/sdb"],
             "origin-timeout=0: must be a whole number of seconds, at least 1",
+        ),
+        (
+            &["drain", "--origin-tls-ca=/no/such", "/d", "/dev/sdb"],
+            "origin-tls-ca=/no/such: has no effect without an nbds://, nbds+unix://, https:// or http:// origin",
         ),
         (
             &["drain", "--discrad", "/d"],

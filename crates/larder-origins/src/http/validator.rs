@@ -118,7 +118,9 @@ impl fmt::Display for Validator {
         if let Some(time) = &self.modified {
             write!(f, "{between}Last-Modified {}", text(time))?;
             if !self.is_settled {
-                f.write_str(" (so new that it may not tell two changes apart)")?;
+                f.write_str(
+                    " (not known to be over a second old: another change may look the same)",
+                )?;
             }
             between = " and ";
         }

@@ -88,13 +88,14 @@ impl Origins {
         }
         let cache_id = options.cache_id.as_ref();
         let cache_id = cache_id.map(|text| utf8("cache-id", text)).transpose()?;
+        let tls_ca = settings::origin_tls_ca(&options.origin_tls_ca, &exports).map_err(misused)?;
         Ok(Self {
             exports,
             cache_id,
             force: value::flag("force", &options.force).map_err(misused)?,
             timeout: value::seconds("origin-timeout", &options.origin_timeout, 30)
                 .map_err(misused)?,
-            tls_ca: value::path("origin-tls-ca", &options.origin_tls_ca).map_err(misused)?,
+            tls_ca,
         })
     }
 }
