@@ -403,6 +403,35 @@ fn a_silent_server_is_asked_again_on_another_connection() {
     assert_eq!(server.connections(), 2);
 }
 
+/// All of them find the session silent at the same moment, and one of them ends it.
+#[test]
+fn regression_every_read_of_a_silent_session_goes_to_the_next_one() {
+    let scratch = Scratch::new();
+    let disk = disk();
+    let server = Scripted::start(
+        &scratch.path("s"),
+        multi_conn(),
+        move |peer, request, data| match peer.number {
+            0..4 => Ok(()),
+            _ => disk.answer(peer, request, data),
+        },
+    );
+    let opened = quick(&scratch, 4000);
+    let handle = opened.handle();
+    let start = Barrier::new(32);
+    thread::scope(|scope| {
+        for number in 0..32 {
+            let (handle, start) = (&handle, &start);
+            scope.spawn(move || {
+                start.wait();
+                let offset = number * 512;
+                assert_eq!(read(&**handle, offset, 512), pattern(offset, 512));
+            });
+        }
+    });
+    assert_eq!(server.connections(), 8);
+}
+
 #[test]
 fn a_change_has_its_whole_time_and_then_fails() {
     let scratch = Scratch::new();

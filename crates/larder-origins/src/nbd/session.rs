@@ -338,9 +338,8 @@ impl Session {
             let silent = silence(link, sent);
             let is_silent = silent >= self.patience;
             if is_silent && (now >= deadline || self.has_only_reads()) {
+                // Or another thread does, which may not have come to this slot yet: it is waited for.
                 self.lose_silent(silent);
-                // The loss has filled the slot, unless the reply came first.
-                return slot.give_up();
             }
             if now >= deadline {
                 return slot.give_up();
@@ -402,7 +401,7 @@ mod tests {
     }
 
     /// Four connections, the first of which is enough for large payloads, and their other ends.
-    fn session() -> (Arc<Session>, Vec<UnixStream>) {
+    fn session(patience: Duration) -> (Arc<Session>, Vec<UnixStream>) {
         let pairs = (0..4).map(|_| UnixStream::pair().unwrap());
         let (ours, theirs): (Vec<_>, Vec<_>) = pairs.unzip();
         let connection = |stream| Connection {
@@ -412,7 +411,7 @@ mod tests {
         let connections = ours.into_iter().map(connection).collect();
         let report = Arc::new(Report::new("test".into(), Arc::new(Silent)));
         let ledger = Arc::default();
-        let session = Session::start((connections, 1), &ledger, &report, PATIENCE).unwrap();
+        let session = Session::start((connections, 1), &ledger, &report, patience).unwrap();
         (session, theirs)
     }
 
@@ -422,7 +421,7 @@ mod tests {
 
     #[test]
     fn large_payloads_go_by_few_links_once_the_server_does_several_requests_of_one_at_once() {
-        let (session, _theirs) = session();
+        let (session, _theirs) = session(PATIENCE);
         let all = BTreeSet::from([0, 1, 2, 3]);
         assert_eq!(chosen(&session, LARGE_BYTES), all);
         // One after the other: more links are more at once.
@@ -432,5 +431,33 @@ mod tests {
         assert_eq!(chosen(&session, LARGE_BYTES), BTreeSet::from([0]));
         assert_eq!(chosen(&session, LARGE_BYTES - 1), all);
         session.lose("the end of the test");
+    }
+
+    #[test]
+    fn a_read_waits_for_who_ends_the_silent_session_instead_of_failing_before_its_deadline() {
+        let (session, _theirs) = session(Duration::from_millis(20));
+        let read = Call {
+            command: Command::READ,
+            flags: CommandFlags::empty(),
+            offset: 0,
+            length_bytes: 512,
+            payload: &[],
+            asked: Asked::Data,
+            meaning: Meaning::Plain,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        thread::scope(|scope| {
+            // Another thread has found the session silent, and has not come to closing its links.
+            assert_eq!(session.ledger.lose(session.number), Some(false));
+            let reader = scope.spawn(|| session.call(&read, deadline));
+            let is_asked = || session.links.iter().any(|link| link.outstanding() > 0);
+            while !is_asked() && !reader.is_finished() {
+                thread::yield_now();
+            }
+            // Longer than it is patient.
+            thread::sleep(Duration::from_millis(100));
+            session.links.iter().for_each(Link::close);
+            assert!(matches!(reader.join().unwrap(), Ended::Lost));
+        });
     }
 }
