@@ -166,7 +166,7 @@ impl Link {
         // In the order in which they are sent.
         let cookie = self.next_cookie.fetch_add(1, Ordering::Relaxed);
         let request = Request {
-            flags,
+            flags: flags | self.payload_flag(command),
             command,
             cookie,
             offset,
@@ -182,6 +182,15 @@ impl Link {
         *lock(&self.sender) = Some(sender);
         self.sender_back.notify_one();
         sent
+    }
+
+    /// With extended headers, whether a length is that of a payload is said of each request.
+    fn payload_flag(&self, command: Command) -> CommandFlags {
+        let has_payload = command == Command::WRITE;
+        match self.dialect.format {
+            RequestFormat::Extended if has_payload => CommandFlags::PAYLOAD_LEN,
+            _ => CommandFlags::empty(),
+        }
     }
 
     /// The right to send. `None` at the deadline.

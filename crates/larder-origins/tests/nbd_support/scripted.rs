@@ -222,7 +222,10 @@ fn serve(
         stream.read_exact(&mut header)?;
         let request = Request::decode(&header, peer.format).map_err(io::Error::other)?;
         let is_write = request.command == Command::WRITE;
-        assert!(!request.flags.contains(CommandFlags::PAYLOAD_LEN) || is_write);
+        let is_extended = peer.format == RequestFormat::Extended;
+        if request.flags.contains(CommandFlags::PAYLOAD_LEN) != (is_write && is_extended) {
+            return Err(hang_up());
+        }
         let mut payload = vec![
             0;
             if is_write {
