@@ -643,6 +643,58 @@ fn a_flush_that_succeeds_beside_a_refused_one_is_no_success() {
     );
 }
 
+/// The server's one error is for the flush, or the change, that asked first; the success of the other comes first.
+#[test]
+fn regression_a_refusal_is_a_loss_though_the_success_of_another_flush_is_heard_before() {
+    for first_is_flush in [true, false] {
+        let scratch = Scratch::new();
+        let disk = disk();
+        let waiting = Mutex::new(None);
+        let held = Arc::new(AtomicBool::new(false));
+        let is_held = Arc::clone(&held);
+        let server = Scripted::start(
+            &scratch.path("s"),
+            Offer::default(),
+            move |peer, request, data| {
+                let is_fua = request.flags.contains(CommandFlags::FUA);
+                if request.command != Command::FLUSH && !is_fua {
+                    return disk.answer(peer, request, data);
+                }
+                let mut waiting = waiting.lock().unwrap();
+                if !held.swap(true, Ordering::SeqCst) {
+                    *waiting = Some(*request);
+                    return Ok(());
+                }
+                peer.done(request)?;
+                match waiting.take() {
+                    Some(first) => peer.fail(&first, ErrorCode::IO),
+                    None => Ok(()),
+                }
+            },
+        );
+        let opened = open_socket(&server.socket);
+        let [one, other] = [(); 2].map(|()| opened.handle());
+        other.write(0, b"x", false).unwrap();
+        thread::scope(|scope| {
+            let refused = scope.spawn(|| match first_is_flush {
+                true => one.flush(),
+                false => one.write(512, b"y", true),
+            });
+            wait_until("the first is at the server", || {
+                is_held.load(Ordering::SeqCst)
+            });
+            // Too late for this one, or not: the engine waits for the first before it believes this.
+            let told = other.flush();
+            assert!(refused.join().unwrap().is_err());
+            assert!(
+                is_reset(told) || is_reset(other.flush()),
+                "{first_is_flush}"
+            );
+        });
+        other.flush().unwrap();
+    }
+}
+
 #[test]
 fn zeros_are_asked_for_as_wanted() {
     let scratch = Scratch::new();

@@ -13,9 +13,13 @@ use super::sync::lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionNumber(u64);
 
-/// How many of a session's changes a flush covers.
+/// How many of a session's changes were acknowledged, and how many of them flushed, when a request was sent that is
+/// about durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Covered(u64);
+pub(super) struct Covered {
+    acknowledged: u64,
+    flushed: u64,
+}
 
 /// The number of losses at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -89,9 +93,10 @@ impl Ledger {
     /// What a flush that is sent after this covers. `None` if the session was lost.
     pub(super) fn cover(&self, session: SessionNumber) -> Option<Covered> {
         let state = lock(&self.state);
-        state
-            .is_current(session)
-            .then_some(Covered(state.acknowledged))
+        state.is_current(session).then_some(Covered {
+            acknowledged: state.acknowledged,
+            flushed: state.flushed,
+        })
     }
 
     /// A flush succeeded. False if the session was lost: it covers nothing.
@@ -99,20 +104,26 @@ impl Ledger {
         let mut state = lock(&self.state);
         let is_current = state.is_current(session);
         if is_current {
-            state.flushed = state.flushed.max(covered.0);
+            state.flushed = state.flushed.max(covered.acknowledged);
         }
         is_current
     }
 
-    /// A flush, or a change that was to be durable, was refused: what was unflushed may be lost, and the next flush
-    /// may not say so. The handle `told` learns of it by the refusal, and is not told again. False if the session
-    /// was lost: it counts as not answered.
-    pub(super) fn refused(&self, session: SessionNumber, told: Option<&Told>) -> bool {
+    /// A flush, or a change that was to be durable, was refused: what was unflushed when it was sent, or changed since,
+    /// may be lost, and the next flush may not say so. Nor may one that was sent beside it and succeeded: which of the
+    /// two the server did first is not known. The handle `told` learns of it by the refusal, and is not told again.
+    /// False if the session was lost: it counts as not answered.
+    pub(super) fn refused(
+        &self,
+        session: SessionNumber,
+        covered: Covered,
+        told: Option<&Told>,
+    ) -> bool {
         let mut state = lock(&self.state);
         if !state.is_current(session) {
             return false;
         }
-        if state.acknowledged > state.flushed {
+        if state.acknowledged > covered.flushed {
             let before = state.losses;
             state.losses += 1;
             if let Some(told) = told
@@ -207,7 +218,7 @@ mod tests {
         assert_eq!(ledger.lose(session), Some(false));
         assert!(!ledger.acknowledge(session));
         assert!(!ledger.flushed(session, covered));
-        assert!(!ledger.refused(session, Some(&told)));
+        assert!(!ledger.refused(session, covered, Some(&told)));
         assert_eq!(ledger.cover(session), None);
         let next = ledger.begin();
         assert!(ledger.is_live(next) && !ledger.is_live(session));
@@ -233,10 +244,11 @@ mod tests {
         let ledger = Ledger::default();
         let (refused, other) = (ledger.opened(), ledger.opened());
         let session = ledger.begin();
-        assert!(ledger.refused(session, Some(&refused)));
+        let covered = ledger.cover(session).unwrap();
+        assert!(ledger.refused(session, covered, Some(&refused)));
         assert!(!ledger.is_owed(&other, ledger.losses()), "nothing was lost");
         ledger.acknowledge(session);
-        assert!(ledger.refused(session, Some(&refused)));
+        assert!(ledger.refused(session, covered, Some(&refused)));
         assert!(!ledger.is_owed(&refused, ledger.losses()));
         assert!(ledger.is_owed(&other, ledger.losses()));
         assert!(ledger.is_live(session));
@@ -248,7 +260,26 @@ mod tests {
         let told = ledger.opened();
         let session = ledger.begin();
         ledger.acknowledge(session);
-        assert!(ledger.refused(session, None));
+        let covered = ledger.cover(session).unwrap();
+        assert!(ledger.refused(session, covered, None));
         assert!(ledger.is_owed(&told, ledger.losses()));
+    }
+
+    #[test]
+    fn a_success_that_is_heard_first_hides_no_refusal() {
+        let ledger = Ledger::default();
+        let (refused, other) = (ledger.opened(), ledger.opened());
+        let session = ledger.begin();
+        ledger.acknowledge(session);
+        let covered = ledger.cover(session).unwrap();
+        assert!(ledger.flushed(session, covered));
+        assert!(ledger.refused(session, covered, Some(&refused)));
+        assert!(ledger.is_owed(&other, ledger.losses()));
+        let later = ledger.cover(session).unwrap();
+        assert!(ledger.refused(session, later, None));
+        assert!(
+            !ledger.is_owed(&other, ledger.losses()),
+            "all of it had been flushed"
+        );
     }
 }

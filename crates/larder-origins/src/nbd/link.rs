@@ -34,7 +34,7 @@ pub(super) enum Effect {
     /// Nothing: it changes nothing.
     None,
     /// A change that is durable.
-    Durable,
+    Durable(Covered),
     /// A change that is not durable.
     Change,
     /// A flush of the handle that was told so much.
@@ -415,13 +415,13 @@ fn settle(mut entry: Entry, books: Books<'_>) -> io::Result<()> {
             (Effect::Change, None) => ledger.acknowledge(session),
             (Effect::Flush(covered, _), None) => ledger.flushed(session, *covered),
             // Who has given up was told of another failure, and may have written since.
-            (Effect::Flush(_, told), Some(_)) => {
-                ledger.refused(session, is_waited_for.then_some(&**told))
+            (Effect::Flush(covered, told), Some(_)) => {
+                ledger.refused(session, *covered, is_waited_for.then_some(&**told))
             }
-            (Effect::Durable, Some(error)) if may_tell_of_others(error) => {
-                ledger.refused(session, None)
+            (Effect::Durable(covered), Some(error)) if may_tell_of_others(error) => {
+                ledger.refused(session, *covered, None)
             }
-            (Effect::None | Effect::Durable | Effect::Change, _) => ledger.is_live(session),
+            (Effect::None | Effect::Durable(_) | Effect::Change, _) => ledger.is_live(session),
         };
         counts.then_some(Outcome::Replied(result))
     });

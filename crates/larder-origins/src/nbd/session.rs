@@ -204,20 +204,14 @@ impl Session {
 
     /// Sends a request and waits for its reply.
     pub(super) fn call(&self, call: &Call<'_>, deadline: Instant) -> Ended {
-        let effect = match call.meaning {
-            Meaning::Plain => Effect::None,
-            Meaning::Durable => Effect::Durable,
-            Meaning::Change => Effect::Change,
-            Meaning::Flush(told) => match self.ledger.cover(self.number) {
-                Some(covered) => Effect::Flush(covered, Arc::clone(told)),
-                None => return Ended::Lost,
-            },
-        };
         if let Some(range) = call.changed()
             && let Err(ended) = self.wait_for_turn(&range, deadline)
         {
             return ended;
         }
+        let Some(effect) = self.effect(call.meaning) else {
+            return Ended::Lost;
+        };
         let number = self.choose_link(call.payload.len());
         let link = &self.links[number];
         let slot = Arc::new(Slot::default());
@@ -243,6 +237,17 @@ impl Session {
             Some(Outcome::Replied(Ok(answer))) => Ended::Answered(answer),
             Some(Outcome::Replied(Err(refusal))) => Ended::Refused(refusal),
         }
+    }
+
+    /// What the reply of a request means that is sent after this. `None` if the session was lost.
+    fn effect(&self, meaning: Meaning<'_>) -> Option<Effect> {
+        let covered = || self.ledger.cover(self.number);
+        Some(match meaning {
+            Meaning::Plain => Effect::None,
+            Meaning::Change => Effect::Change,
+            Meaning::Durable => Effect::Durable(covered()?),
+            Meaning::Flush(told) => Effect::Flush(covered()?, Arc::clone(told)),
+        })
     }
 
     /// Waits until no older change of the range can come after one that is sent now.
