@@ -51,7 +51,8 @@ impl Offer {
                 fast_zero: true,
             },
             Mode::Writethrough => Self {
-                flush: origin.flush,
+                // Of what the origin lost, a client hears by its flush.
+                flush: origin.takes_flush(),
                 fua: origin.fua,
                 trim: origin.trim,
                 zero: true,
@@ -68,6 +69,7 @@ mod tests {
     const BARE: Capabilities = Capabilities {
         write: true,
         flush: false,
+        tells_losses: false,
         fua: Fua::None,
         trim: false,
         zero: false,
@@ -96,6 +98,11 @@ mod tests {
         let offer = Offer::new(Mode::Writethrough, &BARE);
         assert!(offer.zero && !offer.flush && !offer.fast_zero && !offer.trim);
         assert_eq!(offer.fua, Fua::None);
+        let forgetful = Capabilities {
+            tells_losses: true,
+            ..BARE
+        };
+        assert!(Offer::new(Mode::Writethrough, &forgetful).flush);
         let rich = Capabilities {
             flush: true,
             trim: true,

@@ -34,6 +34,7 @@ pub(crate) fn capabilities(next: &nbdkit_filter::Capabilities, parallel: bool) -
     Capabilities {
         write: next.write,
         flush: next.flush,
+        tells_losses: false,
         fua: match next.fua {
             nbdkit_filter::Fua::None => Fua::None,
             nbdkit_filter::Fua::Emulate => Fua::Emulated,

@@ -34,7 +34,8 @@
 //!    [`std::io::ErrorKind::ConnectionReset`] where that number is behind.
 //! 5. Every flush that was in flight when a loss happened fails with that kind, also when its
 //!    handle has been told already by another. One whose session is lost succeeds on the next only
-//!    if nothing was unflushed.
+//!    if nothing was unflushed. Where the server has no flush, nothing is sent: what it had acknowledged
+//!    by then counts as flushed, unless it is lost already.
 //! 6. A change that was given up at its deadline and is still unanswered may be done by the server
 //!    at any time. While its session lives, no other change of the same place is sent: it waits for
 //!    the answer or the loss, within its own deadline. So what is acknowledged later is not undone.

@@ -79,6 +79,41 @@ fn each_open_handle_is_told_once_and_a_later_one_only_if_nobody_was() {
 }
 
 #[test]
+fn a_loss_is_told_also_where_the_server_has_no_flush() {
+    let scratch = Scratch::new();
+    let disk = disk();
+    let offer = Offer::default();
+    let offer = Offer {
+        flags: offer.flags - TransmissionFlags::SEND_FLUSH - TransmissionFlags::SEND_FUA,
+        ..offer
+    };
+    let server = Scripted::start(
+        &scratch.path("s"),
+        offer,
+        move |peer, request, data| match request.command {
+            Command::FLUSH => Err(hang_up()),
+            _ => disk.answer(peer, request, data),
+        },
+    );
+    let opened = open_socket(&server.socket);
+    let [one, other] = [(); 2].map(|()| opened.handle());
+    one.write(0, b"unflushed", false).unwrap();
+    cut(&server, &opened, 0);
+    for handle in [&one, &other] {
+        assert!(is_reset(handle.flush()));
+        handle.flush().unwrap();
+    }
+    one.write(0, b"flushed", false).unwrap();
+    one.flush().unwrap();
+    server.cut(1);
+    wait_until("the loss is known", || {
+        read(&*one, 0, 512);
+        server.connections() == 3
+    });
+    one.flush().unwrap();
+}
+
+#[test]
 fn what_was_flushed_or_durable_or_only_read_is_no_loss() {
     let scratch = Scratch::new();
     let server = honest(&scratch, Offer::default());

@@ -357,6 +357,7 @@ fn nbd_server_without_flush() {
     let opened = open_uri(&format!("nbd+unix:///disk?socket={}", socket.display()));
     let capabilities = opened.handle().capabilities();
     assert!(!capabilities.flush && capabilities.fua == Fua::None);
+    assert!(capabilities.tells_losses);
     torture(&opened, 1);
 }
 

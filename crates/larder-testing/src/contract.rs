@@ -124,7 +124,7 @@ fn allowed(can: &Capabilities, call: &Call) -> Option<&'static str> {
     let denied = match call.kind {
         Kind::Read | Kind::Allocate | Kind::Sync => false,
         Kind::Write => !can.write,
-        Kind::Flush => !can.flush,
+        Kind::Flush => !can.takes_flush(),
         Kind::Zero => !can.write || !can.zero,
         Kind::Trim => !can.write || !can.trim,
         Kind::Extents => !can.extents,

@@ -53,6 +53,7 @@ impl OriginSettings {
             capabilities: Capabilities {
                 write: true,
                 flush: true,
+                tells_losses: false,
                 fua: Fua::Native,
                 trim: true,
                 zero: true,
@@ -254,7 +255,7 @@ impl OriginConnection {
             if disk.crashed() {
                 return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
             }
-            disk.acknowledge(&changes, call.fua || !self.terms.capabilities.flush);
+            disk.acknowledge(&changes, call.fua || !self.terms.capabilities.takes_flush());
             self.stop(&call, Phase::Acknowledged);
             Ok(value)
         });

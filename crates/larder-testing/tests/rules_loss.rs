@@ -86,6 +86,19 @@ fn a_flush_writes_again_what_was_lost() {
 }
 
 #[test]
+fn what_an_origin_without_flush_has_lost_is_written_again() {
+    let rig = rig_with(|_, settings| {
+        settings.capabilities.flush = false;
+        settings.capabilities.tells_losses = true;
+    });
+    let client = rig.client();
+    client.put(700, &[5; 9000]).unwrap();
+    let flushing = Arc::clone(&client);
+    losing_before_the_flush(&rig, move || flushing.flush()).unwrap();
+    assert_eq!(rig.durable(700, 9000), [5; 9000]);
+}
+
+#[test]
 fn a_flush_without_dirty_data_survives_a_loss() {
     let rig = rig();
     let client = rig.client();

@@ -128,9 +128,9 @@ impl Attached {
         }
     }
 
-    /// Flushes the origin if it can.
+    /// Flushes the origin if it can, and hears what it has lost.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        if self.capabilities.flush {
+        if self.capabilities.takes_flush() {
             self.origin.flush()
         } else {
             Ok(())

@@ -23,8 +23,10 @@ pub enum Fua {
 pub struct Capabilities {
     /// Writes are accepted. Without it, nothing that changes the origin is ever called.
     pub write: bool,
-    /// [`Origin::flush`] exists.
+    /// [`Origin::flush`] makes durable what was acknowledged.
     pub flush: bool,
+    /// [`Origin::flush`] may be called also where it makes nothing durable: it tells of a lost connection.
+    pub tells_losses: bool,
     /// What the `fua` argument of write, zero and trim may be.
     pub fua: Fua,
     /// [`Origin::trim`] exists.
@@ -41,6 +43,13 @@ pub struct Capabilities {
     /// Calls may come from several threads at once, and from threads other than the one that
     /// serves the client's request.
     pub parallel: bool,
+}
+
+impl Capabilities {
+    /// Whether [`Origin::flush`] may be called.
+    pub fn takes_flush(&self) -> bool {
+        self.flush || self.tells_losses
+    }
 }
 
 /// The sizes, in bytes, that an origin's reads and writes keep to (NBD's block size constraints).
@@ -110,7 +119,7 @@ pub trait Origin: Send + Sync {
     /// Writes `data` at `offset`; with `fua` it is durable on return.
     fn write(&self, offset: u64, data: &[u8], fua: bool) -> io::Result<()>;
 
-    /// Makes durable what this connection had acknowledged.
+    /// Makes durable what this connection had acknowledged, as far as the origin can.
     ///
     /// If the way to the origin was lost and found again, what any connection had acknowledged since its last flush may be
     /// gone. Then the next flush of every connection that was open at the time, or its next request with `fua` where that

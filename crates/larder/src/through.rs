@@ -335,7 +335,7 @@ fn tracks_unflushed(client: &Client) -> bool {
         Mode::Writeback => store.survival.is_some(),
         Mode::Unsafe => false,
     };
-    does_mode && client.attached.capabilities.flush
+    does_mode && client.attached.capabilities.takes_flush()
 }
 
 /// The origin has lost what was written through since the last flush, or some of it.

@@ -107,6 +107,7 @@ impl Disk {
         Capabilities {
             write: self.write,
             flush: true,
+            tells_losses: false,
             fua: Fua::Native,
             trim: self.write && trim,
             zero: self.write && zero,

@@ -70,6 +70,8 @@ impl Export {
         Capabilities {
             write,
             flush,
+            // Also where the server itself has no flush.
+            tells_losses: true,
             fua: if write { fua } else { Fua::None },
             trim: write && has(TransmissionFlags::SEND_TRIM),
             zero,
@@ -157,7 +159,14 @@ mod tests {
         assert!(all.write && all.flush && all.trim && all.zero && all.fast_zero);
         assert_eq!((all.fua, all.extents), (Fua::Native, false));
         let none = export(4096, TransmissionFlags::HAS_FLAGS).capabilities(false);
-        assert!(none.write && !none.flush && !none.trim && !none.zero && !none.fast_zero);
+        assert!(
+            none.tells_losses
+                && none.write
+                && !none.flush
+                && !none.trim
+                && !none.zero
+                && !none.fast_zero
+        );
         assert_eq!(none.fua, Fua::None);
         let flush = export(4096, TransmissionFlags::SEND_FLUSH).capabilities(false);
         assert_eq!(flush.fua, Fua::Emulated);

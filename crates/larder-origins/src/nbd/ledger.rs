@@ -109,6 +109,12 @@ impl Ledger {
         is_current
     }
 
+    /// All that was acknowledged counts as flushed: the server has no flush.
+    pub(super) fn settle(&self) {
+        let mut state = lock(&self.state);
+        state.flushed = state.acknowledged;
+    }
+
     /// A flush, or a change that was to be durable, was refused: what was unflushed when it was sent, or changed since,
     /// may be lost, and the next flush may not say so. Nor may one that was sent beside it and succeeded: which of the
     /// two the server did first is not known. The handle `told` learns of it by the refusal, and is not told again.

@@ -235,6 +235,7 @@ pub struct SimOrigin {
 pub const CAPABILITIES: Capabilities = Capabilities {
     write: true,
     flush: true,
+    tells_losses: false,
     fua: Fua::Emulated,
     trim: true,
     zero: true,

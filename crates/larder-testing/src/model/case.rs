@@ -196,6 +196,7 @@ fn origin(config: &Config, random: &mut Random) -> OriginSettings {
     let capabilities = Capabilities {
         write: true,
         flush: random.chance(85),
+        tells_losses: false,
         fua: random.pick(&[Fua::None, Fua::Emulated, Fua::Native]),
         trim: random.chance(75),
         zero: random.chance(75),

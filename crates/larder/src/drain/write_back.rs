@@ -274,7 +274,7 @@ impl Round<'_> {
         if is_planted(Bug::UndirtyBeforeFlush) {
             return Ok(());
         }
-        match self.origin.capabilities().flush {
+        match self.origin.capabilities().takes_flush() {
             true => self.origin.flush(),
             false => Ok(()),
         }

@@ -36,7 +36,7 @@ impl QueuedOrigin {
 
     /// Makes durable what the origin itself was told before, by whomever.
     pub(crate) fn flush_below(&self) -> io::Result<()> {
-        match self.capabilities.flush {
+        match self.capabilities.takes_flush() {
             true => self.below.flush(),
             false => Ok(()),
         }
