@@ -349,6 +349,33 @@ fn writethrough_forgets_what_a_refused_flush_did_not_save() {
     assert!(client.get(0, 4096).unwrap() == old);
 }
 
+/// The origin tells its one failure to one of two who flush at once, and it concerns both.
+#[test]
+fn regression_writethrough_believes_no_flush_beside_which_another_was_refused() {
+    let rig = writethrough(Fua::None);
+    let [client, other] = [(); 2].map(|()| rig.client());
+    client.put(0, &[5; 4096]).unwrap();
+    other.put(BLOCK, &[6; 4096]).unwrap();
+    let number = client.origin.number();
+    let hold = rig.hold(only_first(move |stop| {
+        stop.is_origin(Kind::Flush, Phase::Before) && stop.connection == number
+    }));
+    let believing = Arc::clone(&client);
+    let flush = run(move || believing.flush());
+    hold.wait_for(1);
+    let failing = other.origin.number();
+    rig.origin
+        .fault(Fault::new(Kind::Flush, When::Connection(failing)));
+    other.flush().unwrap_err();
+    rig.origin.heal();
+    hold.release();
+    assert_eq!(flush.finish().unwrap_err().errno(), libc::EIO);
+    assert_ne!(rig.durable(0, 4096), [5; 4096], "it was lost");
+    client.put(0, &[7; 4096]).unwrap();
+    client.flush().unwrap();
+    assert_eq!(rig.durable(0, 4096), [7; 4096]);
+}
+
 #[test]
 fn writethrough_is_told_by_a_connection_that_was_there() {
     let rig = writethrough(Fua::None);

@@ -246,8 +246,9 @@ impl Volume {
                     self.note_flushed(attached, began);
                     return Ok(());
                 }
-                // They were told, and this one was not.
-                Err(NotDurable::OthersFailed) => return Ok(()),
+                // Whoever still has what they lost was told.
+                Err(NotDurable::OthersFailed) if !self.is_written_through() => return Ok(()),
+                Err(failure @ NotDurable::OthersFailed) => return Err(failure.into_error()),
                 Err(failure) if !self.can_make_up_for(&failure) || retries == MOST_RETRIES => {
                     return Err(failure.into_error());
                 }
@@ -261,10 +262,14 @@ impl Volume {
     fn can_make_up_for(&self, failure: &NotDurable) -> bool {
         self.note_not_durable(failure);
         let is_loss = matches!(failure, NotDurable::Lost(_));
-        if is_loss && self.store().config.mode == Mode::Writethrough {
+        if is_loss && self.is_written_through() {
             return false;
         }
         failure.is_passing()
+    }
+
+    fn is_written_through(&self) -> bool {
+        self.store().config.mode == Mode::Writethrough
     }
 
     /// What was changed on the origin past the cache, and not flushed, may be lost: nobody writes that again.
