@@ -10,7 +10,7 @@
 //! turns.rs      whose turn it is to receive on a connection
 //! reply.rs      one reply put together from its chunks and checked; coverage.rs: each byte once
 //! handshake.rs  coming to terms; export.rs: with what
-//! transport.rs  bytes over TCP, Unix sockets and TLS; tls.rs: whom to trust
+//! transport.rs  bytes over TCP, Unix sockets and TLS; connect.rs: how they are found; tls.rs: whom to trust
 //! ```
 //!
 //! # Durability
@@ -51,6 +51,7 @@
 
 pub(crate) mod address;
 
+mod connect;
 mod coverage;
 mod export;
 mod given_up;

@@ -21,7 +21,7 @@ use super::ledger::{Covered, Ledger, SessionNumber, Told};
 use super::reply::{Assembly, violation};
 use super::slot::{Outcome, Slot};
 use super::sync::{lock, wait_until};
-use super::transport::{Closer, Receiver, Sender};
+use super::transport::{Closer, Receiver, Sender, Until};
 use super::turns::{Reader, Turns};
 use crate::reason::reason;
 
@@ -47,6 +47,15 @@ pub(super) struct Books<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) session: SessionNumber,
     pub(super) given_up: &'a GivenUp,
+}
+
+/// What became of a request that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is on its way, or the link is closed: the slot tells.
+    Out,
+    /// Its time was over before anything of it was sent: the server knows nothing of it.
+    Never,
 }
 
 /// How waiting for an outcome ended.
@@ -145,24 +154,29 @@ impl Link {
     }
 
     /// Sends a request; its reply comes to the slot. An error ends the link, and the slot says so
-    /// too. A link that is closed leaves the slot lost.
+    /// too. A link that is closed leaves the slot lost. One whose time is over before it was its turn hurts nobody else.
     pub(super) fn send(
         &self,
         (command, flags): (Command, CommandFlags),
         (offset, payload): (u64, &[u8]),
         (length_bytes, assembly): (u64, Assembly),
         (effect, slot): (Effect, Arc<Slot>),
-        deadline: Instant,
-    ) -> io::Result<()> {
+        until: Until,
+    ) -> io::Result<Sent> {
         let entry = Entry {
             assembly: Some(assembly),
             effect,
             slot,
         };
         // Taken before the entry is made, so that a request that never went out waits for nothing.
-        let Some(mut sender) = self.take_sender(deadline) else {
-            return Ok(());
+        let Some(mut sender) = self.take_sender(until.deadline) else {
+            return Ok(Sent::Never);
         };
+        let ready = sender.is_ready(until);
+        if !matches!(ready, Ok(true)) {
+            self.return_sender(sender);
+            return ready.map(|_| Sent::Never);
+        }
         // In the order in which they are sent.
         let cookie = self.next_cookie.fetch_add(1, Ordering::Relaxed);
         let request = Request {
@@ -175,13 +189,17 @@ impl Link {
         let mut header = Vec::with_capacity(32);
         request.encode(&mut header, self.dialect.format);
         let sent = if self.enter(cookie, entry) {
-            sender.send(&header, payload, deadline)
+            sender.send(&header, payload, until)
         } else {
             Ok(())
         };
+        self.return_sender(sender);
+        sent.map(|()| Sent::Out)
+    }
+
+    fn return_sender(&self, sender: Sender) {
         *lock(&self.sender) = Some(sender);
         self.sender_back.notify_one();
-        sent
     }
 
     /// With extended headers, whether a length is that of a payload is said of each request.
@@ -260,10 +278,9 @@ impl Link {
         let mut header = Vec::new();
         request.encode(&mut header, self.dialect.format);
         // A server that does not take it learns by the end of the connection.
-        let _ = sender.send(&header, &[], deadline);
-        let _ = sender.finish(deadline);
-        *lock(&self.sender) = Some(sender);
-        self.sender_back.notify_one();
+        let _ = sender.send(&header, &[], Until::just(deadline));
+        let _ = sender.finish(Until::just(deadline));
+        self.return_sender(sender);
     }
 
     /// What the link's own thread does: receives when it is its turn, until the connection ends. Returns why it did.

@@ -11,6 +11,7 @@ use std::{io, thread};
 use nbd_wire::RequestFormat;
 
 use super::address::{NbdAddress, NbdServer};
+use super::connect::Limits;
 use super::export::Export;
 use super::handshake::{Failure, negotiate};
 use super::ledger::Ledger;
@@ -37,13 +38,18 @@ const STABLE: Duration = Duration::from_secs(1);
 pub(super) struct Way {
     pub(super) address: NbdAddress,
     pub(super) tls: Option<Tls>,
+    /// For so long TCP goes on with what the server does not confirm.
+    pub(super) unconfirmed: Duration,
 }
 
 impl Way {
     /// One connection, ready for requests.
     pub(super) fn connect(&self, limit: Duration) -> Result<(Connection, Export), Failure> {
-        let deadline = Instant::now() + limit;
-        let mut channel = Channel::connect(&self.address.server, deadline)?;
+        let limits = Limits {
+            deadline: Instant::now() + limit,
+            unconfirmed: self.unconfirmed,
+        };
+        let mut channel = Channel::connect(&self.address.server, limits)?;
         let export = negotiate(&mut channel, &self.address.export, self.tls.as_ref())?;
         let connection = Connection {
             dialect: export.dialect,

@@ -14,12 +14,12 @@ use nbd_wire::{Command, CommandFlags};
 use super::export::Dialect;
 use super::given_up::{GivenUp, Turn};
 use super::ledger::{Ledger, SessionNumber, Told};
-use super::link::{Books, Effect, Link, Patience, Waited};
+use super::link::{Books, Effect, Link, Patience, Sent, Waited};
 use super::reply::{Answer, Asked, Assembly, Refusal};
 use super::report::Report;
 use super::slot::{Outcome, Slot};
 use super::sync::lock;
-use super::transport::{Closer, Receiver, Sender};
+use super::transport::{Closer, Receiver, Sender, Until};
 use crate::reason::reason;
 
 /// How often a connection that may be of no use is looked at.
@@ -221,10 +221,15 @@ impl Session {
             (call.offset, call.payload),
             (call.length_bytes, assembly),
             (effect, Arc::clone(&slot)),
-            deadline,
+            Until {
+                deadline,
+                patience: self.patience,
+            },
         );
-        if let Err(error) = sent {
-            self.lose(&reason(&error));
+        match sent {
+            Ok(Sent::Out) => {}
+            Ok(Sent::Never) => return Ended::TooLate,
+            Err(error) => self.lose(&reason(&error)),
         }
         match self.wait(link, &slot, deadline) {
             None => {
@@ -391,6 +396,7 @@ fn silence(link: &Link, since: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::super::transport::Channel;
@@ -405,10 +411,14 @@ mod tests {
         fn debug(&self, _: &str) {}
     }
 
-    /// Four connections, the first of which is enough for large payloads, and their other ends.
-    fn session(patience: Duration) -> (Arc<Session>, Vec<UnixStream>) {
-        let pairs = (0..4).map(|_| UnixStream::pair().unwrap());
+    /// So many connections, the first of which is enough for large payloads, their other ends, and their own ends again.
+    fn session_of(
+        count: usize,
+        patience: Duration,
+    ) -> (Arc<Session>, Vec<UnixStream>, Vec<UnixStream>) {
+        let pairs = (0..count).map(|_| UnixStream::pair().unwrap());
         let (ours, theirs): (Vec<_>, Vec<_>) = pairs.unzip();
+        let again = ours.iter().map(|own| own.try_clone().unwrap()).collect();
         let connection = |stream| Connection {
             dialect: Dialect::default(),
             halves: Channel::over(stream).split().unwrap(),
@@ -417,7 +427,7 @@ mod tests {
         let report = Arc::new(Report::new("test".into(), Arc::new(Silent)));
         let ledger = Arc::default();
         let session = Session::start((connections, 1), &ledger, &report, patience).unwrap();
-        (session, theirs)
+        (session, theirs, again)
     }
 
     fn chosen(session: &Session, payload_bytes: usize) -> BTreeSet<usize> {
@@ -426,7 +436,7 @@ mod tests {
 
     #[test]
     fn large_payloads_go_by_few_links_once_the_server_does_several_requests_of_one_at_once() {
-        let (session, _theirs) = session(PATIENCE);
+        let (session, _theirs, _) = session_of(4, PATIENCE);
         let all = BTreeSet::from([0, 1, 2, 3]);
         assert_eq!(chosen(&session, LARGE_BYTES), all);
         // One after the other: more links are more at once.
@@ -438,10 +448,8 @@ mod tests {
         session.lose("the end of the test");
     }
 
-    #[test]
-    fn a_read_waits_for_who_ends_the_silent_session_instead_of_failing_before_its_deadline() {
-        let (session, _theirs) = session(Duration::from_millis(20));
-        let read = Call {
+    fn read() -> Call<'static> {
+        Call {
             command: Command::READ,
             flags: CommandFlags::empty(),
             offset: 0,
@@ -449,12 +457,85 @@ mod tests {
             payload: &[],
             asked: Asked::Data,
             meaning: Meaning::Plain,
-        };
+        }
+    }
+
+    fn write(payload: &[u8]) -> Call<'_> {
+        Call {
+            command: Command::WRITE,
+            length_bytes: payload.len() as u64,
+            payload,
+            asked: Asked::Outcome,
+            meaning: Meaning::Change,
+            ..read()
+        }
+    }
+
+    /// Fills the connection until it takes nothing more.
+    fn fill(stream: &UnixStream) {
+        stream.set_nonblocking(true).unwrap();
+        while (&mut &*stream).write(&[0; 4096]).is_ok() {}
+        while (&mut &*stream).write(&[0]).is_ok() {}
+        stream.set_nonblocking(false).unwrap();
+    }
+
+    #[test]
+    fn a_change_whose_time_is_over_before_it_can_be_sent_hurts_nobody() {
+        let (session, theirs, ours) = session_of(1, PATIENCE);
+        fill(&ours[0]);
+        let brief = || Instant::now() + Duration::from_millis(50);
+        assert!(matches!(
+            session.call(&write(&[1; 512]), brief()),
+            Ended::TooLate
+        ));
+        assert!(session.is_live());
+        assert_eq!(session.links[0].outstanding(), 0);
+        // Nothing is in the way of the next change of the same place.
+        thread::scope(|scope| {
+            let all = scope.spawn(|| {
+                let mut bytes = Vec::new();
+                (&theirs[0]).read_to_end(&mut bytes).unwrap();
+                bytes
+            });
+            assert!(matches!(
+                session.call(&write(&[2; 512]), Instant::now() + Duration::from_secs(1)),
+                Ended::TooLate
+            ));
+            session.lose("the end of the test");
+            let bytes = all.join().unwrap();
+            assert!(bytes.ends_with(&[2; 512]));
+            let is_first = |part: &[u8]| part == [1; 512];
+            assert!(!bytes.windows(512).any(is_first), "something was sent");
+        });
+    }
+
+    #[test]
+    fn what_is_in_its_middle_at_its_deadline_is_sent_to_its_end() {
+        let (session, theirs, _ours) = session_of(1, PATIENCE);
+        let payload = vec![7; 8 << 20];
+        let deadline = Instant::now() + Duration::from_millis(100);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| session.call(&write(&payload), deadline));
+            // Late, but not too late.
+            let late = deadline + Duration::from_millis(800);
+            thread::sleep(late.saturating_duration_since(Instant::now()));
+            let mut bytes = vec![0; 28 + payload.len()];
+            (&theirs[0]).read_exact(&mut bytes).unwrap();
+            assert!(bytes[28..] == payload);
+            assert!(matches!(call.join().unwrap(), Ended::TooLate));
+            assert!(session.is_live());
+        });
+        session.lose("the end of the test");
+    }
+
+    #[test]
+    fn a_read_waits_for_who_ends_the_silent_session_instead_of_failing_before_its_deadline() {
+        let (session, _theirs, _) = session_of(4, Duration::from_millis(20));
         let deadline = Instant::now() + PATIENCE;
         thread::scope(|scope| {
             // Another thread has found the session silent, and has not come to closing its links.
             assert_eq!(session.ledger.lose(session.number), Some(false));
-            let reader = scope.spawn(|| session.call(&read, deadline));
+            let reader = scope.spawn(|| session.call(&read(), deadline));
             let is_asked = || session.links.iter().any(|link| link.outstanding() > 0);
             while !is_asked() && !reader.is_finished() {
                 thread::yield_now();

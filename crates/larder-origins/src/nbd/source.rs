@@ -26,6 +26,8 @@ pub(crate) fn open(address: &NbdAddress, options: &Options) -> Result<Box<dyn So
     let way = Way {
         address: address.clone(),
         tls: tls::load(address, options)?,
+        // Longer than a request waits, whose time it is not TCP's to shorten.
+        unconfirmed: options.timeout * 2,
     };
     let found = way.connect_first().map_err(|failure| wrong(&failure))?;
     let is_read_only = found.1.flags.contains(TransmissionFlags::READ_ONLY);

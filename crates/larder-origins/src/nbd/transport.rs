@@ -7,10 +7,9 @@
 //! request: only the sender writes.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,24 +18,46 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 
 use super::address::NbdServer;
+use super::connect::{Limits, connect_tcp, connect_unix, left};
 use super::sync::lock;
 
 /// How often a sender that makes no headway looks at its deadline.
 const SEND_TICK: Duration = Duration::from_millis(250);
 /// How often who is in the middle of a reply looks whether that has its time.
 const RECEIVE_TICK: Duration = Duration::from_millis(250);
-/// How much a Unix socket is to hold, as far as the system allows: a large request goes in whole, and who sends it need
-/// not be woken in the middle of it.
-const UNIX_SEND_BYTES: usize = 1 << 20;
 /// The longest piece that is encrypted at once.
 const TLS_PIECE_BYTES: usize = 256 << 10;
 const TLS_RECEIVE_BYTES: usize = 64 << 10;
-/// An idle TCP connection is probed after so long, and again so often.
-const KEEPALIVE: Duration = Duration::from_secs(5);
-const KEEPALIVE_PROBES: u32 = 3;
+/// Until when something is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    pub(super) deadline: Instant,
+    /// What is in its middle at the deadline goes on, unless the server has taken nothing of it for so long: without the
+    /// rest, the connection is of no use to anybody.
+    pub(super) patience: Duration,
+}
+
+impl Until {
+    /// No later.
+    pub(super) fn just(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// Whether so little time is left that one may find the connection full through no fault of the server.
+    fn is_close(self) -> bool {
+        self.deadline.saturating_duration_since(Instant::now()) < self.patience
+    }
+
+    fn is_over(self, headway: Instant) -> bool {
+        let now = Instant::now();
+        now >= self.deadline && now.saturating_duration_since(headway) >= self.patience
+    }
+}
 
 /// A socket. Its methods may be called by several threads at once.
 #[derive(Debug)]
@@ -55,10 +76,10 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    fn connect(server: &NbdServer, deadline: Instant) -> io::Result<Self> {
+    fn connect(server: &NbdServer, limits: Limits) -> io::Result<Self> {
         match server {
-            NbdServer::Tcp(host, port) => connect_tcp(host, *port, deadline).map(Self::Tcp),
-            NbdServer::Unix(path) => connect_unix(path, deadline).map(Self::Unix),
+            NbdServer::Tcp(host, port) => connect_tcp(host, *port, limits).map(Self::Tcp),
+            NbdServer::Unix(path) => connect_unix(path, limits).map(Self::Unix),
         }
     }
 
@@ -76,8 +97,9 @@ impl Socket {
         }
     }
 
-    /// Sends all of the slices. A send that makes no headway is given up at the deadline.
-    fn send_all(&self, mut slices: &mut [IoSlice<'_>], deadline: Instant) -> io::Result<()> {
+    /// Sends all of the slices, or gives up.
+    fn send_all(&self, mut slices: &mut [IoSlice<'_>], until: Until) -> io::Result<()> {
+        let mut headway = Instant::now();
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let sent = match self {
@@ -86,14 +108,32 @@ impl Socket {
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => IoSlice::advance_slices(&mut slices, bytes),
+                Ok(bytes) => {
+                    IoSlice::advance_slices(&mut slices, bytes);
+                    headway = Instant::now();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) && Instant::now() < deadline => {}
-                Err(error) if is_timeout(&error) => return Err(too_slow("takes no more requests")),
-                Err(error) => return Err(error),
+                Err(error) if !is_timeout(&error) => return Err(error),
+                Err(_) if until.is_over(headway) => return Err(too_slow("takes no more requests")),
+                Err(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// Waits until the socket is ready, or until then: false if it is not.
+    fn wait(&self, flags: PollFlags, until: Option<Instant>) -> io::Result<bool> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            // Too long for the system is for ever.
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut descriptors = [PollFd::new(self, flags)];
+            match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -112,56 +152,11 @@ impl Socket {
     }
 }
 
-fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
-    let mut last = None;
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left(deadline)?) {
-            Ok(socket) => {
-                socket.set_nodelay(true)?;
-                let keepalive = TcpKeepalive::new()
-                    .with_time(KEEPALIVE)
-                    .with_interval(KEEPALIVE)
-                    .with_retries(KEEPALIVE_PROBES);
-                let options = SockRef::from(&socket);
-                options.set_tcp_keepalive(&keepalive)?;
-                options.set_tcp_user_timeout(Some(KEEPALIVE * (1 + KEEPALIVE_PROBES)))?;
-                return Ok(socket);
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::other("the host has no address")))
-}
-
-/// A Unix socket's `connect` waits while the server's queue is full, for as long as a send may
-/// take.
-fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // What it holds otherwise will do.
-    let _ = socket.set_send_buffer_size(UNIX_SEND_BYTES);
-    socket.set_write_timeout(Some(left(deadline)?))?;
-    let connected = socket.connect(&SockAddr::unix(path)?);
-    connected.map_err(|error| match error {
-        error if is_timeout(&error) => too_slow("accepts no connection"),
-        error => error,
-    })?;
-    Ok(OwnedFd::from(socket).into())
-}
-
-/// What is left until the deadline; an error if nothing is.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(too_slow("does not finish the handshake in time"));
-    }
-    Ok(left)
-}
-
-fn too_slow(what: &str) -> io::Error {
+pub(super) fn too_slow(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("the server {what}"))
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
@@ -188,7 +183,7 @@ impl Write for Timed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.set_write_timeout(Some(left(self.deadline)?))?;
         self.socket
-            .send_all(&mut [IoSlice::new(bytes)], self.deadline)?;
+            .send_all(&mut [IoSlice::new(bytes)], Until::just(self.deadline))?;
         Ok(bytes.len())
     }
 
@@ -215,11 +210,11 @@ impl Channel {
         }
     }
 
-    pub(super) fn connect(server: &NbdServer, deadline: Instant) -> io::Result<Self> {
+    pub(super) fn connect(server: &NbdServer, limits: Limits) -> io::Result<Self> {
         Ok(Self {
-            socket: Socket::connect(server, deadline)?,
+            socket: Socket::connect(server, limits)?,
             tls: None,
-            deadline,
+            deadline: limits.deadline,
         })
     }
 
@@ -358,16 +353,19 @@ pub(super) struct Sender {
 }
 
 impl Sender {
+    /// Whether the server takes something, for which one waits whose time is nearly over.
+    pub(super) fn is_ready(&self, until: Until) -> io::Result<bool> {
+        match until.is_close() {
+            true => self.socket.wait(PollFlags::OUT, Some(until.deadline)),
+            false => Ok(true),
+        }
+    }
+
     /// Sends a header and its payload. After an error the connection is of no use.
-    pub(super) fn send(
-        &mut self,
-        header: &[u8],
-        payload: &[u8],
-        deadline: Instant,
-    ) -> io::Result<()> {
+    pub(super) fn send(&mut self, header: &[u8], payload: &[u8], until: Until) -> io::Result<()> {
         let Some(tls) = &self.tls else {
             let mut slices = [IoSlice::new(header), IoSlice::new(payload)];
-            return self.socket.send_all(&mut slices, deadline);
+            return self.socket.send_all(&mut slices, until);
         };
         let mut encrypted = Vec::new();
         let mut header = Some(header);
@@ -388,13 +386,13 @@ impl Sender {
                 }
             }
             self.socket
-                .send_all(&mut [IoSlice::new(&encrypted)], deadline)?;
+                .send_all(&mut [IoSlice::new(&encrypted)], until)?;
             encrypted.clear();
         }
     }
 
     /// Says that nothing follows.
-    pub(super) fn finish(&mut self, deadline: Instant) -> io::Result<()> {
+    pub(super) fn finish(&mut self, until: Until) -> io::Result<()> {
         let Some(tls) = &self.tls else {
             return Ok(());
         };
@@ -406,8 +404,7 @@ impl Sender {
                 tls.write_tls(&mut encrypted)?;
             }
         }
-        self.socket
-            .send_all(&mut [IoSlice::new(&encrypted)], deadline)
+        self.socket.send_all(&mut [IoSlice::new(&encrypted)], until)
     }
 }
 
@@ -436,19 +433,9 @@ impl Receiver {
     /// Waits for a byte, until then; false if none has come. The end of the connection counts as one. Without
     /// [`Receiver::can_wait`] true at once.
     pub(super) fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
-        if !self.can_wait() {
-            return Ok(true);
-        }
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            // Too long for the system is for ever.
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut descriptors = [PollFd::new(&*self.socket, PollFlags::IN)];
-            match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        match self.can_wait() {
+            true => self.socket.wait(PollFlags::IN, until),
+            false => Ok(true),
         }
     }
 }
