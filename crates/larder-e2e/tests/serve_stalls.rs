@@ -153,6 +153,36 @@ fn a_stall_shorter_than_the_time_is_not_noticed() {
     stage.end(client);
 }
 
+/// The origin takes 8 MiB a second: what is sent at once must be less than it takes in the time that an answer is
+/// waited for.
+#[test]
+fn a_slow_origin_gets_everything() {
+    const RATE_BITS: u64 = 8 * 8 * MIB;
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    let mut expected = random_file(&image, 64 * MIB, 7);
+    let rate = format!("rate={RATE_BITS}");
+    let origin = Origin::nbdkit(&scratch, &image, &["--filter=rate", &rate, "burstiness=0.1"]);
+    let server = Larder::serve(&scratch)
+        .origin(origin.address(""))
+        .parameters(["cache-dirty-age=off", "origin-timeout=5"])
+        .start();
+    let mut client = Client::connect(server.socket());
+    let mut random = Random::new(Random::seed_or(1));
+    // One request each time, as long as one may be by then; and then all at once.
+    for length in [MIB / 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 56 * MIB] {
+        let bytes = random.bytes(length);
+        for (number, piece) in (0..).zip(bytes.chunks(MIB as usize)) {
+            client.write(number * MIB, piece).expect("a write");
+        }
+        client.flush().expect("a flush");
+        expected[..bytes.len()].copy_from_slice(&bytes);
+    }
+    client.disconnect_and_wait();
+    server.stop();
+    assert_same_bytes("the origin's file", &read_file(&image), &expected);
+}
+
 #[test]
 fn a_stalled_origin_in_writethrough_refuses_writes_and_serves_what_it_has() {
     let mut stage = Stage::new("writethrough");

@@ -37,6 +37,10 @@ pub(crate) use send::zero_origin;
 
 /// The most that requests in flight copy, in bytes, as long as it is more than one of them.
 const IN_FLIGHT_BYTES: u64 = 64 << 20;
+/// So much may be in flight however slow the origin is; what is more is so many of the longest requests, which says how
+/// slow it is.
+const LITTLE_IN_FLIGHT_BYTES: u64 = 8 << 20;
+const LONGEST_IN_FLIGHT: u64 = 4;
 /// The most requests in flight.
 const IN_FLIGHT: usize = 16;
 /// What is written back only because of its age waits so long before each request for clients that read from the origin.
@@ -242,9 +246,10 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item], how: How) -> S
         .iter()
         .map(|item| (item.end - item.start).min(limit))
         .max();
-    let by_memory = (IN_FLIGHT_BYTES / longest.unwrap_or(1).max(1)).max(1) as usize;
+    let bytes = (LONGEST_IN_FLIGHT * limit).clamp(LITTLE_IN_FLIGHT_BYTES, IN_FLIGHT_BYTES);
+    let by_bytes = (bytes / longest.unwrap_or(1).max(1)).max(1) as usize;
     let most = match writer.capabilities.parallel {
-        true => IN_FLIGHT.min(by_memory).min(batch.len()),
+        true => IN_FLIGHT.min(by_bytes).min(batch.len()),
         false => 1,
     };
     let left = Mutex::new(batch.iter());

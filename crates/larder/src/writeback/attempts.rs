@@ -52,6 +52,6 @@ impl<'a> Attempts<'a> {
 }
 
 /// Whether nothing was heard of a request. What has an errno was said by somebody.
-fn is_silence(error: &io::Error) -> bool {
+pub(super) fn is_silence(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
 }

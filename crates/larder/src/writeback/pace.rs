@@ -10,15 +10,23 @@ use std::time::Duration;
 /// The work that a further thread is worth, in nanoseconds.
 const WORTH_A_THREAD: u64 = 500_000;
 
-/// The longest request to begin with, and at least: several are under way, so that one is copied while others
-/// are waited for, and their memory is small enough to be used again while it is in the processor's cache.
+/// The longest request to begin with, and at least where the origin is quick: several are under way, so that one is
+/// copied while others are waited for, and their memory is small enough to be used again while it is in the
+/// processor's cache.
 const FIRST_REQUEST_BYTES: u64 = 512 << 10;
+/// The longest request where the origin is slow, at least.
+const SHORTEST_REQUEST_BYTES: u64 = 64 << 10;
 /// The longest request whatever it takes.
 const LONGEST_REQUEST_BYTES: u64 = 16 << 20;
 /// The longest requests become longer where they take more than this: the way to the origin is long.
 const FAR: Duration = Duration::from_millis(20);
 /// They become shorter that take less than this.
 const NEAR: Duration = Duration::from_millis(5);
+/// They become no longer that take more than this: several are under way, and all have to be answered in the time that
+/// an answer is waited for.
+const LONG_ENOUGH: Duration = Duration::from_millis(500);
+/// They become shorter that take more than this.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// How many times as long as its flush a pass should take, at least.
 const WORTH_A_FLUSH: u64 = 8;
@@ -51,13 +59,32 @@ impl Pace {
     pub(super) fn note_request(&self, took: Duration, bytes: u64) {
         self.request.note(took);
         let longest = self.request_bytes();
-        let now = match took {
-            far if far > FAR && bytes >= longest => longest * 2,
-            near if near < NEAR && bytes >= longest / 2 => longest / 2,
-            _ => return,
+        if took > SLOW {
+            return self.shorten(bytes);
+        }
+        let is_far = took > FAR || longest < FIRST_REQUEST_BYTES;
+        let now = if is_far && took < LONG_ENOUGH && bytes >= longest {
+            (longest * 2).min(LONGEST_REQUEST_BYTES)
+        } else if took < NEAR && bytes >= longest / 2 {
+            (longest / 2).max(FIRST_REQUEST_BYTES)
+        } else {
+            return;
         };
-        let now = now.clamp(FIRST_REQUEST_BYTES, LONGEST_REQUEST_BYTES);
         self.request_bytes.store(now, Ordering::Relaxed);
+    }
+
+    /// A request of so many bytes had no answer in time.
+    pub(super) fn note_silence(&self, bytes: u64) {
+        self.shorten(bytes);
+    }
+
+    /// Of many under way that take too long, only the first counts: the others are longer than the longest is then.
+    fn shorten(&self, bytes: u64) {
+        let longest = self.request_bytes();
+        if (longest / 2 + 1..=longest).contains(&bytes) {
+            let now = (longest / 2).max(SHORTEST_REQUEST_BYTES);
+            self.request_bytes.store(now, Ordering::Relaxed);
+        }
     }
 
     /// How long a request is worth sending, in bytes.
@@ -193,5 +220,35 @@ mod tests {
             pace.note_request(Duration::from_millis(1), pace.request_bytes());
         }
         assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
+    }
+
+    #[test]
+    fn requests_are_short_where_the_origin_is_slow() {
+        const RATE: u64 = 1 << 20;
+        let pace = Pace::default();
+        // As they take at this rate, so many at a time.
+        let several = |count| {
+            let bytes = pace.request_bytes();
+            let took = Duration::from_millis(count * bytes * 1000 / RATE);
+            (0..count).for_each(|_| pace.note_request(took, bytes));
+        };
+        (0..20).for_each(|_| several(1));
+        assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
+        (0..20).for_each(|_| several(16));
+        assert!(pace.request_bytes() * 16 <= 2 * RATE);
+        // It was only slow for a while.
+        for _ in 0..20 {
+            pace.note_request(Duration::from_micros(10), pace.request_bytes());
+        }
+        assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
+    }
+
+    #[test]
+    fn requests_without_an_answer_become_shorter_once_for_all_under_way() {
+        let pace = Pace::default();
+        (0..4).for_each(|_| pace.note_silence(FIRST_REQUEST_BYTES));
+        assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES / 2);
+        (0..20).for_each(|_| pace.note_silence(pace.request_bytes()));
+        assert_eq!(pace.request_bytes(), SHORTEST_REQUEST_BYTES);
     }
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, is_silence};
 use super::copies::Copies;
 use super::plan::Item;
 use crate::attached::Attached;
@@ -379,12 +379,16 @@ fn write_counted(
     volume
         .store()
         .trace(|| format!("writeback {} bytes at {start}", data.len()));
-    attempts.attempt(|writer| {
+    let written = attempts.attempt(|writer| {
         writer.write(start, data, false)?;
         let end = start + data.len() as u64;
         volume.unflushed.renew(writer.number, start, end);
         Ok(())
-    })?;
+    });
+    if written.as_ref().is_err_and(is_silence) {
+        volume.pace.note_silence(data.len() as u64);
+    }
+    written?;
     volume.count_origin_write(data.len() as u64);
     Ok(())
 }
