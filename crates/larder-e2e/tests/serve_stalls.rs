@@ -162,7 +162,11 @@ fn a_slow_origin_gets_everything() {
     let image = scratch.path("image");
     let mut expected = random_file(&image, 64 * MIB, 7);
     let rate = format!("rate={RATE_BITS}");
-    let origin = Origin::nbdkit(&scratch, &image, &["--filter=rate", &rate, "burstiness=0.1"]);
+    let origin = Origin::nbdkit(
+        &scratch,
+        &image,
+        &["--filter=rate", &rate, "burstiness=0.1"],
+    );
     let server = Larder::serve(&scratch)
         .origin(origin.address(""))
         .parameters(["cache-dirty-age=off", "origin-timeout=5"])

@@ -294,6 +294,58 @@ fn failed_fetch_each_waiter_retries_on_its_own_connection() {
 }
 
 #[test]
+fn readers_that_wait_behind_a_silent_origin_fail_together() {
+    let rig = rig(CacheOnRead::Always);
+    let expected = rig.fill(1, 0, 4096);
+    rig.origin
+        .fault(Fault::new(Kind::Read, When::Always).silence());
+    let clients = [(); 9].map(|()| rig.client());
+    let reads = rig.hold_origin(Kind::Read, Phase::Before);
+    let mut readers = clients.iter().map(|client| {
+        let client = Arc::clone(client);
+        run(move || client.get(0, 4096))
+    });
+    let first = readers.next().unwrap();
+    reads.wait_for(1);
+    let others: Vec<_> = readers.collect();
+    wait_until("all others wait", || rig.cache.stats().fetch_waits >= 8);
+    let seconds = rig.hold_origin(Kind::Read, Phase::Before);
+    reads.release();
+    assert_eq!(first.finish().unwrap_err().errno(), libc::EIO);
+    // One of them asks for all.
+    wait_until("all others wait for it", || {
+        rig.cache.stats().fetch_waits >= 8 + 7
+    });
+    seconds.release();
+    for other in others {
+        assert_eq!(other.finish().unwrap_err().errno(), libc::EIO);
+    }
+    assert_eq!(rig.origin.calls().count(Kind::Read), 2);
+    rig.origin.heal();
+    assert!(clients[8].get(0, 4096).unwrap() == expected);
+}
+
+#[test]
+fn a_silent_origin_is_not_asked_for_less() {
+    let rig = rig(CacheOnRead::Always);
+    let blocks = 8;
+    let expected = rig.fill(1, 0, (blocks * BLOCK) as usize);
+    let client = rig.client();
+    // In order, so that the next read fetches ahead as well.
+    for number in 0..blocks - 4 {
+        client.get(number * BLOCK, BLOCK as usize).unwrap();
+    }
+    rig.origin
+        .fault(Fault::new(Kind::Read, When::Always).silence());
+    let before = rig.origin.calls().count(Kind::Read);
+    let offset = (blocks - 1) * BLOCK + 512;
+    client.get(offset, 512).unwrap_err();
+    assert_eq!(rig.origin.calls().count(Kind::Read), before + 1);
+    rig.origin.heal();
+    assert!(client.get(offset, 512).unwrap() == expected[offset as usize..][..512]);
+}
+
+#[test]
 fn an_error_is_never_cached() {
     let rig = rig(CacheOnRead::Always);
     let expected = rig.fill(1, 0, 4096);

@@ -204,6 +204,37 @@ fn regression_a_silent_origin_is_not_asked_for_every_request_of_a_pass() {
 }
 
 #[test]
+fn flushes_that_wait_behind_a_silent_origin_fail_together() {
+    let rig = rig();
+    let clients = [(); 9].map(|()| rig.client());
+    clients[0].put(0, &content(2, 0, 4096)).unwrap();
+    rig.origin
+        .fault(Fault::new(Kind::Write, When::Always).silence());
+    let hold = rig.hold(only_first(|stop| {
+        stop.is_origin(Kind::Write, Phase::Before)
+    }));
+    let mut flushes = clients.iter().map(|client| {
+        let client = Arc::clone(client);
+        run(move || client.flush())
+    });
+    let first = flushes.next().unwrap();
+    hold.wait_for(1);
+    let others: Vec<_> = flushes.collect();
+    for other in &others {
+        other.assert_waits();
+    }
+    hold.release();
+    for flush in std::iter::once(first).chain(others) {
+        assert_eq!(flush.finish().unwrap_err().errno(), libc::EIO);
+    }
+    // That of the first, and one for all others.
+    assert_eq!(rig.origin.calls().count(Kind::Write), 2);
+    rig.origin.heal();
+    clients[8].flush().unwrap();
+    assert!(rig.durable(0, 4096) == content(2, 0, 4096));
+}
+
+#[test]
 fn one_place_without_an_answer_keeps_only_itself() {
     const BLOCKS: u64 = 100;
     let rig = Rig::new(

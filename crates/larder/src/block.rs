@@ -117,13 +117,25 @@ impl BlockState {
     }
 }
 
+/// Tells the fetches of a volume apart; one that began later has a greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) struct FetchNumber(pub u64);
+
 /// A block that somebody has pinned.
 #[derive(Debug)]
 pub(crate) struct Block {
     number: BlockNumber,
     state: RwLock<BlockState>,
-    fetches_ended: Mutex<u64>,
+    fetches: Mutex<Fetches>,
     fetch_ended: Condvar,
+}
+
+/// The fetches of a block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fetches {
+    ended: u64,
+    /// The latest, if the origin answered nothing.
+    silent: Option<FetchNumber>,
 }
 
 impl Block {
@@ -131,7 +143,7 @@ impl Block {
         Self {
             number,
             state: RwLock::new(state),
-            fetches_ended: Mutex::new(0),
+            fetches: Mutex::default(),
             fetch_ended: Condvar::new(),
         }
     }
@@ -166,24 +178,30 @@ impl Block {
     /// How many fetches of the block have ended; taken with the latch held, for
     /// [`Block::wait_for_fetch`].
     pub(crate) fn fetches_ended(&self) -> u64 {
-        *sync::lock(&self.fetches_ended)
+        sync::lock(&self.fetches).ended
     }
 
-    /// Waits until a fetch has ended that was under way when `seen` was taken.
-    pub(crate) fn wait_for_fetch(&self, seen: u64) {
-        let mut ended = sync::lock(&self.fetches_ended);
-        while *ended == seen {
-            ended = sync::wait(&self.fetch_ended, ended);
+    /// Waits until a fetch has ended that was under way when `seen` was taken. Gives the latest, if the origin
+    /// answered nothing.
+    pub(crate) fn wait_for_fetch(&self, seen: u64) -> Option<FetchNumber> {
+        let mut fetches = sync::lock(&self.fetches);
+        while fetches.ended == seen {
+            fetches = sync::wait(&self.fetch_ended, fetches);
         }
+        fetches.silent
     }
 
-    /// Lets the next one fetch, and wakes those who wait. The caller began the fetch.
-    pub(crate) fn end_fetch(&self, ticket: TicketNumber) {
+    /// Lets the next one fetch, and wakes those who wait. The caller began the fetch, which is this one if the origin
+    /// answered nothing.
+    pub(crate) fn end_fetch(&self, ticket: TicketNumber, silent: Option<FetchNumber>) {
         let mut state = sync::write(&self.state);
         state.is_being_fetched = false;
         state.close_ticket(ticket);
         drop(state);
-        *sync::lock(&self.fetches_ended) += 1;
+        let mut fetches = sync::lock(&self.fetches);
+        fetches.ended += 1;
+        fetches.silent = silent;
+        drop(fetches);
         self.fetch_ended.notify_all();
     }
 }

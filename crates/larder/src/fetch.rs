@@ -2,7 +2,9 @@
 //!
 //! Whoever claims a block fetches the invalid part of the whole of it. The claim's ticket collects
 //! the sectors that were written, zeroed or trimmed since; those are not stored. Those who find a
-//! claim wait for its end and look again, also when it failed: they try on their own connection.
+//! claim wait for its end and look again, also when it failed: they try on their own connection. Only where the origin
+//! answered nothing, and that for as long as they have waited, they fail with it, since their own try would take as
+//! long again.
 //! A request finishes its own fetches before it waits for others', so no two wait for each other.
 //!
 //! What is fetched ahead of a reader is claimed in the same way. It may be part of a read's own request to the
@@ -10,8 +12,9 @@
 
 use std::io;
 
-use crate::block::{BlockState, TicketNumber};
+use crate::block::{BlockState, FetchNumber, TicketNumber};
 use crate::client::Client;
+use crate::origin::is_silence;
 use crate::pass_through::{self, Missing};
 use crate::pin::Pin;
 use crate::planted::{Bug, is_planted};
@@ -32,6 +35,9 @@ struct Claim<'v> {
     pin: Pin<'v>,
     piece: Piece,
     ticket: TicketNumber,
+    number: FetchNumber,
+    /// The origin has answered nothing.
+    is_silent: bool,
     /// Sectors to store.
     wanted: Mask,
     /// Sectors of the piece that are still to be given to the reader.
@@ -42,7 +48,8 @@ struct Claim<'v> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.pin.end_fetch(self.ticket);
+        let silent = self.is_silent.then_some(self.number);
+        self.pin.end_fetch(self.ticket, silent);
     }
 }
 
@@ -60,6 +67,8 @@ pub(crate) struct Rest {
     pub(crate) growth: Option<Growth>,
     /// The target lacks nothing else.
     pub(crate) is_last: bool,
+    /// The fetch that was the last to begin before the request did.
+    pub(crate) since: FetchNumber,
 }
 
 /// Fetches what is missing of the pieces, and gives those that must be looked at again.
@@ -107,7 +116,10 @@ pub(crate) fn fetch(
     drop(failed);
     client.store().stats.fetch_waits.add(waiting.len() as u64);
     for waiting in waiting {
-        waiting.pin.wait_for_fetch(waiting.seen);
+        let silent = waiting.pin.wait_for_fetch(waiting.seen);
+        if silent.is_some_and(|silent| silent > rest.since) {
+            return Err(silent_for_another(client, &waiting.piece));
+        }
         again.push(waiting.piece);
     }
     Ok(again)
@@ -143,10 +155,18 @@ fn claim<'c>(client: &'c Client, piece: Piece, target: &mut Target<'_>) -> Found
         pin,
         piece,
         ticket,
+        number: volume.begin_fetch(),
+        is_silent: false,
         wanted,
         asked,
         is_ahead: false,
     })
+}
+
+fn silent_for_another(client: &Client, piece: &Piece) -> Error {
+    let at = client.volume.geometry().base(piece.number) + piece.start;
+    let context = format!("read at {at} from the origin, which another request waited for");
+    Error::with_source(ErrorKind::Origin, context, io::ErrorKind::TimedOut.into())
 }
 
 fn begin(state: &mut BlockState) -> TicketNumber {
@@ -212,6 +232,10 @@ fn fetch_claims<'c>(
             if let Some(stream) = stream {
                 client.readahead.failed(stream);
             }
+            let is_enough = group.iter().all(|claim| claim.asked.is_empty());
+            if is_silence(&error) && !is_enough {
+                return Err(not_read(bytes, error));
+            }
             // Their claims end here.
             group.retain(|claim| !claim.is_ahead);
             let less = (None, false);
@@ -241,7 +265,11 @@ fn fetch_group(
         let stop = end.min(at + longest);
         store.stats.origin_read_bytes.add(stop - at);
         let reading = client.volume.foreground.begin();
-        let (first, data) = client.attached.read_span(at, stop)?;
+        let read = client.attached.read_span(at, stop);
+        if read.as_ref().is_err_and(is_silence) {
+            group.iter_mut().for_each(|claim| claim.is_silent = true);
+        }
+        let (first, data) = read?;
         drop(reading);
         let data = &data[(at - first) as usize..(stop - first) as usize];
         for claim in &mut *group {
@@ -351,6 +379,11 @@ fn tell_fetched(volume: &Volume, claim: &Claim<'_>, here: Mask, stored: Mask) {
     });
 }
 
+fn not_read((start, end): (u64, u64), cause: io::Error) -> Error {
+    let context = format!("read of {} bytes at {start} from the origin", end - start);
+    Error::with_source(ErrorKind::Origin, context, cause)
+}
+
 /// After a failed fetch: what was asked and is still missing, if that is less than was fetched.
 fn retry_less<'c>(
     client: &'c Client,
@@ -365,9 +398,10 @@ fn retry_less<'c>(
         geometry.base(first.number) + first.start,
         geometry.base(last.number) + last.end,
     );
-    if asked.0 <= start && end <= asked.1 {
-        let context = format!("read of {} bytes at {start} from the origin", end - start);
-        return Err(Error::with_source(ErrorKind::Origin, context, error));
+    let is_all = asked.0 <= start && end <= asked.1;
+    // Less would have to wait as long again.
+    if is_all || is_silence(&error) {
+        return Err(not_read((start, end), error));
     }
     let asked: Vec<(Piece, Mask)> = group
         .iter()

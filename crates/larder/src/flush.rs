@@ -1,8 +1,12 @@
 //! Flushes, and the pass that the last writable connection owes its clients.
 
+use std::io;
+
 use crate::attached::Attached;
 use crate::client::Client;
 use crate::config::Mode;
+use crate::origin::is_silence;
+use crate::pass_token::{Running, Turn};
 use crate::volume::Volume;
 use crate::writeback::{self, Scope};
 use crate::{Error, ErrorKind, survival, unwritten};
@@ -52,9 +56,16 @@ pub(crate) fn flush_what_went_past(client: &Client) -> Result<(), Error> {
 }
 
 fn flush_origin(volume: &Volume, attached: &Attached) -> Result<(), Error> {
-    volume
-        .flush_origin(attached)
-        .map_err(|cause| Error::with_source(ErrorKind::Origin, "flush of the origin", cause))
+    volume.flush_origin(attached).map_err(not_flushed)
+}
+
+fn not_flushed(cause: io::Error) -> Error {
+    Error::with_source(ErrorKind::Origin, "flush of the origin", cause)
+}
+
+fn silent_beside_another() -> Error {
+    let context = "flush: another one that began since has waited in vain for the origin";
+    Error::with_source(ErrorKind::Origin, context, io::ErrorKind::TimedOut.into())
 }
 
 /// Everything acknowledged so far becomes durable.
@@ -63,12 +74,14 @@ fn write_back_all(client: &Client) -> Result<(), Error> {
     if client.attached.queued.is_some() {
         survival::note_asked(volume);
     }
-    let Some(mut running) = volume.token.take_for_flush() else {
-        return client.check_poison();
+    let mut running = match volume.token.take_for_flush() {
+        Turn::Lead(running) => running,
+        Turn::Done => return client.check_poison(),
+        Turn::Silent => return Err(silent_beside_another()),
     };
     client.check_poison()?;
     if client.attached.capabilities.write {
-        full_pass(volume, &client.attached)?;
+        full_pass(volume, &client.attached, &mut running)?;
         running.succeed();
         return Ok(());
     }
@@ -77,7 +90,7 @@ fn write_back_all(client: &Client) -> Result<(), Error> {
         // Where there is nobody to borrow from, multi-conn is not offered either: what others wrote
         // is theirs to flush.
         if let Some(writer) = volume.attached.borrow_writer() {
-            full_pass(volume, &writer)?;
+            full_pass(volume, &writer, &mut running)?;
             running.succeed();
         } else if client.multi_conn() {
             return Err(Error::new(
@@ -101,15 +114,22 @@ fn send_queued(client: &Client) -> Result<(), Error> {
 }
 
 /// A pass over everything, ending with a flush of the origin, also when nothing was dirty.
-fn full_pass(volume: &Volume, writer: &Attached) -> Result<(), Error> {
+fn full_pass(volume: &Volume, writer: &Attached, running: &mut Running<'_>) -> Result<(), Error> {
     let outcome = writeback::pass(volume, writer, Scope::All, true);
+    if outcome.is_silent {
+        running.meet_silence();
+    }
     if let Some(error) = outcome.error {
         return Err(error);
     }
-    if outcome.settled_sectors == 0 {
-        return flush_origin(volume, writer);
+    if outcome.settled_sectors > 0 {
+        return Ok(());
     }
-    Ok(())
+    let flushed = volume.flush_origin(writer);
+    if flushed.as_ref().is_err_and(is_silence) {
+        running.meet_silence();
+    }
+    flushed.map_err(not_flushed)
 }
 
 /// The last writable connection leaves: everything is written back, or named.

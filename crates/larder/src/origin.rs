@@ -52,6 +52,11 @@ impl Capabilities {
     }
 }
 
+/// Whether nothing was heard of a request. What has an errno was said by somebody.
+pub(crate) fn is_silence(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
+}
+
 /// The sizes, in bytes, that an origin's reads and writes keep to (NBD's block size constraints).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {

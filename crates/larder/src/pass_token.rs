@@ -2,7 +2,8 @@
 //!
 //! A flush needs a full pass that starts after the flush arrived. While a pass runs, flushes wait;
 //! one of them leads the next pass, and if that succeeds it serves all who had arrived by its
-//! start. If it fails, each leads one of its own, on its own connection.
+//! start. If it fails, each leads one of its own, on its own connection; unless it was in vain because the origin
+//! answers nothing: then it has waited for all of them, as long as each of them would.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,6 +18,8 @@ struct State {
     started: u64,
     /// The latest full pass that succeeded, counted from 1.
     succeeded: u64,
+    /// The latest that met a silent origin.
+    silent: u64,
     waiting: u32,
     /// Those of [`PassToken::take_turn`].
     in_turn: u32,
@@ -36,13 +39,37 @@ pub(crate) struct Running<'a> {
     token: &'a PassToken,
     /// Which full pass this is; 0 for one that does not take everything.
     full: u64,
-    succeeded: bool,
+    end: End,
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Failed,
+    Succeeded,
+    Silent,
+}
+
+/// What a flush has to do.
+#[derive(Debug)]
+pub(crate) enum Turn<'a> {
+    /// A full pass.
+    Lead(Running<'a>),
+    /// Nothing: somebody else's pass has done it.
+    Done,
+    /// Nothing: somebody else's pass has met a silent origin.
+    Silent,
 }
 
 impl Running<'_> {
     /// The pass has done all it set out to do.
     pub(crate) fn succeed(&mut self) {
-        self.succeeded = true;
+        self.end = End::Succeeded;
+    }
+
+    /// The origin answered nothing.
+    pub(crate) fn meet_silence(&mut self) {
+        self.end = End::Silent;
     }
 }
 
@@ -99,12 +126,17 @@ impl PassToken {
     }
 
     /// Waits for the token for a full pass, or until somebody else's full pass that started after
-    /// this call has succeeded: then there is nothing left to do.
-    pub(crate) fn take_for_flush(&self) -> Option<Running<'_>> {
+    /// this call has succeeded or met a silent origin: then there is nothing left to do.
+    pub(crate) fn take_for_flush(&self) -> Turn<'_> {
         let mut state = sync::lock(&self.state);
         let needed = state.started + 1;
         loop {
-            if state.succeeded >= needed {
+            let turn = match state {
+                _ if state.succeeded >= needed => Some(Turn::Done),
+                _ if state.silent >= needed => Some(Turn::Silent),
+                _ => None,
+            };
+            if let Some(turn) = turn {
                 // Who wanted room let the flushes go first, and does not know yet that they are done.
                 let is_free = !state.is_running && state.waiting == 0;
                 drop(state);
@@ -112,12 +144,12 @@ impl PassToken {
                     self.returned.notify_all();
                     self.news.room();
                 }
-                return None;
+                return turn;
             }
             if !state.is_running {
                 state.is_running = true;
                 state.started += 1;
-                return Some(self.running(state.started));
+                return Turn::Lead(self.running(state.started));
             }
             state = self.wait(state);
         }
@@ -134,7 +166,7 @@ impl PassToken {
         Running {
             token: self,
             full,
-            succeeded: false,
+            end: End::Failed,
         }
     }
 }
@@ -143,8 +175,10 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         let mut state = sync::lock(&self.token.state);
         state.is_running = false;
-        if self.succeeded {
-            state.succeeded = state.succeeded.max(self.full);
+        match self.end {
+            End::Failed => {}
+            End::Succeeded => state.succeeded = state.succeeded.max(self.full),
+            End::Silent => state.silent = state.silent.max(self.full),
         }
         drop(state);
         self.token.returned.notify_all();
@@ -156,12 +190,19 @@ impl Drop for Running<'_> {
 mod tests {
     use super::*;
 
+    fn lead(token: &PassToken) -> Running<'_> {
+        match token.take_for_flush() {
+            Turn::Lead(running) => running,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_flush_is_not_served_by_a_pass_that_began_before_it() {
         let token = PassToken::default();
-        let mut first = token.take_for_flush().unwrap();
+        let mut first = lead(&token);
         std::thread::scope(|scope| {
-            let later = scope.spawn(|| token.take_for_flush().is_some());
+            let later = scope.spawn(|| matches!(token.take_for_flush(), Turn::Lead(_)));
             first.succeed();
             drop(first);
             // Whether it arrived during the first pass or after it, it leads one of its own.
@@ -172,9 +213,37 @@ mod tests {
     #[test]
     fn a_failed_pass_serves_nobody() {
         let token = PassToken::default();
-        drop(token.take_for_flush().unwrap());
-        assert!(token.take_for_flush().is_some());
+        drop(lead(&token));
+        drop(lead(&token));
         assert!(token.try_take().is_some());
+    }
+
+    #[test]
+    fn a_pass_in_vain_serves_all_who_waited_when_it_began() {
+        let token = PassToken::default();
+        let first = lead(&token);
+        let wait_for = |count| {
+            while sync::lock(&token.state).waiting < count {
+                std::thread::yield_now();
+            }
+        };
+        let flush = || match token.take_for_flush() {
+            Turn::Lead(mut running) => {
+                // All others have waited since before this began; one more comes too late for it.
+                running.meet_silence();
+                true
+            }
+            Turn::Silent => false,
+            Turn::Done => panic!("nothing was done"),
+        };
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(flush)).collect();
+            wait_for(8);
+            drop(first);
+            let leaders = all.into_iter().filter_map(|one| one.join().ok());
+            assert_eq!(leaders.filter(|has_led| *has_led).count(), 1);
+        });
+        drop(lead(&token));
     }
 
     #[test]

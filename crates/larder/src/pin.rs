@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{Block, TicketNumber};
+use crate::block::{Block, FetchNumber, TicketNumber};
 use crate::index::Unpinned;
 use crate::latch::{Latch, SharedLatch};
 use crate::sector::BlockNumber;
@@ -67,13 +67,13 @@ impl<'v> Pin<'v> {
     }
 
     /// See [`Block::wait_for_fetch`].
-    pub(crate) fn wait_for_fetch(&self, seen: u64) {
-        self.block.wait_for_fetch(seen);
+    pub(crate) fn wait_for_fetch(&self, seen: u64) -> Option<FetchNumber> {
+        self.block.wait_for_fetch(seen)
     }
 
     /// See [`Block::end_fetch`].
-    pub(crate) fn end_fetch(&self, ticket: TicketNumber) {
-        self.block.end_fetch(ticket);
+    pub(crate) fn end_fetch(&self, ticket: TicketNumber, silent: Option<FetchNumber>) {
+        self.block.end_fetch(ticket, silent);
     }
 }
 

@@ -6,6 +6,7 @@
 //! afterwards, and a trim between the two moments cannot bring older data back.
 
 use crate::Error;
+use crate::block::FetchNumber;
 use crate::client::Client;
 use crate::fetch::Rest;
 use crate::pass_through::{self, Missing};
@@ -20,6 +21,7 @@ pub(crate) const WINDOW_BYTES: u64 = 8 << 20;
 pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Result<(), Error> {
     let geometry = client.volume.geometry();
     let window = WINDOW_BYTES.max(geometry.block_bytes());
+    let since = client.volume.last_fetch();
     let end = target.offset() + length;
     let mut at = target.offset();
     while at < end {
@@ -34,7 +36,7 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
             client.check_poison()?;
             // Only the last of them is followed by what was not asked for.
             let ahead_of = (stop == end).then_some((target.offset(), length));
-            todo = read_round(client, todo, ahead_of, &mut target)?;
+            todo = read_round(client, todo, (ahead_of, since), &mut target)?;
             // In order again, so that neighbours are joined.
             todo.sort_unstable_by_key(|piece| piece.number);
         }
@@ -47,11 +49,11 @@ pub(crate) fn read(client: &Client, length: u64, mut target: Target<'_>) -> Resu
 }
 
 /// Reads the pieces, and gives those that must be looked at again. `ahead_of` is the range that the client
-/// asked for, if these are the last pieces of it.
+/// asked for, if these are the last pieces of it; `since` is the fetch that was the last to begin before the request did.
 fn read_round(
     client: &Client,
     todo: Vec<Piece>,
-    ahead_of: Option<(u64, u64)>,
+    (ahead_of, since): (Option<(u64, u64)>, FetchNumber),
     target: &mut Target<'_>,
 ) -> Result<Vec<Piece>, Error> {
     let store = client.store();
@@ -96,6 +98,7 @@ fn read_round(
     let rest = Rest {
         growth,
         is_last: ahead_of.is_some(),
+        since,
     };
     read_stored(client, missing, rest, target)
 }

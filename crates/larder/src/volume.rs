@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
 use crate::attached::{Attached, AttachedList};
+use crate::block::FetchNumber;
 use crate::directory::{SlotNumber, VolumeNumber};
 use crate::dirty_set::DirtySet;
 use crate::durability::Durability;
@@ -44,6 +45,8 @@ pub struct Volume {
     pub(crate) search: Mutex<()>,
     pub(crate) pace: Pace,
     pub(crate) foreground: Foreground,
+    /// How many fetches have begun.
+    fetches: AtomicU64,
     pub(crate) attached: AttachedList,
     /// One connection joins or serves its first request at a time: joining may change the volume's
     /// size, and only while nobody is served.
@@ -109,6 +112,7 @@ impl Volume {
             search: Mutex::default(),
             pace: Pace::default(),
             foreground: Foreground::default(),
+            fetches: AtomicU64::new(0),
             token: PassToken::new(Arc::clone(store.slots.news())),
             attached: AttachedList::default(),
             joining: Mutex::default(),
@@ -124,6 +128,16 @@ impl Volume {
         });
         volume.store.register(&volume);
         volume
+    }
+
+    /// A fetch begins.
+    pub(crate) fn begin_fetch(&self) -> FetchNumber {
+        FetchNumber(self.fetches.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// The fetch that began last.
+    pub(crate) fn last_fetch(&self) -> FetchNumber {
+        FetchNumber(self.fetches.load(Ordering::SeqCst))
     }
 
     /// The name it was made with.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::attached::Attached;
 use crate::durability::MOST_RETRIES;
+use crate::origin::is_silence;
 use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask};
 use crate::sync;
@@ -61,6 +62,8 @@ pub(crate) enum Scope {
 pub(crate) struct Outcome {
     /// The first failure.
     pub error: Option<Error>,
+    /// The origin answered nothing.
+    pub is_silent: bool,
     /// Sectors that are clean now.
     pub settled_sectors: u64,
     /// How often a batch was sent anew.
@@ -194,12 +197,14 @@ fn run_batch(
                 continue;
             }
             let cause = failure.into_error();
+            outcome.is_silent |= is_silence(&cause);
             sent.error.get_or_insert(Error::with_source(
                 ErrorKind::Origin,
                 "flush of the origin",
                 cause,
             ));
         }
+        outcome.is_silent |= sent.is_silent;
         if let Some(failure) = sent.error {
             outcome.error.get_or_insert(failure);
         }

@@ -33,6 +33,8 @@ fn claim_ahead(volume: &Volume, number: BlockNumber) -> Option<Claim<'_>> {
             end: 0,
         },
         ticket,
+        number: volume.begin_fetch(),
+        is_silent: false,
         wanted,
         asked: Mask::EMPTY,
         is_ahead: true,

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::attached::Attached;
+use crate::origin::is_silence;
 
 /// The requests of one batch.
 pub(super) struct Attempts<'a> {
@@ -49,9 +50,4 @@ impl<'a> Attempts<'a> {
         }
         answered
     }
-}
-
-/// Whether nothing was heard of a request. What has an errno was said by somebody.
-pub(super) fn is_silence(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
 }

@@ -7,12 +7,12 @@
 use std::io;
 use std::ops::Range;
 
-use super::attempts::{Attempts, is_silence};
+use super::attempts::Attempts;
 use super::copies::Copies;
 use super::plan::Item;
 use crate::attached::Attached;
 use crate::latch::{Latch, Latched};
-use crate::origin::{MAX_RANGE_BYTES, ZeroOptions};
+use crate::origin::{MAX_RANGE_BYTES, ZeroOptions, is_silence};
 use crate::planted::{Bug, is_planted};
 use crate::sector::{BlockNumber, Mask, Piece};
 use crate::volume::Volume;
