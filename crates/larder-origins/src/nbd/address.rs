@@ -5,7 +5,8 @@
 //! never shown.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use nbd_wire::{DEFAULT_PORT, MAX_STRING_BYTES};
 
@@ -41,6 +42,9 @@ pub struct NbdTls {
     pub hostname: Option<String>,
 }
 
+/// The longest path of a Unix socket, or name in the abstract namespace behind its NUL.
+const SOCKET_PATH_BYTES: usize = 107;
+
 const FORMS: &str = "nbd://HOST[:PORT][/EXPORT], nbds://HOST[:PORT][/EXPORT], \
                      nbd+unix:///[EXPORT]?socket=PATH or nbds+unix:///[EXPORT]?socket=PATH";
 
@@ -48,6 +52,12 @@ impl NbdAddress {
     /// Reads an address of the schemes `nbd`, `nbds`, `nbd+unix` and `nbds+unix`.
     pub fn parse(text: &str) -> Result<Self, OpenError> {
         let wrong = |why: &str| OpenError::new(format!("{}: {why}", without_user(text)));
+        if text.contains(|it: char| it.is_ascii_control()) || text.trim() != text {
+            return Err(OpenError::new(format!(
+                "{:?}: an address has no control characters and no space around it: write them as %XX",
+                without_user(text)
+            )));
+        }
         let (is_unix, is_tls) = text
             .split_once(':')
             .and_then(|(scheme, _)| parse_scheme(scheme))
@@ -57,7 +67,7 @@ impl NbdAddress {
         if url.fragment().is_some() {
             return Err(wrong("an NBD address has no '#': write it as %23"));
         }
-        let path = url.path();
+        let (path, query) = path_and_query(text);
         let export = decode(path.strip_prefix('/').unwrap_or(path))
             .ok_or_else(|| wrong("the export's name is not UTF-8"))?;
         if export.len() > MAX_STRING_BYTES || export.contains('\0') {
@@ -65,7 +75,7 @@ impl NbdAddress {
                 "the export's name is longer than 4096 bytes or contains NUL",
             ));
         }
-        let query = Query::parse(url.query().unwrap_or(""), is_tls).map_err(|why| wrong(&why))?;
+        let query = Query::parse(query, is_tls).map_err(|why| wrong(&why))?;
         let host = url.host_str().unwrap_or("");
         let server = match (is_unix, query.socket) {
             (true, None) => {
@@ -77,6 +87,12 @@ impl NbdAddress {
                 return Err(wrong(
                     "a Unix socket has no host: write three slashes, as in nbd+unix:///EXPORT?socket=PATH",
                 ));
+            }
+            (true, Some(path)) if !fits(&path) => {
+                return Err(wrong(&format!(
+                    "socket= has {} bytes: the path of a Unix socket has at most {SOCKET_PATH_BYTES}",
+                    path.as_os_str().len()
+                )));
             }
             (true, Some(path)) => NbdServer::Unix(path),
             (false, Some(_)) => {
@@ -99,6 +115,22 @@ impl NbdAddress {
             tls: is_tls.then_some(query.tls),
         })
     }
+}
+
+/// The path and the query as they are written. To a URL, some names mean others: `a/../b` is `b`.
+fn path_and_query(text: &str) -> (&str, &str) {
+    let rest = text.split_once(':').map_or("", |(_, rest)| rest);
+    let rest = match rest.strip_prefix("//") {
+        Some(rest) => &rest[rest.find(['/', '?']).unwrap_or(rest.len())..],
+        None => rest,
+    };
+    rest.split_once('?').unwrap_or((rest, ""))
+}
+
+/// Whether the system can name such a socket.
+fn fits(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.strip_prefix(&[0]).unwrap_or(bytes).len() <= SOCKET_PATH_BYTES
 }
 
 /// Whether the scheme is for a Unix socket, and whether it is encrypted.
@@ -273,6 +305,9 @@ mod tests {
             ("nbd://example.com//disk", "example.com", 10809, "/disk"),
             ("NBD://h/hello%20world", "h", 10809, "hello world"),
             ("nbd://[::1]:20/a+b", "::1", 20, "a+b"),
+            ("nbd://h/a/../b", "h", 10809, "a/../b"),
+            ("nbd://h/%2e%2e/b/.", "h", 10809, "../b/."),
+            ("nbd://h/a\\b c", "h", 10809, "a\\b c"),
         ] {
             assert_eq!(read(text), (tcp(host, port), export.to_owned()), "{text}");
         }
@@ -281,6 +316,8 @@ mod tests {
         assert_eq!(read(text), (unix("/run/a+b c"), "disk".to_owned()));
         let text = "nbd+unix://?socket=sock";
         assert_eq!(read(text), (unix("sock"), String::new()));
+        let text = "nbd+unix:///../a?socket=/run/../s";
+        assert_eq!(read(text), (unix("/run/../s"), "../a".to_owned()));
         let text = "nbd+unix:///?socket=%00/abstract";
         assert_eq!(read(text), (unix("\0/abstract"), String::new()));
     }
@@ -320,6 +357,7 @@ mod tests {
     fn what_is_shown_is_read_as_the_same() {
         for text in [
             "nbd://h",
+            "nbd://h/a/../b",
             "nbd://[fe80::1]:9/a%25b%3Fc",
             "nbds://h/x?tls-certificates=/c%26d&tls-hostname=n",
             "nbd+unix:///a%20b?socket=/s%23",
@@ -351,6 +389,20 @@ mod tests {
             let error = NbdAddress::parse(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");
             assert!(error.starts_with(text), "{text}: {error}");
+        }
+        for text in ["nbd://h/a\tb", "nbd://h/a\nb", " nbd://h", "nbd://h/a "] {
+            let error = NbdAddress::parse(text).unwrap_err().to_string();
+            assert!(error.contains("%XX"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_has_a_path_that_the_system_takes() {
+        let parse = |path: &str| NbdAddress::parse(&format!("nbd+unix:///?socket={path}"));
+        for prefix in ["", "%00"] {
+            parse(&format!("{prefix}{}", "s".repeat(107))).unwrap();
+            let error = parse(&format!("{prefix}{}", "s".repeat(108))).unwrap_err();
+            assert!(error.to_string().contains("at most 107"), "{error}");
         }
     }
 }
