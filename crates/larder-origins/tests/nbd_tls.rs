@@ -160,6 +160,27 @@ fn who_is_not_trusted_is_refused() {
 }
 
 #[test]
+fn a_directory_without_certificates_does_not_mean_the_systems_authorities() {
+    let scratch = Scratch::new();
+    let directory = scratch.path("pki");
+    fs::create_dir(&directory).unwrap();
+    let uri = format!(
+        "nbds+unix:///?socket=/no/such&tls-certificates={}",
+        directory.display()
+    );
+    let refused = || try_open(&uri, |_| {}).err().unwrap();
+    fs::write(directory.join("ca-certs.pem"), "misspelt").unwrap();
+    assert!(
+        refused().contains("neither ca-cert.pem nor"),
+        "{}",
+        refused()
+    );
+    // There, and not to be read.
+    std::os::unix::fs::symlink("ca-cert.pem", directory.join("ca-cert.pem")).unwrap();
+    assert!(refused().contains("pki/ca-cert.pem: "), "{}", refused());
+}
+
+#[test]
 fn a_server_without_tls_is_not_talked_to() {
     let scratch = Scratch::new();
     let certificates = certificates(&scratch, "pki");

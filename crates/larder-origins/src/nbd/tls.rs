@@ -1,10 +1,10 @@
 //! Whom an encrypted connection trusts, and how it names itself.
 //!
 //! With a certificates directory as libnbd and nbdkit know it, its `ca-cert.pem` is all that is
-//! trusted; without one, or without that file in it, the system's authorities are.
+//! trusted; without one, or without that file beside those of the client, the system's authorities are.
 //! `Options::tls_ca` adds to either.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -55,8 +55,7 @@ pub(super) fn load(address: &NbdAddress, options: &Options) -> Result<Option<Tls
 
 fn load_roots(tls: &NbdTls, options: &Options) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    let own = tls.certificates.as_ref().map(|dir| dir.join("ca-cert.pem"));
-    match own.filter(|path| path.exists()) {
+    match find_own_roots(tls)? {
         Some(path) => add_roots(&mut roots, &path)?,
         None => {
             // Some that cannot be read do not matter while others can.
@@ -73,6 +72,34 @@ fn load_roots(tls: &NbdTls, options: &Options) -> Result<RootCertStore, String> 
         );
     }
     Ok(roots)
+}
+
+/// The directory's `ca-cert.pem`. Without it, the system's authorities are trusted only where something else shows that
+/// this is meant.
+fn find_own_roots(tls: &NbdTls) -> Result<Option<PathBuf>, String> {
+    let Some(directory) = &tls.certificates else {
+        return Ok(None);
+    };
+    if !directory.is_dir() {
+        return Err(format!(
+            "tls-certificates={}: not a directory",
+            directory.display()
+        ));
+    }
+    let is_there = |name: &str| {
+        let path = directory.join(name);
+        path.try_exists()
+            .map(|is_there| is_there.then_some(path.clone()))
+            .map_err(|cause| format!("{}: {cause}", path.display()))
+    };
+    let own = is_there("ca-cert.pem")?;
+    if own.is_none() && is_there("client-cert.pem")?.is_none() {
+        return Err(format!(
+            "tls-certificates={}: neither ca-cert.pem nor client-cert.pem is in this directory",
+            directory.display()
+        ));
+    }
+    Ok(own)
 }
 
 fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
@@ -101,12 +128,6 @@ fn load_client(tls: &NbdTls) -> Result<Option<Identity>, String> {
     let Some(directory) = &tls.certificates else {
         return Ok(None);
     };
-    if !directory.is_dir() {
-        return Err(format!(
-            "tls-certificates={}: not a directory",
-            directory.display()
-        ));
-    }
     let (certificate, key) = (
         directory.join("client-cert.pem"),
         directory.join("client-key.pem"),
