@@ -499,7 +499,7 @@ fn a_server_that_does_not_come_back_is_given_up() {
 }
 
 #[test]
-fn a_changed_export_is_never_used_again() {
+fn a_changed_export_is_not_used_until_it_is_as_it_was() {
     type Change = fn(&mut Offer);
     let changes: [(Change, &str); 4] = [
         (|offer| offer.size *= 2, "size has changed"),
@@ -519,16 +519,24 @@ fn a_changed_export_is_never_used_again() {
     for (change, named) in changes {
         let scratch = Scratch::new();
         let server = honest(&scratch, Offer::default());
-        let opened = open_socket(&server.socket);
+        let opened = quick(&scratch, 600);
         let handle = opened.handle();
+        handle.write(0, b"x", false).unwrap();
         change(&mut server.offer.lock().unwrap());
         cut(&server, &opened, 0);
-        let error = handle.read(0, &mut [0; 512]).unwrap_err().to_string();
-        assert!(error.contains(named), "{error}");
+        for _ in 0..2 {
+            let error = handle.read(0, &mut [0; 512]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        assert!(server.connections() > 2, "it is tried again");
+        let messages = opened.log.messages();
+        let told = messages.iter().filter(|line| line.contains(named));
+        assert_eq!(told.count(), 1, "{messages:?}");
         *server.offer.lock().unwrap() = Offer::default();
-        let error = handle.read(0, &mut [0; 512]).unwrap_err().to_string();
-        assert!(error.contains(named), "{error}");
-        assert_eq!(server.connections(), 2);
+        assert_eq!(read(&*handle, 512, 512), pattern(512, 512));
+        assert!(is_reset(handle.flush()), "what was lost is told");
+        handle.flush().unwrap();
     }
 }
 

@@ -101,16 +101,8 @@ struct State {
     delay: Duration,
     last_attempt: Option<Instant>,
     last_error: String,
-    /// Why no session will ever do.
-    failed: Option<String>,
-}
-
-/// Why there is no new session.
-enum Attempt {
-    /// Later there may be.
-    Failed(String),
-    /// There never will be.
-    Hopeless(String),
+    /// What is other than it was of the export, once that was told.
+    told_change: Option<String>,
 }
 
 impl Pool {
@@ -183,10 +175,6 @@ impl Pool {
     pub(super) fn session(self: &Arc<Self>, deadline: Instant) -> io::Result<Arc<Session>> {
         let mut state = lock(&self.state);
         loop {
-            if let Some(reason) = &state.failed {
-                let message = format!("{}: {reason}", self.report.address());
-                return Err(io::Error::other(message));
-            }
             if Instant::now() >= deadline {
                 drop(state);
                 return Err(self.too_late());
@@ -197,15 +185,20 @@ impl Pool {
                 return Ok(Arc::clone(session));
             }
             if !state.is_connecting {
-                self.start_connecting(&mut state)?;
+                self.start_connecting(&mut state);
             }
+            let until = match state.is_connecting {
+                true => deadline,
+                false => deadline.min(Instant::now() + state.delay),
+            };
             state.waiters += 1;
-            state = wait_until(&self.changed, state, deadline);
+            state = wait_until(&self.changed, state, until);
             state.waiters -= 1;
         }
     }
 
-    fn start_connecting(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+    /// Has a thread connect. Without one to be had, it is tried again after the delay.
+    fn start_connecting(self: &Arc<Self>, state: &mut State) {
         if let Some(lost) = state.session.take() {
             state.last_error = lost.reason();
             state.delay = match lost.started().elapsed() >= STABLE {
@@ -214,11 +207,16 @@ impl Pool {
             };
         }
         let pool = Arc::clone(self);
-        thread::Builder::new()
+        let spawned = thread::Builder::new()
             .name("nbd-connect".to_owned())
-            .spawn(move || pool.connect_again())?;
-        state.is_connecting = true;
-        Ok(())
+            .spawn(move || pool.connect_again());
+        match spawned {
+            Ok(_) => state.is_connecting = true,
+            Err(error) => {
+                state.last_error = format!("a thread cannot be started: {error}");
+                state.delay = next_delay(state.delay);
+            }
+        }
     }
 
     /// Connects until it succeeds, or nobody waits for it any more.
@@ -234,22 +232,15 @@ impl Pool {
         let _end = End(self);
         while self.wait_for_turn() {
             let attempt = self.attempt();
-            if let Err(Attempt::Hopeless(reason)) = &attempt {
-                self.report.failed(reason);
-            }
             let mut state = lock(&self.state);
             match attempt {
                 Ok(session) => {
                     state.session = Some(session);
                     return;
                 }
-                Err(Attempt::Failed(reason)) => {
+                Err(reason) => {
                     state.last_error = reason;
                     state.delay = next_delay(state.delay);
-                }
-                Err(Attempt::Hopeless(reason)) => {
-                    state.failed = Some(reason);
-                    return;
                 }
             }
         }
@@ -272,21 +263,35 @@ impl Pool {
         }
     }
 
-    fn attempt(&self) -> Result<Arc<Session>, Attempt> {
+    /// The error is why there is no new session now; later there may be.
+    fn attempt(&self) -> Result<Arc<Session>, String> {
         let (connection, export) = self
             .way
             .connect(HANDSHAKE)
-            .map_err(|failure| Attempt::Failed(failure.to_string()))?;
-        if let Some(reason) = self.promised.broken_promise(&export, self.read_only) {
-            return Err(Attempt::Hopeless(format!(
-                "the export is not what it was: {reason}; start again to use it as it is"
-            )));
+            .map_err(|failure| failure.to_string())?;
+        let broken = self.promised.broken_promise(&export, self.read_only);
+        self.tell_change(broken.as_ref());
+        if let Some(reason) = broken {
+            return Err(changed(&reason));
         }
         let session = self
             .begin(connection, &export)
-            .map_err(|error| Attempt::Failed(reason(&error)))?;
+            .map_err(|error| reason(&error))?;
         self.report.back();
         Ok(session)
+    }
+
+    /// Tells what is other than it was, once until it is as it was or other again.
+    fn tell_change(&self, broken: Option<&String>) {
+        let mut state = lock(&self.state);
+        if state.told_change.as_ref() == broken {
+            return;
+        }
+        state.told_change = broken.cloned();
+        drop(state);
+        if let Some(reason) = broken {
+            self.report.changed(&changed(reason));
+        }
     }
 
     /// Makes the other connections, where there are to be any, and begins the session.
@@ -334,6 +339,13 @@ impl Pool {
         }
         connections
     }
+}
+
+fn changed(reason: &str) -> String {
+    format!(
+        "the export is not what it was: {reason}; it is used again once it is as it was, \
+         or as it is after a new start"
+    )
 }
 
 /// Whether two connections can be used as one.

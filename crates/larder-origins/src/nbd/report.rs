@@ -88,8 +88,8 @@ impl Report {
         }
     }
 
-    /// The origin can never be used again.
-    pub(super) fn failed(&self, reason: &str) {
+    /// The origin cannot be used as it is.
+    pub(super) fn changed(&self, reason: &str) {
         self.log.error(&format!("{}: {reason}", self.address));
     }
 
