@@ -296,6 +296,27 @@ fn a_server_that_takes_two_connections_is_used_with_two() {
     torture(&opened, 512);
 }
 
+#[test]
+fn a_server_that_takes_fewer_connections_than_before_is_asked_for_more_once() {
+    let scratch = Scratch::new();
+    let (socket, image) = (scratch.path("s"), scratch.image("d", SIZE));
+    let start = |most| {
+        let image = image.to_str().unwrap();
+        qemu_nbd(&socket, &["-e", most, "-f", "raw", image])
+    };
+    let mut peer = start("4");
+    let opened = open_socket(&socket);
+    assert!(opened.log.has("connections: 4"));
+    let handle = opened.handle();
+    for _ in 0..2 {
+        drop(peer);
+        peer = start("2");
+        assert!(read(&*handle, 4096, 512) == pattern(4096, 512));
+        assert_eq!(opened.log.count("a further connection: "), 2);
+    }
+    assert_eq!(opened.log.count("connections: 2"), 2);
+}
+
 /// nbd-server, which runs in the background and serves each client in a process of its own.
 struct NbdServer(String);
 

@@ -316,6 +316,7 @@ impl Pool {
     fn connect_extra(&self, export: &Export) -> Vec<Connection> {
         let count = self.connections.load(Ordering::Relaxed).saturating_sub(1);
         let connect = || self.way.connect(EXTRA_HANDSHAKE);
+        let began = Instant::now();
         let results: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..count)
                 .filter_map(|_| thread::Builder::new().spawn_scoped(scope, connect).ok())
@@ -336,6 +337,11 @@ impl Pool {
                     .note(&format!("a further connection: {failure}")),
                 _ => {}
             }
+        }
+        if began.elapsed() >= EXTRA_HANDSHAKE {
+            // Those that were waited for in vain would be again, each time.
+            let taken = connections.len() + 1;
+            self.connections.store(taken, Ordering::Relaxed);
         }
         connections
     }

@@ -74,11 +74,12 @@ impl TestLog {
     }
 
     pub(crate) fn has(&self, text: &str) -> bool {
-        self.0
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|line| line.contains(text))
+        self.count(text) > 0
+    }
+
+    pub(crate) fn count(&self, text: &str) -> usize {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).count()
     }
 }
 
