@@ -1,4 +1,4 @@
-//! A small synchronous NBD client: several requests in flight, block status, export lists.
+//! A small synchronous NBD client: several requests in flight, every form of replies, block status, export lists.
 //!
 //! An error that the server answered with is an [`io::Error`] with the errno of the NBD protocol,
 //! which is Linux's. Other errors mean that the connection is lost. An answer that does not come
@@ -15,7 +15,7 @@ use handshake::Handshake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use wire::{Command, REQUEST_MAGIC};
+use wire::Command;
 
 mod handshake;
 mod reply;
@@ -23,7 +23,7 @@ mod wire;
 
 pub use handshake::Export;
 pub use reply::{Extent, Reply};
-pub use wire::Flags;
+pub use wire::{Flags, Form};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_OF_POLL: Timespec = Timespec {
@@ -104,6 +104,7 @@ impl Request {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     command: Command,
+    offset: u64,
     length: usize,
 }
 
@@ -112,6 +113,7 @@ struct InFlight {
 pub struct Client {
     stream: UnixStream,
     export: Export,
+    form: Form,
     next_cookie: u64,
     in_flight: HashMap<Cookie, InFlight>,
     partial: HashMap<Cookie, Reply>,
@@ -137,9 +139,17 @@ impl Client {
     /// # Errors
     /// The server refuses the export, or is not there.
     pub fn try_connect_to(socket: &Path, export: &str) -> io::Result<Self> {
+        Self::try_connect_in_form(socket, export, Form::Structured)
+    }
+
+    /// Connects to an export, and agrees on that form.
+    ///
+    /// # Errors
+    /// The server refuses the export or the form, or is not there.
+    pub fn try_connect_in_form(socket: &Path, export: &str, form: Form) -> io::Result<Self> {
         let stream = connect(socket)?;
-        let export = Handshake::begin(&stream)?.go(export)?;
-        Ok(Self::new(stream, export))
+        let export = Handshake::begin(&stream)?.go(export, form)?;
+        Ok(Self::new(stream, export, form))
     }
 
     /// Connects to an export in the way of old clients, which gives simple replies only and no block
@@ -150,13 +160,14 @@ impl Client {
     pub fn try_connect_by_name(socket: &Path, export: &str) -> io::Result<Self> {
         let stream = connect(socket)?;
         let export = Handshake::begin(&stream)?.export_name(export)?;
-        Ok(Self::new(stream, export))
+        Ok(Self::new(stream, export, Form::Simple))
     }
 
-    fn new(stream: UnixStream, export: Export) -> Self {
+    fn new(stream: UnixStream, export: Export, form: Form) -> Self {
         Self {
             stream,
             export,
+            form,
             next_cookie: 0,
             in_flight: HashMap::new(),
             partial: HashMap::new(),
@@ -178,6 +189,12 @@ impl Client {
         &self.export
     }
 
+    /// Whether it can be asked for the block status.
+    #[must_use]
+    pub fn has_block_status(&self) -> bool {
+        self.form != Form::Simple
+    }
+
     /// Sends a request and does not wait for its answer.
     ///
     /// # Errors
@@ -185,16 +202,25 @@ impl Client {
     pub fn submit(&mut self, request: &Request) -> io::Result<Cookie> {
         self.next_cookie += 1;
         let cookie = Cookie(self.next_cookie);
-        let mut message = Vec::with_capacity(28 + request.payload.len());
-        message.extend_from_slice(&REQUEST_MAGIC.to_be_bytes());
-        message.extend_from_slice(&request.flags.bits().to_be_bytes());
+        let is_extended = self.form == Form::Extended;
+        let flags = match is_extended && request.command == Command::Write {
+            true => request.flags | Flags::PAYLOAD_LEN,
+            false => request.flags,
+        };
+        let mut message = Vec::with_capacity(32 + request.payload.len());
+        message.extend_from_slice(&self.form.request_magic().to_be_bytes());
+        message.extend_from_slice(&flags.bits().to_be_bytes());
         message.extend_from_slice(&(request.command as u16).to_be_bytes());
         message.extend_from_slice(&cookie.0.to_be_bytes());
         message.extend_from_slice(&request.offset.to_be_bytes());
-        message.extend_from_slice(&request.length.to_be_bytes());
+        match is_extended {
+            true => message.extend_from_slice(&u64::from(request.length).to_be_bytes()),
+            false => message.extend_from_slice(&request.length.to_be_bytes()),
+        }
         message.extend_from_slice(&request.payload);
         let in_flight = InFlight {
             command: request.command,
+            offset: request.offset,
             length: request.length as usize,
         };
         self.in_flight.insert(cookie, in_flight);
@@ -257,12 +283,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn read(&mut self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        let data = self.call(&Request::read(offset, length))?.data;
-        if data.len() as u64 == length {
-            return Ok(data);
-        }
-        let message = format!("asked for {length} bytes, got {}", data.len());
-        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        Ok(self.call(&Request::read(offset, length))?.data)
     }
 
     /// Writes.

@@ -48,7 +48,7 @@ mod workload;
 pub use background::{Background, free_port};
 pub use cache_file::{CacheFile, UsageSampler};
 pub use certificates::Certificates;
-pub use client::{Client, Cookie, Export, Extent, Flags, Reply, Request};
+pub use client::{Client, Cookie, Export, Extent, Flags, Form, Reply, Request};
 pub use command::{output_of, run, run_expecting_failure};
 pub use eval_disk::EvalDisk;
 pub use filter::FilterUnderTest;

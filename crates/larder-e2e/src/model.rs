@@ -1,4 +1,4 @@
-//! What a disk must hold: an array of bytes, and which of them were trimmed.
+//! What a disk must hold: an array of bytes, which of them were trimmed, and which may change just now.
 //!
 //! A trimmed byte may read as what it was or as zero, now the one and now the other, until it is
 //! written or zeroed again. Everything else has exactly one value.
@@ -11,6 +11,8 @@ use crate::image::assert_same_bytes;
 pub struct Model {
     bytes: Vec<u8>,
     trimmed: Vec<bool>,
+    /// What a request was sent about since [`Model::settle`], answered or not.
+    touched: Vec<bool>,
 }
 
 impl Model {
@@ -19,6 +21,7 @@ impl Model {
     pub fn new(bytes: Vec<u8>) -> Self {
         Self {
             trimmed: vec![false; bytes.len()],
+            touched: vec![false; bytes.len()],
             bytes,
         }
     }
@@ -46,6 +49,28 @@ impl Model {
     /// A trim was acknowledged.
     pub fn trim(&mut self, offset: u64, length: u64) {
         self.trimmed[offset as usize..(offset + length) as usize].fill(true);
+    }
+
+    /// A request that changes this range is about to be sent.
+    pub fn touch(&mut self, offset: u64, length: u64) {
+        self.touched[offset as usize..(offset + length) as usize].fill(true);
+    }
+
+    /// No request is under way.
+    pub fn settle(&mut self) {
+        self.touched.fill(false);
+    }
+
+    /// Asserts of a range that others may change meanwhile that what nobody has touched is what it must be.
+    pub fn check_untouched(&self, what: &str, offset: u64, got: &[u8]) {
+        let mut at = 0;
+        let touched = &self.touched[offset as usize..offset as usize + got.len()];
+        for run in touched.chunk_by(|one, next| one == next) {
+            if !run[0] {
+                self.check(what, offset + at as u64, &got[at..at + run.len()]);
+            }
+            at += run.len();
+        }
     }
 
     /// Asserts that `got` is what the disk may hold at `offset`.
@@ -109,6 +134,23 @@ mod tests {
     #[should_panic(expected = "read at 0: 1 of 4 bytes differ, first at 3")]
     fn zeroed_bytes_may_not() {
         model().check("read", 0, &[0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn what_was_touched_may_be_anything_until_it_is_settled() {
+        let mut model = model();
+        model.touch(9, 2);
+        model.check_untouched("read", 8, &[7, 1, 2, 7]);
+        model.settle();
+        model.check_untouched("read", 8, &[7, 7, 7, 7]);
+    }
+
+    #[test]
+    #[should_panic(expected = "read at 11: 1 of 2 bytes differ, first at 0")]
+    fn what_nobody_touched_may_not() {
+        let mut model = model();
+        model.touch(9, 2);
+        model.check_untouched("read", 8, &[7, 1, 2, 9, 7]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::client::Form;
 use crate::image::{assert_same_bytes, read_file, sparse_file, write_at};
 use crate::random::Random;
 use crate::scratch::Scratch;
@@ -14,6 +15,8 @@ use crate::{KIB, MIB};
 /// The image is no multiple of anything; 5 % of it is the limit of a limited cache.
 const IMAGE_SIZE: u64 = 24 * MIB + 1237;
 const CONNECTIONS: [u64; 3] = [1, 2, 8];
+/// nbdkit knows no extended headers.
+const NBDKIT_FORMS: &[Form] = &[Form::Simple, Form::Structured];
 const MODES: [&str; 3] = ["writeback", "writethrough", "unsafe"];
 
 /// One server to torture, and how long.
@@ -31,8 +34,12 @@ pub struct Torture {
     pub cache_on_read: bool,
     /// How much is fetched ahead.
     pub readahead: &'static str,
+    /// After how many seconds dirty data is written back, if not the default.
+    pub dirty_age: Option<&'static str>,
     /// How many connections.
     pub connections: u64,
+    /// The forms of replies that the server knows.
+    pub forms: &'static [Form],
     /// How many requests a connection keeps in flight.
     pub in_flight_per_connection: usize,
     /// How often to start over.
@@ -50,7 +57,9 @@ impl Torture {
                 limited,
                 cache_on_read: connections != 2,
                 readahead: if connections == 1 { "1M" } else { "8M" },
+                dirty_age: None,
                 connections,
+                forms: NBDKIT_FORMS,
                 in_flight_per_connection: 4,
                 rounds: 2,
             })
@@ -68,9 +77,20 @@ impl Torture {
             readahead: ["off", "1M", "8M", "64M"][random.below(4) as usize],
             limited: random.one_in(2),
             cache_on_read: random.one_in(2),
+            dirty_age: Some(["off", "1"][random.below(2) as usize]),
             connections: CONNECTIONS[random.below(3) as usize],
+            forms: NBDKIT_FORMS,
             in_flight_per_connection: 4,
             rounds: 3,
+        }
+    }
+
+    /// The same for `larder serve`, whose clients may have every form.
+    #[must_use]
+    pub fn served(self) -> Self {
+        Self {
+            forms: &Form::ALL,
+            ..self
         }
     }
 
@@ -83,6 +103,9 @@ impl Torture {
             format!("cache-on-read={}", self.cache_on_read),
             format!("cache-readahead={}", self.readahead),
         ];
+        if let Some(age) = self.dirty_age {
+            parameters.push(format!("cache-dirty-age={age}"));
+        }
         if self.limited {
             let limit = (IMAGE_SIZE / 20).max(MIB).max(self.block_size);
             parameters.push(format!("cache-max-size={limit}"));
@@ -102,6 +125,7 @@ impl Torture {
         let plan = Plan {
             seed: self.seed,
             connections: self.connections,
+            forms: self.forms,
             in_flight_per_connection: self.in_flight_per_connection,
             rounds: self.rounds,
             requests_per_round: 400,
@@ -119,18 +143,19 @@ impl Torture {
     }
 }
 
-/// Calls `one` again and again for `LARDER_SOAK_SECONDS`, each time with a seed and what follows
-/// from it.
+/// Calls `one` again and again for `LARDER_SOAK_SECONDS`, or a minute, each time with a seed and what follows
+/// from it. The first seed is `LARDER_SEED`, so that the seed of a case that failed replays it at once.
 pub fn soak_for_seconds(mut one: impl FnMut(u64, &mut Random)) {
     let seconds = env::var("LARDER_SOAK_SECONDS").map_or(60, |text| {
         text.parse()
             .unwrap_or_else(|e| panic!("LARDER_SOAK_SECONDS={text}: {e}"))
     });
     let end = Instant::now() + Duration::from_secs(seconds);
-    let mut seeds = Random::new(Random::seed_or(1));
+    let mut seed = Random::seed_or(1);
+    let mut seeds = Random::new(seed);
     while Instant::now() < end {
-        let seed = seeds.next_u64();
         one(seed, &mut Random::new(seed));
+        seed = seeds.next_u64();
     }
 }
 

@@ -3,7 +3,8 @@
 //! A round cuts the disk at random bytes into segments and deals them out to the connections:
 //! they share blocks and sectors, but no byte, so that the model always knows what a byte must
 //! be although requests run in parallel. Each connection keeps a few requests in flight, which
-//! do not overlap. After a round the plugin's file is compared with the model.
+//! do not overlap. After a round the plugin's file is compared with the model. Then clients may leave, one
+//! or all of them, and others come, each in a form of its own.
 
 use std::io;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
-use crate::client::{Client, Cookie, Flags, Reply, Request};
+use crate::client::{Client, Cookie, Flags, Form, Reply, Request};
 use crate::image::{read_at, read_file};
 use crate::model::Model;
 use crate::random::Random;
@@ -26,6 +27,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many connections.
     pub connections: u64,
+    /// The forms that clients choose from.
+    pub forms: &'static [Form],
     /// How many requests a connection keeps in flight. More than one can block for ever where
     /// the server reads no request before it has sent the last answer.
     pub in_flight_per_connection: usize,
@@ -46,6 +49,7 @@ impl Plan {
         Self {
             seed: Random::seed_or(1),
             connections,
+            forms: &[Form::Structured],
             in_flight_per_connection: 4,
             rounds: 2,
             requests_per_round: 300,
@@ -60,11 +64,17 @@ impl Plan {
 pub fn run_workload(socket: &Path, file: &Path, plan: &Plan) -> Model {
     let announce = AnnounceOnPanic(plan);
     let mut random = Random::new(plan.seed);
+    // Only its own figures, so that a plan's requests do not depend on who comes and goes.
+    let mut coming = Random::new(!plan.seed);
     let mut clients: Vec<Client> = (0..plan.connections)
-        .map(|_| Client::connect(socket))
+        .map(|_| connect(socket, plan, &mut coming))
         .collect();
     let model = Mutex::new(Model::new(read_file(file)));
-    for _ in 0..plan.rounds {
+    for round in 0..plan.rounds {
+        if round > 0 {
+            let leaving = leave(&mut clients, &mut coming);
+            clients.extend((0..leaving).map(|_| connect(socket, plan, &mut coming)));
+        }
         let segments = deal(&mut random, lock(&model).size(), plan.connections);
         thread::scope(|scope| {
             for (owner, client) in clients.iter_mut().enumerate() {
@@ -82,6 +92,7 @@ pub fn run_workload(socket: &Path, file: &Path, plan: &Plan) -> Model {
             }
         });
         let chosen = random.below(plan.connections) as usize;
+        lock(&model).settle();
         check_everything(&mut clients[chosen], &lock(&model), file, plan);
     }
     for client in clients {
@@ -89,6 +100,25 @@ pub fn run_workload(socket: &Path, file: &Path, plan: &Plan) -> Model {
     }
     drop(announce);
     model.into_inner().expect("no worker panicked")
+}
+
+fn connect(socket: &Path, plan: &Plan, random: &mut Random) -> Client {
+    let form = plan.forms[random.below(plan.forms.len() as u64) as usize];
+    Client::try_connect_in_form(socket, "", form)
+        .unwrap_or_else(|error| panic!("a client of {form:?}: {error}"))
+}
+
+/// One client leaves, or all of them, or nobody. How many.
+fn leave(clients: &mut Vec<Client>, random: &mut Random) -> usize {
+    let count = match random.below(3) {
+        0 => 0,
+        1 => 1,
+        _ => clients.len(),
+    };
+    for client in clients.drain(..count) {
+        client.disconnect_and_wait();
+    }
+    count
 }
 
 fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
@@ -123,16 +153,21 @@ fn check_everything(client: &mut Client, model: &Model, file: &Path, plan: &Plan
     if plan.writes_reach_the_plugin {
         model.check("the plugin's file before a flush", 0, &read_file(file));
     }
-    let extents = client.extents_of(0, model.size()).expect("block status");
-    model.check_extents(0, &extents);
+    check_all_extents(client, model);
     client.flush().expect("flush");
     if plan.flushes_reach_the_plugin {
         model.check("the plugin's file after a flush", 0, &read_file(file));
     }
     let whole = client.read(0, model.size()).expect("read");
     model.check("the disk after a flush", 0, &whole);
-    let extents = client.extents_of(0, model.size()).expect("block status");
-    model.check_extents(0, &extents);
+    check_all_extents(client, model);
+}
+
+fn check_all_extents(client: &mut Client, model: &Model) {
+    if client.has_block_status() {
+        let extents = client.extents_of(0, model.size()).expect("block status");
+        model.check_extents(0, &extents);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -206,7 +241,7 @@ impl Worker<'_> {
             35..47 => Act::Zero(self.zero_flags()),
             47..53 if can_trim => Act::Trim(self.fua()),
             53..57 if can_cache => Act::Cache,
-            57..65 => Act::BlockStatus,
+            57..65 if self.client.has_block_status() => Act::BlockStatus,
             65..69 => Act::Flush,
             _ => Act::Read,
         }
@@ -285,6 +320,9 @@ impl Worker<'_> {
             Act::BlockStatus => Request::block_status(offset, length),
             Act::Flush => Request::flush(),
         };
+        if matches!(act, Act::Write(..) | Act::Zero(_) | Act::Trim(_)) {
+            lock(self.model).touch(offset, length);
+        }
         let cookie = self.client.submit(&request).expect("sending a request");
         self.pending.push(Pending { cookie, range, act });
     }
@@ -307,6 +345,7 @@ impl Worker<'_> {
         let mut model = lock(self.model);
         match act {
             Act::Read => {
+                model.check_untouched("read", offset, &reply.data);
                 for own in parts_within(&self.own, range) {
                     let from = (own.start - offset) as usize;
                     let to = (own.end - offset) as usize;

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use larder_e2e::{KIB, MIB, Nbdkit, Random, Torture, soak_for_seconds};
+use larder_e2e::{Form, KIB, MIB, Nbdkit, Random, Torture, soak_for_seconds};
 
 fn run(torture: &Torture, serialize: Option<&str>) {
     torture.run(|scratch, image| {
@@ -83,9 +83,11 @@ fn random_requests_in_serialised_thread_models() {
                 limited,
                 cache_on_read: true,
                 readahead: "1M",
+                dirty_age: None,
                 // Where connections wait for each other, a second one would wait for the first to
                 // leave.
                 connections: if serialize == "connections" { 1 } else { 8 },
+                forms: &[Form::Simple, Form::Structured],
                 in_flight_per_connection: 1,
                 rounds: 1,
             };

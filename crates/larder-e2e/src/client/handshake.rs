@@ -1,9 +1,9 @@
-//! The fixed newstyle handshake, with structured replies and block status.
+//! The fixed newstyle handshake, in any form of replies, with block status where the form has it.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 
-use super::wire::{protocol_error, read_bytes, read_u16, read_u32, read_u64};
+use super::wire::{Form, protocol_error, read_bytes, read_u16, read_u32, read_u64};
 
 const NBD_MAGIC: u64 = 0x4e42_444d_4147_4943;
 const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
@@ -18,6 +18,7 @@ const OPTION_LIST: u32 = 3;
 const OPTION_GO: u32 = 7;
 const OPTION_STRUCTURED_REPLY: u32 = 8;
 const OPTION_SET_META_CONTEXT: u32 = 10;
+const OPTION_EXTENDED_HEADERS: u32 = 11;
 
 const REPLY_ACK: u32 = 1;
 const REPLY_SERVER: u32 = 2;
@@ -36,7 +37,6 @@ pub struct Export {
     pub size: u64,
     /// Minimum, preferred and maximum request size, in bytes.
     pub block_size: Option<(u32, u32, u32)>,
-    pub(super) has_structured_replies: bool,
     flags: u16,
 }
 
@@ -106,30 +106,41 @@ impl<'a> Handshake<'a> {
     }
 
     /// Chooses an export and begins transmission.
-    pub(super) fn go(self, name: &str) -> io::Result<Export> {
-        self.option(OPTION_STRUCTURED_REPLY, &[])?;
-        self.replies("structured replies")?;
-
-        let mut meta = string(name);
-        meta.extend_from_slice(&1_u32.to_be_bytes());
-        meta.extend_from_slice(&string(META_CONTEXT));
-        self.option(OPTION_SET_META_CONTEXT, &meta)?;
-        self.replies("block status")?;
-
+    pub(super) fn go(self, name: &str, form: Form) -> io::Result<Export> {
+        match form {
+            Form::Simple => {}
+            Form::Structured => {
+                self.option(OPTION_STRUCTURED_REPLY, &[])?;
+                self.replies("structured replies")?;
+            }
+            Form::Extended => {
+                self.option(OPTION_EXTENDED_HEADERS, &[])?;
+                self.replies("extended headers")?;
+            }
+        }
+        if form != Form::Simple {
+            self.choose_block_status(name)?;
+        }
         let mut request = string(name);
         request.extend_from_slice(&1_u16.to_be_bytes());
         request.extend_from_slice(&INFO_BLOCK_SIZE.to_be_bytes());
         self.option(OPTION_GO, &request)?;
-        let mut export = Export {
-            has_structured_replies: true,
-            ..Export::default()
-        };
+        let mut export = Export::default();
         for (kind, body) in self.replies("the export")? {
             if kind == REPLY_INFO {
                 read_info(&mut export, &body)?;
             }
         }
         Ok(export)
+    }
+
+    fn choose_block_status(&self, name: &str) -> io::Result<()> {
+        let mut meta = string(name);
+        meta.extend_from_slice(&1_u32.to_be_bytes());
+        meta.extend_from_slice(&string(META_CONTEXT));
+        self.option(OPTION_SET_META_CONTEXT, &meta)?;
+        self.replies("block status")?;
+        Ok(())
     }
 
     /// Chooses an export as old clients do.

@@ -1,10 +1,9 @@
-//! Receiving answers, simple and structured.
+//! Receiving answers, simple, structured and with extended headers.
 
 use std::io;
 
 use super::wire::{
-    Command, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, protocol_error, read_bytes, read_u16,
-    read_u32, read_u64,
+    Command, Form, SIMPLE_REPLY_MAGIC, protocol_error, read_bytes, read_u16, read_u32, read_u64,
 };
 use super::{Client, Cookie, InFlight};
 
@@ -13,7 +12,11 @@ const CHUNK_NONE: u16 = 0;
 const CHUNK_DATA: u16 = 1;
 const CHUNK_HOLE: u16 = 2;
 const CHUNK_BLOCK_STATUS: u16 = 5;
+const CHUNK_BLOCK_STATUS_EXT: u16 = 6;
 const CHUNK_ERROR_BIT: u16 = 1 << 15;
+
+/// The longest payload of a request, and some.
+const MAX_CHUNK_BYTES: u64 = (64 << 20) + 8;
 
 /// What a request was answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,9 +43,13 @@ impl Client {
     /// Receives one chunk, and files the answer that it completes.
     pub(super) fn receive(&mut self) -> io::Result<()> {
         match read_u32(&self.stream)? {
-            SIMPLE_REPLY_MAGIC => self.receive_simple(),
-            STRUCTURED_REPLY_MAGIC => self.receive_chunk(),
-            magic => Err(protocol_error(format!("reply magic {magic:#x}"))),
+            // Where headers are extended, all answers are.
+            SIMPLE_REPLY_MAGIC if self.form != Form::Extended => self.receive_simple(),
+            magic if Some(magic) == self.form.chunk_magic() => self.receive_chunk(),
+            magic => Err(protocol_error(format!(
+                "reply magic {magic:#x} to a client of {:?}",
+                self.form
+            ))),
         }
     }
 
@@ -54,7 +61,7 @@ impl Client {
         if error != 0 {
             reply.error = Some(errno(error));
         } else if let Some(request) = self.in_flight.get(&cookie).filter(reads) {
-            if self.export.has_structured_replies {
+            if self.form != Form::Simple {
                 return Err(protocol_error("a simple reply to a read".to_owned()));
             }
             reply.data = read_bytes(&self.stream, request.length)?;
@@ -66,10 +73,26 @@ impl Client {
         let flags = read_u16(&self.stream)?;
         let kind = read_u16(&self.stream)?;
         let cookie = Cookie(read_u64(&self.stream)?);
-        let length = read_u32(&self.stream)? as usize;
-        let body = read_bytes(&self.stream, length)?;
+        let Some(&asked) = self.in_flight.get(&cookie) else {
+            return Err(no_request(cookie));
+        };
+        let length = match self.form {
+            Form::Extended => {
+                let offset = read_u64(&self.stream)?;
+                if offset != asked.offset {
+                    let message = format!("a reply to {asked:?} says it was at {offset}");
+                    return Err(protocol_error(message));
+                }
+                read_u64(&self.stream)?
+            }
+            _ => read_u32(&self.stream)?.into(),
+        };
+        if length > MAX_CHUNK_BYTES {
+            return Err(protocol_error(format!("a chunk of {length} bytes")));
+        }
+        let body = read_bytes(&self.stream, length as usize)?;
         let mut reply = self.partial.remove(&cookie).unwrap_or_default();
-        add_chunk(&mut reply, kind, &body)?;
+        add_chunk(&mut reply, self.form, asked, kind, &body)?;
         if flags & CHUNK_DONE != 0 {
             return self.finish(cookie, reply);
         }
@@ -78,10 +101,13 @@ impl Client {
     }
 
     fn finish(&mut self, cookie: Cookie, reply: Reply) -> io::Result<()> {
-        if self.in_flight.remove(&cookie).is_none() {
-            return Err(protocol_error(format!(
-                "an answer to no request: {cookie:?}"
-            )));
+        let Some(asked) = self.in_flight.remove(&cookie) else {
+            return Err(no_request(cookie));
+        };
+        let is_read = asked.command == Command::Read && reply.error.is_none();
+        if is_read && reply.data.len() != asked.length {
+            let message = format!("{} bytes in the reply to {asked:?}", reply.data.len());
+            return Err(protocol_error(message));
         }
         let result = match reply.error {
             Some(error) => Err(io::Error::from_raw_os_error(error)),
@@ -92,38 +118,83 @@ impl Client {
     }
 }
 
-/// Chunks of data are taken in the order in which they come, which is nbdkit's own.
-fn add_chunk(reply: &mut Reply, kind: u16, body: &[u8]) -> io::Result<()> {
+/// Chunks of data must come in the order of their offsets, as those of nbdkit and larder do.
+fn add_chunk(
+    reply: &mut Reply,
+    form: Form,
+    asked: InFlight,
+    kind: u16,
+    body: &[u8],
+) -> io::Result<()> {
+    let is_read = asked.command == Command::Read;
     match kind {
-        CHUNK_NONE => {}
-        CHUNK_DATA if body.len() > 8 => reply.data.extend_from_slice(&body[8..]),
-        CHUNK_HOLE if body.len() == 12 => {
-            let length = u32::from_be_bytes([body[8], body[9], body[10], body[11]]);
-            reply.data.resize(reply.data.len() + length as usize, 0);
+        CHUNK_NONE if body.is_empty() => {}
+        CHUNK_DATA if is_read && body.len() > 8 => {
+            check_place(reply, asked, body, body.len() - 8)?;
+            reply.data.extend_from_slice(&body[8..]);
         }
-        CHUNK_BLOCK_STATUS if body.len() % 8 == 4 => {
+        CHUNK_HOLE if is_read && body.len() == 12 => {
+            let length = read_u32(&body[8..])? as usize;
+            check_place(reply, asked, body, length)?;
+            reply.data.resize(reply.data.len() + length, 0);
+        }
+        CHUNK_BLOCK_STATUS if form == Form::Structured && body.len() % 8 == 4 => {
             for pair in body[4..].chunks_exact(8) {
-                let word =
-                    |i: usize| u32::from_be_bytes([pair[i], pair[i + 1], pair[i + 2], pair[i + 3]]);
-                reply.extents.push(Extent {
-                    length: u64::from(word(0)),
-                    hole: word(4) & 1 != 0,
-                    zero: word(4) & 2 != 0,
-                });
+                let length = read_u32(pair)?.into();
+                reply
+                    .extents
+                    .push(extent(length, read_u32(&pair[4..])?.into()));
             }
         }
-        _ if kind & CHUNK_ERROR_BIT != 0 && body.len() >= 4 => {
-            let error = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
-            reply.error = Some(errno(error));
+        CHUNK_BLOCK_STATUS_EXT if form == Form::Extended && body.len() % 16 == 8 => {
+            let count = read_u32(&body[4..])? as usize;
+            let pairs = body[8..].chunks_exact(16);
+            if count != 0 && count != pairs.len() {
+                let message = format!("{} extents, and said to be {count}", pairs.len());
+                return Err(protocol_error(message));
+            }
+            for pair in pairs {
+                reply
+                    .extents
+                    .push(extent(read_u64(pair)?, read_u64(&pair[8..])?));
+            }
+        }
+        _ if kind & CHUNK_ERROR_BIT != 0 && body.len() >= 6 => {
+            reply.error = Some(errno(read_u32(body)?));
         }
         _ => {
             return Err(protocol_error(format!(
-                "chunk of kind {kind} with {} bytes",
+                "chunk of kind {kind} with {} bytes in the reply to {asked:?} in {form:?}",
                 body.len()
             )));
         }
     }
     Ok(())
+}
+
+/// A piece of data begins where the last one ended, and keeps within what was asked for.
+fn check_place(reply: &Reply, asked: InFlight, body: &[u8], length: usize) -> io::Result<()> {
+    let offset = read_u64(body)?;
+    let end = reply.data.len() + length;
+    if offset == asked.offset + reply.data.len() as u64 && end <= asked.length {
+        return Ok(());
+    }
+    Err(protocol_error(format!(
+        "{length} bytes at {offset} after {} in the reply to {asked:?}",
+        reply.data.len()
+    )))
+}
+
+fn extent(length: u64, status: u64) -> Extent {
+    Extent {
+        length,
+        hole: status & 1 != 0,
+        zero: status & 2 != 0,
+    }
+}
+
+fn no_request(cookie: Cookie) -> io::Error {
+    protocol_error(format!("an answer to no request: {cookie:?}"))
 }
 
 fn errno(number: u32) -> i32 {

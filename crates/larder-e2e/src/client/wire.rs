@@ -3,9 +3,43 @@
 use std::io::{self, Read};
 use std::ops::BitOr;
 
-pub(super) const REQUEST_MAGIC: u32 = 0x2560_9513;
+const COMPACT_REQUEST_MAGIC: u32 = 0x2560_9513;
+const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
 pub(super) const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
-pub(super) const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
+
+/// What client and server agree on: how long headers are, and how requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Simple replies only, and no block status.
+    Simple,
+    /// Structured replies.
+    Structured,
+    /// Extended headers.
+    Extended,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Simple, Self::Structured, Self::Extended];
+
+    pub(super) fn request_magic(self) -> u32 {
+        match self {
+            Self::Extended => EXTENDED_REQUEST_MAGIC,
+            _ => COMPACT_REQUEST_MAGIC,
+        }
+    }
+
+    /// What a chunk begins with; there are none in the simple form.
+    pub(super) fn chunk_magic(self) -> Option<u32> {
+        match self {
+            Self::Simple => None,
+            Self::Structured => Some(STRUCTURED_REPLY_MAGIC),
+            Self::Extended => Some(EXTENDED_REPLY_MAGIC),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -33,6 +67,8 @@ impl Flags {
     pub const NO_HOLE: Self = Self(1 << 1);
     /// Zeroing must be refused where it is not faster than writing.
     pub const FAST_ZERO: Self = Self(1 << 4);
+    /// A payload of the request's length follows: extended headers say so.
+    pub(super) const PAYLOAD_LEN: Self = Self(1 << 5);
 
     pub(super) fn bits(self) -> u16 {
         self.0
