@@ -6,9 +6,11 @@
 
 mod hostile;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,9 +18,11 @@ use std::time::{Duration, Instant};
 use hostile::mutation::Mutator;
 use hostile::origins::Origin;
 use hostile::raw::{Form, RawClient, opening};
-use hostile::usage::Usage;
+use hostile::spoilt::{Tally, Victim, check_written, count_replies, send_options};
+use hostile::usage::{Usage, assert_steady};
 use larder_e2e::{
-    Client, Larder, MIB, Random, Scratch, Server, read_file, sparse_file, wait_until,
+    Client, Larder, MIB, Random, Scratch, Server, random_file, read_file, sparse_file, wait_until,
+    write_at,
 };
 use nbd_wire::{Command, CommandFlags, ExportRequest, OptionCode, OptionHeader, Request};
 
@@ -111,21 +115,59 @@ fn form(random: &mut Random) -> Form {
     Form::ALL[random.below(3) as usize]
 }
 
+/// Where the crowd's large reads find data, and where its writes go: as [`messages`] has them.
+const READ: Range<u64> = SIZE / 2 + 900_000..SIZE / 2 + 900_000 + READ_BYTES;
+const READ_BYTES: u64 = 300_000;
+const WRITES: [Range<u64>; 2] = [
+    SIZE / 2 + 1_800_000..SIZE / 2 + 1_800_512,
+    SIZE / 2 + 2_700_000..SIZE / 2 + 2_800_000,
+];
+const CONNECTIONS_OF_A_CROWD: usize = 500;
+
 #[test]
-fn a_thousand_connections_dropped_anywhere_harm_nobody() {
+fn two_thousand_connections_dropped_anywhere_harm_nobody() {
     let scratch = Scratch::new();
     let image = image(&scratch, "image");
+    write_at(&image, READ.start, &[7; READ_BYTES as usize]);
     let server = Larder::serve(&scratch).file(&image).start();
     let mut good = Good::new(&server, "");
     good.step();
+    let mut random = Random::new(Random::seed_or(1));
     let before = Usage::of(server.pid());
+    let crowds = [0; 4].map(|_| {
+        drop_a_crowd(&server, &mut good, &mut random);
+        Usage::wait_for_return(server.pid(), &before, 16 << 10);
+        Usage::of(server.pid())
+    });
+    assert_steady(&crowds);
+    good.step();
+    good.check(&image);
+    let exit = server.stop();
+    assert!(!exit.output.contains("panic"), "{}", exit.output);
+    let upper = &read_file(&image)[SIZE as usize / 2..];
+    let (start, end) = (
+        (READ.start - SIZE / 2) as usize,
+        (READ.end - SIZE / 2) as usize,
+    );
+    assert!(
+        upper[start..end].iter().all(|&byte| byte == 7),
+        "what was only read"
+    );
+    check_written(&upper[..start], SIZE / 2, &WRITES);
+    check_written(&upper[end..], READ.end, &WRITES);
+}
+
+/// Further connections that come, and are dropped, while others are served.
+fn drop_a_crowd(server: &Server, good: &mut Good, random: &mut Random) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let crowd = scope.spawn(|| {
-            let mut random = Random::new(Random::seed_or(1));
             let mut open = Vec::new();
-            for _ in 0..1000 {
-                open.push(dropped_somewhere(&server, &mut random));
+            for _ in 0..CONNECTIONS_OF_A_CROWD {
+                open.push(match random.one_in(3) {
+                    true => dropped_in_a_reply(server, random),
+                    false => dropped_somewhere(server, random),
+                });
                 if open.len() > 50 {
                     let leaving = random.below(open.len() as u64) as usize;
                     drop(open.swap_remove(leaving));
@@ -138,10 +180,6 @@ fn a_thousand_connections_dropped_anywhere_harm_nobody() {
             good.step();
         }
     });
-    Usage::wait_for_return(server.pid(), &before, 16 << 10);
-    good.step();
-    good.check(&image);
-    server.stop();
 }
 
 /// A connection on which a part of something sensible has been said, and perhaps a part of the answer heard.
@@ -169,17 +207,38 @@ fn dropped_somewhere(server: &Server, random: &mut Random) -> RawClient {
     client
 }
 
-const CONNECTIONS: usize = 10_000;
-const MESSAGES_EACH: usize = 10;
+/// A connection on which replies with data have been heard up to some byte.
+fn dropped_in_a_reply(server: &Server, random: &mut Random) -> RawClient {
+    let mut client = RawClient::open(server.socket(), "", form(random));
+    let count = random.between(1, 4);
+    for _ in 0..count {
+        let range = (READ.start, READ_BYTES);
+        client.submit(Command::READ, NONE, range, b"");
+    }
+    // Headers come on top of the data.
+    let heard = random.between(1, count * READ_BYTES);
+    client.receive(heard as usize).expect("what was asked for");
+    client
+}
+
+/// Of each kind, in each of two crowds.
+const CONNECTIONS: usize = 1400;
+const MESSAGES_EACH: usize = 40;
 
 #[test]
-fn a_hundred_thousand_spoilt_messages_leave_nothing_behind() {
+fn a_hundred_thousand_spoilt_messages_are_answered_and_leave_nothing_behind() {
     let scratch = Scratch::new();
-    let calm = image(&scratch, "calm");
-    let victim = image(&scratch, "victim");
+    let (calm, mangled) = (image(&scratch, "calm"), image(&scratch, "mangled"));
+    let image = scratch.path("victim");
+    let content = random_file(&image, SIZE, 1);
+    let victim = Victim {
+        name: "victim",
+        content: &content,
+    };
     let server = Larder::serve(&scratch)
         .origin(format!("calm={}", calm.display()))
-        .origin(format!("victim={}", victim.display()))
+        .origin(format!("mangled={}", mangled.display()))
+        .origin(format!("victim={}", image.display()))
         .start();
     let mut good = Good::new(&server, "calm");
     // What one sane client of each kind takes is no leak.
@@ -187,48 +246,92 @@ fn a_hundred_thousand_spoilt_messages_leave_nothing_behind() {
         RawClient::open(server.socket(), "victim", form).read(0, 32 * MIB);
     }
     good.step();
-    let before = Usage::of(server.pid());
     let seed = Random::seed_or(1);
+    let before = Usage::of(server.pid());
+    let (mut requests, mut options, mut replies) = (Tally::default(), Tally::default(), 0);
+    let crowds = [0, 1].map(|crowd| {
+        let seeds = seed.wrapping_add(crowd << 32);
+        let heard = send_a_crowd(&server, &mut good, &victim, seeds);
+        requests += heard.requests;
+        options += heard.options;
+        replies += heard.replies;
+        Usage::wait_for_return(server.pid(), &before, 48 << 10);
+        Usage::of(server.pid())
+    });
+    assert_steady(&crowds);
+    println!("{requests:?} {options:?} {replies}");
+    assert!(requests.answered() + options.answered() >= 100_000);
+    assert!(requests.done > 10_000 && requests.refused > 10_000);
+    assert!(options.done > 1000 && options.refused > 1000);
+    assert!(
+        replies > 10_000,
+        "to messages that do not end where they say"
+    );
+    let whole = (0..SIZE).step_by(MIB as usize);
+    let mut client = RawClient::open(server.socket(), "victim", Form::Structured);
+    whole.for_each(|offset| victim.check(offset, &client.read(offset, MIB).data));
+    drop(client);
+    good.step();
+    good.check(&calm);
+    let exit = server.stop();
+    assert!(!exit.output.contains("panic"), "{}", exit.output);
+    victim.check(0, &read_file(&image));
+}
+
+/// What a crowd was told.
+#[derive(Default)]
+struct Heard {
+    requests: Tally,
+    options: Tally,
+    /// To what was cut, repeated, or put together from others.
+    replies: usize,
+}
+
+/// Sends spoilt messages of all kinds on so many connections, while others are served.
+fn send_a_crowd(server: &Server, good: &mut Good, victim: &Victim<'_>, seeds: u64) -> Heard {
+    let heard = Mutex::new(Heard::default());
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= CONNECTIONS {
+                    if number >= 2 * CONNECTIONS {
                         break;
                     }
-                    send_spoilt(&server, seed.wrapping_add(number as u64));
+                    let seed = seeds.wrapping_add(number as u64);
+                    let socket = server.socket();
+                    match number % 6 {
+                        0..2 => {
+                            let tally = victim.send_requests(socket, seed, MESSAGES_EACH);
+                            heard.lock().unwrap().requests += tally;
+                        }
+                        2 => {
+                            let tally = send_options(socket, seed, MESSAGES_EACH);
+                            heard.lock().unwrap().options += tally;
+                        }
+                        _ => heard.lock().unwrap().replies += send_spoilt(server, seed),
+                    }
                 }
             });
         }
-        while next.load(Ordering::Relaxed) < CONNECTIONS {
+        while next.load(Ordering::Relaxed) < 2 * CONNECTIONS {
             good.step();
         }
     });
-    Usage::wait_for_return(server.pid(), &before, 48 << 10);
-    let output = server.output();
-    assert!(!output.contains("panic"), "{output}");
-    assert_eq!(
-        RawClient::open(server.socket(), "victim", Form::Simple)
-            .read(0, 512)
-            .error,
-        0
-    );
-    good.step();
-    good.check(&calm);
-    server.stop();
+    heard.into_inner().unwrap()
 }
 
-/// One connection's messages, every third of them before an export is chosen.
-fn send_spoilt(server: &Server, seed: u64) {
+/// One connection's messages, which need not end where they say, every third of them before an export is
+/// chosen. How many replies there were.
+fn send_spoilt(server: &Server, seed: u64) -> usize {
     let mut mutator = Mutator::new(seed);
     let form = Form::ALL[mutator.below(3)];
-    let options = opening("victim", form);
+    let options = opening("mangled", form);
     let mut said = 3_u32.to_be_bytes().to_vec();
     let seeds = if mutator.below(3) == 0 {
         let export = ExportRequest {
-            name: "victim",
+            name: "mangled",
             infos: Vec::new(),
         };
         vec![
@@ -236,29 +339,21 @@ fn send_spoilt(server: &Server, seed: u64) {
             OptionHeader::encode(OptionCode::INFO, &export.encode()),
             OptionHeader::encode(OptionCode::LIST, b""),
             OptionHeader::encode(OptionCode::STARTTLS, b""),
-            OptionHeader::encode(OptionCode::EXPORT_NAME, b"victim"),
+            OptionHeader::encode(OptionCode::EXPORT_NAME, b"mangled"),
             OptionHeader::encode(OptionCode::ABORT, b""),
         ]
     } else {
         said.extend(options);
         messages(form)
     };
-    for _ in 0..MESSAGES_EACH {
+    for _ in 0..MESSAGES_EACH / 4 {
         said.extend(mutator.mutated(&seeds));
     }
     let mut client = RawClient::connect(server.socket());
     // The server may end the connection before it has heard everything.
     let _ = client.stream.write_all(&said);
-    if mutator.below(2) == 0 {
-        let _ = client.stream.shutdown(Shutdown::Write);
-        let mut heard = vec![0; 1 << 16];
-        for _ in 0..32 {
-            match client.stream.read(&mut heard) {
-                Ok(count) if count > 0 => {}
-                _ => break,
-            }
-        }
-    }
+    let _ = client.stream.shutdown(Shutdown::Write);
+    count_replies(&client.rest())
 }
 
 /// Sends as much as the server takes without being read from.

@@ -9,6 +9,7 @@
 
 pub mod origins;
 pub mod raw;
+pub mod spoilt;
 pub mod usage;
 
 #[path = "../../../nbd-wire/tests/support/mutation.rs"]

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// How long a server may take to let go of what it had for clients that have gone: its idle threads stay for 5 s.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What one crowd may leave beyond others like it, in KiB.
+const FURTHER_KIB: u64 = 2 << 10;
+
 /// Memory, threads and descriptors at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -55,4 +58,13 @@ impl Usage {
             && self.descriptors <= before.descriptors
             && self.rss_anon_kib <= before.rss_anon_kib + slack_kib
     }
+}
+
+/// Asserts of what a process took after each of several crowds that the later ones left nothing more there than the
+/// first ones. Which of its free memory an allocator keeps differs from one to the next, so that the least counts.
+pub fn assert_steady(crowds: &[Usage]) {
+    let (first, later) = crowds.split_at(crowds.len() / 2);
+    let first = first.iter().map(|usage| usage.rss_anon_kib).max();
+    let later = later.iter().map(|usage| usage.rss_anon_kib).min();
+    assert!(later <= first.map(|most| most + FURTHER_KIB), "{crowds:#?}");
 }
