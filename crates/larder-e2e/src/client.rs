@@ -269,6 +269,19 @@ impl Client {
         }
     }
 
+    /// Waits until there is an answer to any request that was not waited for yet.
+    ///
+    /// # Errors
+    /// The connection is lost. What the server answered with is told apart.
+    pub fn wait_for_any(&mut self) -> io::Result<(Cookie, io::Result<Reply>)> {
+        loop {
+            if let Some(&cookie) = self.finished.keys().next() {
+                return Ok((cookie, self.wait(cookie)));
+            }
+            self.receive()?;
+        }
+    }
+
     /// Sends a request and waits for its answer.
     ///
     /// # Errors

@@ -206,6 +206,16 @@ impl Server {
         self.send(Signal::HUP);
     }
 
+    /// Stops it where it is, until [`Server::thaw`].
+    pub fn freeze(&self) {
+        self.send(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.send(Signal::CONT);
+    }
+
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("sending a signal");

@@ -5,14 +5,19 @@
 
 mod hostile;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hostile::origins::Origin;
-use larder_e2e::{Client, Larder, MIB, Random, Scratch, Server, read_at, sparse_file, wait_until};
+use larder_e2e::{
+    Client, Larder, MIB, Random, Request, Scratch, Server, read_at, read_file, sparse_file,
+    wait_until,
+};
 
+/// How long an origin may stay away where a test waits for the error.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const CLIENTS: u64 = 4;
 const STEPS_EACH: u64 = 300;
 const KILLS: u64 = 5;
@@ -28,16 +33,35 @@ enum Loss {
     IsTold,
 }
 
+/// A write that may be lost until a flush has succeeded.
+struct Unflushed {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Unflushed {
+    /// What it made of the byte there.
+    fn byte(&self, place: u64) -> Option<u8> {
+        let at = place.checked_sub(self.at)?;
+        self.bytes.get(at as usize).copied()
+    }
+}
+
 /// One client on a region of its own.
 struct Worker<'t> {
     client: Client,
     random: Random,
     image: &'t Path,
     loss: Loss,
+    kills: &'t AtomicU64,
     start: u64,
     expected: Vec<u8>,
-    /// Where something was written since the last flush that succeeded.
-    unflushed: Vec<(u64, u64)>,
+    /// What was there when the last flush succeeded.
+    flushed: Vec<u8>,
+    /// What was written since.
+    unflushed: Vec<Unflushed>,
+    /// How many flushes have failed.
+    told: u64,
 }
 
 impl Worker<'_> {
@@ -51,7 +75,7 @@ impl Worker<'_> {
                 let written = self.client.write(self.start + at, &bytes);
                 written.expect("a write waits for the origin");
                 self.expected[range].copy_from_slice(&bytes);
-                self.unflushed.push((at, length));
+                self.unflushed.push(Unflushed { at, bytes });
             }
             10..19 => {
                 let read = self.client.read(self.start + at, length);
@@ -62,47 +86,140 @@ impl Worker<'_> {
         }
     }
 
-    /// What was not flushed may be lost already, and only the next flush tells.
+    /// What was not flushed may be lost already, and only the next flush tells: then there is what was there at the
+    /// last flush, or what was written since, and nothing else.
     fn check(&self, at: u64, read: &[u8]) {
         let expected = &self.expected[at as usize..at as usize + read.len()];
-        let is_lost = |place: u64| {
-            let covers = |&(start, length): &(u64, u64)| (start..start + length).contains(&place);
-            self.loss == Loss::IsTold && self.unflushed.iter().any(covers)
+        let was_there = |place: u64, byte: u8| {
+            let is_written = |write: &Unflushed| write.byte(place) == Some(byte);
+            self.flushed[place as usize] == byte || self.unflushed.iter().any(is_written)
         };
         let wrong = (at..).zip(read.iter().zip(expected));
-        let wrong = wrong.filter(|(place, (read, expected))| read != expected && !is_lost(*place));
+        let wrong = wrong.filter(|&(place, (&read, &expected))| {
+            let may_be_lost = self.loss == Loss::IsTold && was_there(place, read);
+            read != expected && !may_be_lost
+        });
         assert_eq!(wrong.count(), 0, "read at {}", self.start + at);
     }
 
-    /// Flushes until it succeeds. Then everything is on the origin.
+    /// Flushes until it succeeds. Then everything is on the origin. A client is told once for each time that the origin
+    /// was killed.
     fn flush(&mut self) {
         while let Err(error) = self.client.flush() {
             assert_eq!(self.loss, Loss::IsTold, "{error}");
-            for &(at, length) in &self.unflushed {
-                let bytes = &self.expected[at as usize..(at + length) as usize];
+            self.told += 1;
+            let kills = self.kills.load(Ordering::SeqCst);
+            assert!(self.told <= kills, "{} losses, {kills} kills", self.told);
+            for Unflushed { at, bytes } in &self.unflushed {
+                let bytes = &self.expected[*at as usize..*at as usize + bytes.len()];
                 self.client.write(self.start + at, bytes).expect("a write");
             }
         }
         self.unflushed.clear();
+        self.flushed.copy_from_slice(&self.expected);
         let on_origin = read_at(self.image, self.start, REGION);
         assert!(on_origin == self.expected, "flushed, and not on the origin");
     }
 }
 
-fn work_while_it_is_killed(server: &Server, origin: &mut Origin, image: &Path, loss: Loss) {
+/// How an origin is killed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kills {
+    /// When it has acknowledged what is not in its file, and so forgets it.
+    forgets: bool,
+    /// How long it stays away, for requests to pile up.
+    away: Duration,
+}
+
+/// What a run was about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// How often something was gone that the origin had acknowledged.
+    lost: u64,
+    /// How many flushes failed.
+    told: u64,
+}
+
+/// An origin and the server in front of it.
+struct Stage {
+    image: PathBuf,
+    origin: Origin,
+    server: Server,
+    _scratch: Scratch,
+}
+
+impl Stage {
+    fn new(mode: &str, filters: &[&str]) -> Self {
+        let scratch = Scratch::new();
+        let image = scratch.path("image");
+        sparse_file(&image, SIZE);
+        let origin = Origin::nbdkit(&scratch, &image, filters);
+        let server = Larder::serve(&scratch)
+            .origin(origin.address(""))
+            .parameter(&format!("cache={mode}"))
+            .parameter("cache-max-size=8M")
+            .start();
+        Self {
+            _scratch: scratch,
+            image,
+            origin,
+            server,
+        }
+    }
+
+    /// Stops the server as soon as the origin holds what its file does not, so that nothing but a kill makes a
+    /// difference. The file; None if that came to nothing.
+    fn wait_for_something_to_lose(&self, is_over: &impl Fn() -> bool) -> Option<Vec<u8>> {
+        while !is_over() {
+            self.server.freeze();
+            let held = Client::connect(self.origin.socket()).read(0, SIZE);
+            let file = read_file(&self.image);
+            if held.expect("what the origin holds") != file {
+                return Some(file);
+            }
+            self.server.thaw();
+        }
+        None
+    }
+
+    /// Kills the origin and starts it again. Whether it has lost something.
+    fn restart(&mut self, kills: Kills, count: &AtomicU64, is_over: &impl Fn() -> bool) -> bool {
+        let file = kills
+            .forgets
+            .then(|| self.wait_for_something_to_lose(is_over));
+        count.fetch_add(1, Ordering::SeqCst);
+        self.origin.kill();
+        let is_lost = file
+            .flatten()
+            .is_some_and(|file| file == read_file(&self.image));
+        self.server.thaw();
+        thread::sleep(kills.away);
+        self.origin.start();
+        is_lost
+    }
+}
+
+/// Works while the origin is killed.
+fn run(mode: &str, filters: &[&str], kills: Kills, loss: Loss) -> Seen {
+    let mut stage = Stage::new(mode, filters);
+    let (image, socket) = (stage.image.clone(), stage.server.socket().to_owned());
     let mut random = Random::new(Random::seed_or(1));
-    let steps = AtomicU64::new(0);
+    let (steps, count) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut seen = Seen::default();
     thread::scope(|scope| {
         let workers: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let mut worker = Worker {
-                    client: Client::connect(server.socket()),
+                    client: Client::connect(&socket),
                     random: Random::new(random.next_u64()),
-                    image,
+                    image: &image,
                     loss,
+                    kills: &count,
                     start: number * REGION,
                     expected: vec![0; REGION as usize],
+                    flushed: vec![0; REGION as usize],
                     unflushed: Vec::new(),
+                    told: 0,
                 };
                 let steps = &steps;
                 scope.spawn(move || {
@@ -112,6 +229,7 @@ fn work_while_it_is_killed(server: &Server, origin: &mut Origin, image: &Path, l
                     }
                     worker.flush();
                     worker.client.disconnect_and_wait();
+                    worker.told
                 })
             })
             .collect();
@@ -121,44 +239,59 @@ fn work_while_it_is_killed(server: &Server, origin: &mut Origin, image: &Path, l
             wait_until("it is time to kill the origin", || {
                 is_over() || steps.load(Ordering::Relaxed) >= due
             });
-            origin.kill();
-            origin.start();
+            seen.lost += u64::from(stage.restart(kills, &count, &is_over));
         }
+        seen.told = workers.into_iter().map(|w| w.join().unwrap()).sum();
     });
+    println!("{mode} {filters:?}: {seen:?}");
+    stage.server.stop();
+    seen
 }
 
-fn run(mode: &str, filters: &[&str], loss: Loss) {
-    let scratch = Scratch::new();
-    let image = scratch.path("image");
-    sparse_file(&image, SIZE);
-    let mut origin = Origin::nbdkit(&scratch, &image, filters);
-    let server = Larder::serve(&scratch)
-        .origin(origin.address(""))
-        .parameter(&format!("cache={mode}"))
-        .parameter("cache-max-size=8M")
-        .start();
-    work_while_it_is_killed(&server, &mut origin, &image, loss);
-    server.stop();
-}
+const AT_ONCE: Kills = Kills {
+    forgets: false,
+    away: Duration::ZERO,
+};
+const FORGETTING: Kills = Kills {
+    forgets: true,
+    away: Duration::ZERO,
+};
 
 #[test]
 fn nothing_flushed_is_lost_in_writeback_while_the_origin_is_killed() {
-    run("writeback", &[], Loss::IsMadeGood);
+    let away = Duration::from_millis(500);
+    let kills = Kills { away, ..AT_ONCE };
+    run("writeback", &[], kills, Loss::IsMadeGood);
 }
 
 #[test]
 fn nothing_flushed_is_lost_in_writethrough_while_the_origin_is_killed() {
-    run("writethrough", &[], Loss::IsTold);
+    let away = Duration::from_millis(500);
+    let kills = Kills { away, ..AT_ONCE };
+    run("writethrough", &[], kills, Loss::IsTold);
 }
 
 #[test]
 fn nothing_flushed_is_lost_on_an_origin_that_loses_what_was_not() {
-    run("writeback", &["--filter=cache"], Loss::IsMadeGood);
+    let seen = run(
+        "writeback",
+        &["--filter=cache"],
+        FORGETTING,
+        Loss::IsMadeGood,
+    );
+    assert!(seen.lost > 0, "it forgot nothing: {seen:?}");
 }
 
 #[test]
 fn a_loss_is_told_in_writethrough_on_an_origin_that_loses_what_was_not_flushed() {
-    run("writethrough", &["--filter=cache"], Loss::IsTold);
+    let seen = run(
+        "writethrough",
+        &["--filter=cache"],
+        FORGETTING,
+        Loss::IsTold,
+    );
+    assert!(seen.lost > 0, "it forgot nothing: {seen:?}");
+    assert!(seen.told >= seen.lost, "nobody was told: {seen:?}");
 }
 
 #[test]
@@ -171,7 +304,7 @@ fn an_origin_that_stays_away_is_an_error_for_what_needs_it_and_for_nothing_else(
         .origin(origin.address(""))
         .parameter("cache=writeback")
         .parameter("cache-dirty-age=off")
-        .parameter("origin-timeout=2")
+        .parameter(&format!("origin-timeout={}", TIMEOUT.as_secs()))
         .start();
     let mut client = Client::connect(server.socket());
     client.write(0, &[1; 4096]).expect("a write");
@@ -182,9 +315,13 @@ fn an_origin_that_stays_away_is_an_error_for_what_needs_it_and_for_nothing_else(
     client
         .write(2 * MIB, &[2; 65536])
         .expect("a write into the cache");
-    let missed = client.read(4 * MIB, 4096).expect_err("not cached");
-    assert_eq!(missed.raw_os_error(), Some(5));
-    client.flush().expect_err("nothing can be flushed");
+    for request in [Request::read(4 * MIB, 4096), Request::flush()] {
+        let began = Instant::now();
+        let error = client.call(&request).expect_err("it needs the origin");
+        assert_eq!(error.raw_os_error(), Some(5));
+        let waited = began.elapsed();
+        assert!(waited >= TIMEOUT, "{request:?} failed after {waited:?}");
+    }
     origin.start();
     assert_eq!(client.read(4 * MIB, 4096).expect("a read"), [0; 4096]);
     client.flush().expect("what was kept is written now");

@@ -93,6 +93,14 @@ impl Origin {
         }
     }
 
+    /// Where an NBD server listens.
+    pub fn socket(&self) -> &Path {
+        match &self.place {
+            Place::Socket(path) => path,
+            Place::Port(port) => panic!("it listens on port {port}"),
+        }
+    }
+
     /// Starts it, and waits until it serves.
     pub fn start(&mut self) {
         let mut command = Command::new(&self.command[0]);
