@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use nbd_wire::{
-    Chunk, ChunkFlags, ChunkHeader, Command, CommandFlags, Descriptor, ExportRequest, MetaRequest,
-    OPTION_REPLY_HEADER_BYTES, OptionCode, OptionHeader, OptionReplyHeader, ReplyType, Request,
-    RequestFormat, SIMPLE_REPLY_BYTES, SimpleReply,
+    Chunk, ChunkFlags, ChunkHeader, ChunkType, Command, CommandFlags, Descriptor, ExportRequest,
+    MetaRequest, OPTION_REPLY_HEADER_BYTES, OptionCode, OptionHeader, OptionReplyHeader, ReplyType,
+    Request, RequestFormat, SIMPLE_REPLY_BYTES, SimpleReply,
 };
 
 /// Nothing takes that long.
@@ -229,6 +229,22 @@ impl RawClient {
             }
             if header.flags.contains(ChunkFlags::DONE) {
                 return Ok(answer);
+            }
+        }
+    }
+
+    /// The pieces of the next reply, which must be in chunks, and which nothing else must come between.
+    pub fn chunks(&mut self) -> Vec<(ChunkType, Vec<u8>)> {
+        let format = self.form.format();
+        let mut chunks = Vec::new();
+        loop {
+            let header = self.receive(ChunkHeader::bytes(format)).expect("a chunk");
+            let header = ChunkHeader::decode(&header, format).unwrap();
+            assert_eq!(header.cookie, self.next_cookie);
+            let payload = self.receive(header.length_bytes as usize).unwrap();
+            chunks.push((header.kind, payload));
+            if header.flags.contains(ChunkFlags::DONE) {
+                return chunks;
             }
         }
     }
