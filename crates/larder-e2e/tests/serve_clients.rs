@@ -39,37 +39,65 @@ fn nbdsh(server: &Server, script: &str) {
     run("/usr/bin/python3", shell);
 }
 
-/// libnbd knows them from 1.18 on. Where tests are run to see them, they must be known.
-fn libnbd_knows_extended_headers() -> bool {
-    let version = run("nbdinfo", ["--version"]);
-    let numbers: Vec<u32> = version
-        .split_whitespace()
-        .nth(1)
-        .unwrap_or_default()
-        .split('.')
-        .map_while(|part| part.parse().ok())
-        .collect();
-    let knows = numbers >= vec![1, 18];
-    let is_expected = std::env::var_os("LARDER_EXPECT_EXTENDED_HEADERS").is_some();
-    assert!(knows || !is_expected, "nbdinfo is {version}");
-    knows
+/// The version that a program tells: the first word of numbers and dots.
+fn version_of(program: &str) -> Vec<u32> {
+    let told = run(program, ["--version"]);
+    let number = |word: &str| {
+        word.split('.')
+            .map_while(|part| part.parse().ok())
+            .collect()
+    };
+    let mut versions = told.split_whitespace().map(number);
+    let version = versions.find(|version: &Vec<u32>| version.len() > 1);
+    version.unwrap_or_else(|| panic!("{program} --version said {told:?}"))
 }
 
 #[test]
-fn clients_that_know_extended_headers_use_them() {
+fn libnbds_clients_agree_on_the_longest_headers_that_they_know() {
+    // From 1.18 on. Where tests are run to see that, they must know.
+    let knows = version_of("nbdinfo") >= vec![1, 18];
+    let is_expected = std::env::var_os("LARDER_EXPECT_EXTENDED_HEADERS").is_some();
+    assert!(knows || !is_expected, "nbdinfo knows no extended headers");
     let scratch = Scratch::new();
     let server = Larder::serve(&scratch).origin("memory:8G").start();
     let told = run("nbdinfo", [server.uri()]);
-    let packets = match libnbd_knows_extended_headers() {
+    let packets = match knows {
         true => "using extended packets",
         false => "using structured packets",
     };
     assert!(told.contains(packets), "{told}");
-    // One request for more than 32 bits can say, where the client knows how.
-    let told = run("nbdinfo", ["--map=larder:cache", &server.uri()]);
-    let lengths = told.split_whitespace().skip(1).step_by(3);
-    let total: u64 = lengths.map(|length| length.parse::<u64>().unwrap()).sum();
-    assert_eq!(total, 8 << 30, "{told}");
+    // In one extent, or in two that 32 bits can say.
+    let expected = match knows {
+        true => vec![(0, 8 << 30, 0)],
+        false => map(&server, "larder:cache"),
+    };
+    assert_eq!(map(&server, "larder:cache"), expected);
+    let total: u64 = expected.iter().map(|(_, length, _)| length).sum();
+    assert_eq!(total, 8 << 30);
+    server.stop();
+}
+
+#[test]
+fn qemus_clients_agree_on_the_longest_headers_that_they_know() {
+    let scratch = Scratch::new();
+    let server = Larder::serve(&scratch).origin("memory:8G").start();
+    let trace = ["--trace", "nbd_*", "-f", "raw"];
+    // In one request, or not at all.
+    let commands = ["-c", "write -z -n 0 6G", "-c", "map"];
+    let uri = [&*server.uri()];
+    let told = run("qemu-io", [&trace[..], &commands, &uri].concat());
+    // From 8.2 on.
+    let (option, chunk) = match version_of("qemu-io") >= vec![8, 2] {
+        true => ("extended headers", "type = 6"),
+        false => ("structured reply", "type = 5"),
+    };
+    let agreed = format!("({option}), type 1 (ack)");
+    assert!(told.contains(&agreed), "{agreed}:\n{told}");
+    assert!(told.contains(chunk), "{chunk}:\n{told}");
+    if option == "extended headers" {
+        assert!(told.contains(".len = 6442450944,"), "{told}");
+        assert!(told.contains("wrote 6442450944/6442450944"), "{told}");
+    }
     server.stop();
 }
 

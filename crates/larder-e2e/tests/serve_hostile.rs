@@ -291,31 +291,33 @@ struct Heard {
 fn send_a_crowd(server: &Server, good: &mut Good, victim: &Victim<'_>, seeds: u64) -> Heard {
     let heard = Mutex::new(Heard::default());
     let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= 2 * CONNECTIONS {
-                        break;
-                    }
-                    let seed = seeds.wrapping_add(number as u64);
-                    let socket = server.socket();
-                    match number % 6 {
-                        0..2 => {
-                            let tally = victim.send_requests(socket, seed, MESSAGES_EACH);
-                            heard.lock().unwrap().requests += tally;
-                        }
-                        2 => {
-                            let tally = send_options(socket, seed, MESSAGES_EACH);
-                            heard.lock().unwrap().options += tally;
-                        }
-                        _ => heard.lock().unwrap().replies += send_spoilt(server, seed),
-                    }
+    let send = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= 2 * CONNECTIONS {
+                break;
+            }
+            let seed = seeds.wrapping_add(number as u64);
+            let socket = server.socket();
+            match number % 6 {
+                0..2 => {
+                    let tally = victim.send_requests(socket, seed, MESSAGES_EACH);
+                    heard.lock().unwrap().requests += tally;
                 }
-            });
+                2 => {
+                    let tally = send_options(socket, seed, MESSAGES_EACH);
+                    heard.lock().unwrap().options += tally;
+                }
+                _ => {
+                    let replies = send_spoilt(server, seed);
+                    heard.lock().unwrap().replies += replies;
+                }
+            }
         }
-        while next.load(Ordering::Relaxed) < 2 * CONNECTIONS {
+    };
+    thread::scope(|scope| {
+        let crowd = [(); 4].map(|()| scope.spawn(send));
+        while !crowd.iter().all(|client| client.is_finished()) {
             good.step();
         }
     });
