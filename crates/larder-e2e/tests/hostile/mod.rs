@@ -10,6 +10,7 @@
 pub mod origins;
 pub mod raw;
 pub mod spoilt;
+pub mod tls;
 pub mod usage;
 
 #[path = "../../../nbd-wire/tests/support/mutation.rs"]

@@ -78,11 +78,16 @@ impl RawClient {
     /// A connection to the export `name` with all metadata contexts that the form allows.
     pub fn open(socket: &Path, name: &str, form: Form) -> Self {
         let mut client = Self::greet(socket);
-        client.stream.write_all(&opening(name, form)).unwrap();
-        client.form = form;
-        while client.option_reply().0 != OptionCode::GO {}
-        while client.option_reply().1 != ReplyType::ACK {}
+        client.go(name, form);
         client
+    }
+
+    /// Says what is needed for the export `name`, and takes the replies.
+    pub fn go(&mut self, name: &str, form: Form) {
+        self.send(&opening(name, form));
+        self.form = form;
+        while self.option_reply().0 != OptionCode::GO {}
+        while self.option_reply().1 != ReplyType::ACK {}
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -247,6 +252,20 @@ impl RawClient {
                 return chunks;
             }
         }
+    }
+
+    /// Says one byte after the other, each a moment after the last, until the server ends the connection. False if it
+    /// has taken everything.
+    pub fn trickle(&mut self, bytes: impl IntoIterator<Item = u8>) -> bool {
+        // What is waited for is the end, and a while is as good as another.
+        let pace = Duration::from_millis(300);
+        self.stream.set_read_timeout(Some(pace)).unwrap();
+        bytes.into_iter().any(|byte| {
+            let is_sent = self.stream.write_all(&[byte]).is_ok();
+            let heard = self.stream.read(&mut [0; 64]);
+            let is_silent = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            !is_sent || matches!(heard, Ok(0)) || heard.is_err_and(|error| !is_silent(&error))
+        })
     }
 
     /// Nothing more will be said.

@@ -86,11 +86,16 @@ impl Victim<'_> {
         assert_eq!(wrong, None, "nobody wrote that");
     }
 
-    /// Sends so many spoilt requests in one go, and takes the answers: each must have one.
-    pub fn send_requests(&self, socket: &Path, seed: u64, count: usize) -> Tally {
+    /// Sends so many spoilt requests in one go, and takes the answers: each must have one. `open` comes to the export.
+    pub fn send_requests(
+        &self,
+        open: impl FnOnce(&str, Form) -> RawClient,
+        seed: u64,
+        count: usize,
+    ) -> Tally {
         let mut mutator = Mutator::new(seed);
         let form = Form::ALL[mutator.below(3)];
-        let mut client = RawClient::open(socket, self.name, form);
+        let mut client = open(self.name, form);
         let mut sent = HashMap::new();
         let mut message = Vec::new();
         for number in 0..count {
