@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command::output_of;
+use crate::command::{cannot_run, output_of};
 use crate::wait::wait_until;
 
 /// A running program, killed when it is dropped.
@@ -23,7 +23,7 @@ impl Background {
         let child = command
             .stdin(Stdio::null())
             .spawn()
-            .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+            .unwrap_or_else(|error| cannot_run(&command, &error));
         let mut program = Self { child };
         wait_until(&format!("{:?} is ready", command.get_program()), || {
             if let Ok(Some(status)) = program.child.try_wait() {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cache_file::CacheFile;
+use crate::command::cannot_run;
 use crate::filter::FilterUnderTest;
 use crate::plugin_log::PluginLog;
 use crate::scratch::Scratch;
@@ -106,7 +107,7 @@ impl Server {
         command.stderr(output);
         let child = command
             .spawn()
-            .unwrap_or_else(|e| panic!("cannot run {:?}: {e}", command.get_program()));
+            .unwrap_or_else(|error| cannot_run(&command, &error));
         let mut server = Self { child, files };
         wait_until("the server serves", || {
             if let Ok(Some(status)) = server.child.try_wait() {

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use larder_e2e::{
-    CacheFile, Client, KIB, Larder, MIB, Mount, Nbdkit, Random, Scratch, Server, UsageSampler,
-    assert_filled, assert_same_bytes, random_file, read_at, read_file, sparse_file, wait_until,
-    wait_within, write_at,
+    CacheFile, Client, Flags, KIB, Larder, MIB, Mount, Nbdkit, Random, Request, Scratch, Server,
+    UsageSampler, assert_filled, assert_same_bytes, random_file, read_at, read_file, sparse_file,
+    wait_until, wait_within, write_at,
 };
 
 const SIZE: u64 = 8 * MIB;
@@ -217,6 +218,61 @@ fn the_served_cache_keeps_to_its_maximum_size() {
     server.stop().assert_few_pass_throughs();
     let file = read_file(&image);
     assert_same_bytes("the file", &file[..1 << 20], &file[47 << 20..]);
+}
+
+/// Writes and reads 48 MiB on eight connections, each of which has eight requests under way in a part of its own;
+/// returns the most that the cache file took.
+fn most_allocated_by_eight(server: &Server) -> u64 {
+    const EACH: u64 = 6 * MIB;
+    const PIECE: u64 = 64 * KIB;
+    let sampler = UsageSampler::start(server.cache_files());
+    thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let mut client = Client::connect(server.socket());
+                let mut random = Random::new(number);
+                let start = number * EACH;
+                for _ in 0..3 {
+                    let content = random.bytes(EACH);
+                    for (eight, pieces) in content.chunks(8 * PIECE as usize).enumerate() {
+                        let start = start + eight as u64 * 8 * PIECE;
+                        let pieces = pieces
+                            .chunks(PIECE as usize)
+                            .zip((start..).step_by(1 << 16));
+                        let write = |(bytes, offset): (&[u8], u64)| {
+                            let request = Request::write(offset, bytes, Flags::NONE);
+                            client.submit(&request).unwrap()
+                        };
+                        let written: Vec<_> = pieces.map(write).collect();
+                        for cookie in written {
+                            client.wait(cookie).unwrap();
+                        }
+                    }
+                    let got = client.read(start, EACH).unwrap();
+                    assert_same_bytes("what is read", &got, &content);
+                }
+            });
+        }
+    });
+    sampler.finish().into_iter().max().unwrap()
+}
+
+#[test]
+fn the_served_cache_keeps_to_its_maximum_size_under_eight_clients() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    for block_size in ["4K", "64K", "1M"] {
+        let scratch = Scratch::under(&scratch.make_dir(block_size));
+        sparse_file(&image, 48 * MIB);
+        let server = Larder::serve(&scratch)
+            .file(&image)
+            .parameters(["cache-max-size=8M", "cache-readahead=8M"])
+            .parameter(&format!("cache-min-block-size={block_size}"))
+            .start();
+        let most = most_allocated_by_eight(&server);
+        assert!(most <= 8 * MIB && most > 4 * MIB, "{block_size}: {most}");
+        server.stop();
+    }
 }
 
 #[test]
