@@ -136,6 +136,36 @@ fn clients_must_show_certificates_where_they_are_verified() {
 }
 
 #[test]
+fn clients_may_show_no_certificate_but_no_other_where_it_is_optional() {
+    let scratch = Scratch::new();
+    let certificates = Certificates::make(&scratch, "pki");
+    let strangers = Certificates::make(&scratch, "strangers");
+    std::fs::copy(
+        certificates.file("ca-cert.pem"),
+        strangers.file("ca-cert.pem"),
+    )
+    .unwrap();
+    for policy in ["on", "require"] {
+        let server = larder(&scratch, &certificates, policy)
+            .parameter("tls-verify-peer=optional")
+            .origin("memory:1M")
+            .start();
+        run("nbdinfo", [address(&server, certificates.directory())]);
+        run("nbdinfo", [address(&server, &certificates.anonymous())]);
+        run_expecting_failure("nbdinfo", [address(&server, strangers.directory())]);
+    }
+    // Or else clients without TLS would be served without a certificate.
+    let line = larder(&scratch, &certificates, "on")
+        .parameter("tls-verify-peer=true")
+        .origin("memory:1M")
+        .refusal();
+    assert!(
+        line.contains("tls-verify-peer=true: needs tls=require"),
+        "{line}"
+    );
+}
+
+#[test]
 fn clients_need_no_certificate_otherwise() {
     let scratch = Scratch::new();
     let certificates = Certificates::make(&scratch, "pki");

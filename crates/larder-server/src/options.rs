@@ -180,8 +180,8 @@ pub(crate) struct Options {
     /// Directory with ca-cert.pem, server-cert.pem and server-key.pem
     #[arg(long, value_name = "DIR", help_heading = TLS)]
     pub(crate) tls_certificates: Option<Text>,
-    /// Clients must have a certificate that ca-cert.pem signed
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+    /// Clients must have a certificate that ca-cert.pem signed; optional: or none
+    #[arg(long, value_name = "BOOL|optional", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = TLS)]
     pub(crate) tls_verify_peer: Option<Text>,
     /// Refused, with a sentence.

@@ -82,8 +82,20 @@ pub(crate) struct TlsChoice {
     pub(crate) policy: TlsPolicy,
     /// Where the certificates are. Empty when the policy is off.
     pub(crate) certificates: PathBuf,
-    /// Clients need certificates.
-    pub(crate) verify_peer: bool,
+    /// What of theirs clients show.
+    pub(crate) verify_peer: PeerCertificates,
+}
+
+/// Certificates of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PeerCertificates {
+    /// Nobody is asked for one.
+    #[default]
+    Unasked,
+    /// One that is shown must be signed by the authority.
+    Optional,
+    /// And each client must show one.
+    Required,
 }
 
 /// How origins are used.
@@ -119,6 +131,10 @@ impl Settings {
         let mut exports = exports(options)?;
         headers::give(&options.http_header, &mut exports)?;
         let told = |error: ParameterError| error.to_string();
+        let read_only = value::flag("read-only", &options.read_only).map_err(told)?;
+        if !read_only {
+            export::refuse_twice(&exports)?;
+        }
         let listen: Vec<ListenAddress> = options
             .listen
             .iter()
@@ -133,7 +149,7 @@ impl Settings {
                 .map_err(told)? as usize,
             handshake_timeout: value::seconds("handshake-timeout", &options.handshake_timeout, 10)
                 .map_err(told)?,
-            read_only: value::flag("read-only", &options.read_only).map_err(told)?,
+            read_only,
             tls: tls(options)?,
             origins: OriginSettings {
                 timeout: value::seconds("origin-timeout", &options.origin_timeout, 30)
@@ -255,8 +271,20 @@ fn tls(options: &Options) -> Result<TlsChoice, String> {
             _ => return wrong("tls", text, "must be off, on or require"),
         },
     };
-    let verify_peer = value::flag("tls-verify-peer", &options.tls_verify_peer)
-        .map_err(|error| error.to_string())?;
+    let asked = match &options.tls_verify_peer {
+        Some(text) if text.as_os_str() == "optional" => Ok(PeerCertificates::Optional),
+        other => value::flag("tls-verify-peer", other).map(|is_required| match is_required {
+            true => PeerCertificates::Required,
+            false => PeerCertificates::Unasked,
+        }),
+    };
+    let verify_peer = match (asked, &options.tls_verify_peer) {
+        (Ok(asked), _) => asked,
+        (Err(_), Some(text)) => {
+            return wrong("tls-verify-peer", text, "must be true, false or optional");
+        }
+        (Err(error), None) => return Err(error.to_string()),
+    };
     let certificates = value::path("tls-certificates", &options.tls_certificates)
         .map_err(|error| error.to_string())?;
     if policy == TlsPolicy::Off {
@@ -264,10 +292,19 @@ fn tls(options: &Options) -> Result<TlsChoice, String> {
         if let Some(text) = &options.tls_certificates {
             return wrong("tls-certificates", text, advice);
         }
-        if let (Some(text), true) = (&options.tls_verify_peer, verify_peer) {
+        if let (Some(text), true) = (
+            &options.tls_verify_peer,
+            verify_peer != PeerCertificates::Unasked,
+        ) {
             return wrong("tls-verify-peer", text, advice);
         }
         return Ok(TlsChoice::default());
+    }
+    if let (Some(text), TlsPolicy::On, PeerCertificates::Required) =
+        (&options.tls_verify_peer, policy, verify_peer)
+    {
+        let advice = "needs tls=require: with tls=on, clients without TLS show no certificate; or say optional";
+        return wrong("tls-verify-peer", text, advice);
     }
     let Some(certificates) = certificates else {
         let word = OsStr::new(if policy == TlsPolicy::On {

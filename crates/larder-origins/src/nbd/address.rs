@@ -49,6 +49,11 @@ const FORMS: &str = "nbd://HOST[:PORT][/EXPORT], nbds://HOST[:PORT][/EXPORT], \
                      nbd+unix:///[EXPORT]?socket=PATH or nbds+unix:///[EXPORT]?socket=PATH";
 
 impl NbdAddress {
+    /// Whether it is the same export of the same server, as far as an address tells.
+    pub fn is_same_export(&self, other: &Self) -> bool {
+        self.server == other.server && self.export == other.export
+    }
+
     /// Reads an address of the schemes `nbd`, `nbds`, `nbd+unix` and `nbds+unix`.
     pub fn parse(text: &str) -> Result<Self, OpenError> {
         let wrong = |why: &str| OpenError::new(format!("{}: {why}", without_user(text)));

@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::settings::PeerCertificates;
+
 /// Whether clients encrypt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsPolicy {
@@ -43,7 +45,7 @@ impl TlsSettings {
     pub(crate) fn load(
         policy: TlsPolicy,
         directory: &Path,
-        verify_peer: bool,
+        verify_peer: PeerCertificates,
     ) -> Result<Self, String> {
         let certificates = read_certificates(&directory.join("server-cert.pem"))?;
         let key = directory.join("server-key.pem");
@@ -53,7 +55,9 @@ impl TlsSettings {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS: {error}"))?;
-        let builder = if verify_peer {
+        let builder = if verify_peer == PeerCertificates::Unasked {
+            builder.with_no_client_auth()
+        } else {
             let authority = directory.join("ca-cert.pem");
             let mut roots = RootCertStore::empty();
             for certificate in read_certificates(&authority)? {
@@ -61,12 +65,15 @@ impl TlsSettings {
                     .add(certificate)
                     .map_err(|error| format!("{}: {error}", authority.display()))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            let verifier = match verify_peer {
+                PeerCertificates::Optional => verifier.allow_unauthenticated(),
+                _ => verifier,
+            };
+            let verifier = verifier
                 .build()
                 .map_err(|error| format!("{}: {error}", authority.display()))?;
             builder.with_client_cert_verifier(verifier)
-        } else {
-            builder.with_no_client_auth()
         };
         let config = builder
             .with_single_cert(certificates, private_key)

@@ -77,6 +77,28 @@ pub(crate) fn exports(options: &Options) -> Result<Vec<ExportSettings>, String> 
     Ok(exports)
 }
 
+/// Refuses to write to one NBD export through two caches: neither would know what the other's clients have written. Files
+/// and devices are locked, and memory is each export's own.
+pub(super) fn refuse_twice(exports: &[ExportSettings]) -> Result<(), String> {
+    for (number, export) in exports.iter().enumerate() {
+        let Address::Nbd(address) = &export.address else {
+            continue;
+        };
+        let is_same = |other: &&ExportSettings| match &other.address {
+            Address::Nbd(other) => address.is_same_export(other),
+            _ => false,
+        };
+        if let Some(first) = exports[..number].iter().find(is_same) {
+            return Err(one_line(&format!(
+                "export \"{}\": {address} is export \"{}\" already, and would be mixed up by two caches: \
+                 serve it under one name, or with --read-only",
+                export.name, first.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Asked<'_> {
     fn check(&self) -> Result<ExportSettings, String> {
         let fits = |text: &str| text.len() <= LONGEST_NAME_BYTES;
@@ -144,6 +166,25 @@ mod tests {
                 (OsStr::new(name), OsStr::new(origin))
             );
         }
+    }
+
+    #[test]
+    fn one_nbd_export_is_not_written_to_under_two_names() {
+        let refused = |texts: &[&str]| {
+            let options = Options {
+                origins: texts.iter().map(|text| (*text).into()).collect(),
+                ..Options::default()
+            };
+            refuse_twice(&exports(&options).unwrap()).err()
+        };
+        let message = refused(&["a=nbd://h/x", "b=memory:1M", "c=nbds://h:10809/x"]).unwrap();
+        assert!(
+            message.starts_with("export \"c\": nbds://h/x is export \"a\" already"),
+            "{message}"
+        );
+        let others = ["a=nbd://h/x", "b=nbd://h/y", "c=nbd://g/x", "d=nbd://h:1/x"];
+        assert_eq!(refused(&others), None);
+        assert_eq!(refused(&["a=memory:1M", "b=memory:1M"]), None);
     }
 
     #[test]

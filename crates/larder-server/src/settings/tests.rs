@@ -174,6 +174,20 @@ fn values_that_cannot_be_are_told_with_what_would_be_right() {
             |options| options.tls_psk = Some("keys".into()),
         ),
         (
+            "tls-verify-peer=perhaps: must be true, false or optional",
+            |options| {
+                options.tls = Some("require".into());
+                options.tls_verify_peer = Some("perhaps".into());
+            },
+        ),
+        (
+            "tls-verify-peer=true: needs tls=require: with tls=on, clients without TLS show no certificate; or say optional",
+            |options| {
+                options.tls = Some("on".into());
+                options.tls_verify_peer = Some("true".into());
+            },
+        ),
+        (
             "tls=require: needs tls-certificates=DIR with ca-cert.pem, server-cert.pem and server-key.pem",
             |options| options.tls = Some("require".into()),
         ),
