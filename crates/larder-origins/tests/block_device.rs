@@ -29,6 +29,7 @@ fn size_bytes(sector_size: &str) -> usize {
 
 #[test]
 fn random_requests_match_a_byte_array() {
+    let _turn = common::turn();
     for scratch in [Scratch::on_disk(), Scratch::on_tmpfs()] {
         for (seed, sector_size) in (0..).zip(SECTOR_SIZES) {
             let image = scratch.path(&format!("image-{seed}"));
@@ -47,6 +48,7 @@ fn random_requests_match_a_byte_array() {
 
 #[test]
 fn a_device_zeroes_and_discards_by_its_own_commands() {
+    let _turn = common::turn();
     for sector_size in SECTOR_SIZES {
         let scratch = Scratch::on_disk();
         let image = scratch.path("image");
@@ -85,6 +87,7 @@ fn a_device_zeroes_and_discards_by_its_own_commands() {
 
 #[test]
 fn fua_is_in_the_device_on_return() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.path("image");
     std::fs::write(&image, vec![9; 1 << 20]).unwrap();
@@ -113,6 +116,7 @@ fn fua_is_in_the_device_on_return() {
 
 #[test]
 fn a_device_that_can_only_be_read_is_served_read_only() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 1 << 20);
     let device = LoopDevice::over(&image, &["--read-only"]);
@@ -129,6 +133,7 @@ fn a_device_that_can_only_be_read_is_served_read_only() {
 
 #[test]
 fn a_device_that_the_machine_uses_is_not_written_to() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 1 << 20);
     let device = LoopDevice::over(&image, &[]);
@@ -148,6 +153,7 @@ fn hold(path: &Path) -> Result<OwnedFd, Errno> {
 
 #[test]
 fn a_device_that_is_written_to_is_shut_to_the_machine() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 16 << 20);
     let device = LoopDevice::over(&image, &[]);
@@ -185,6 +191,7 @@ fn a_device_that_is_written_to_is_shut_to_the_machine() {
 
 #[test]
 fn a_device_is_claimed_whatever_its_node_is() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 1 << 20);
     let device = LoopDevice::over(&image, &[]);
@@ -199,6 +206,7 @@ fn a_device_is_claimed_whatever_its_node_is() {
 
 #[test]
 fn a_device_and_a_part_of_it_are_not_both_written_to() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 4 << 20);
     let whole = LoopDevice::over(&image, &["--partscan"]);
@@ -222,6 +230,7 @@ fn a_device_and_a_part_of_it_are_not_both_written_to() {
 
 #[test]
 fn parts_with_dirty_pages_are_zeroed_and_discarded_too() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 4 << 20);
     let device = LoopDevice::over(&image, &[]);
@@ -276,6 +285,7 @@ impl Drop for SmallFileSystem {
 
 #[test]
 fn lost_writes_are_told_to_every_handle_once() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let small = SmallFileSystem::mount(scratch.path("small"));
     let image = small.path().join("image");
@@ -299,6 +309,7 @@ fn lost_writes_are_told_to_every_handle_once() {
 
 #[test]
 fn regression_a_durable_change_does_not_hide_lost_writes_from_the_flush() {
+    let _turn = common::turn();
     type Change = fn(&dyn Origin) -> std::io::Result<()>;
     let changes: [Change; 2] = [
         |origin| origin.write(8 << 20, &[2; 4096], true),

@@ -38,6 +38,7 @@ fn both() -> [Scratch; 2] {
 
 #[test]
 fn a_file_that_nobody_changes_keeps_its_version_under_any_path() {
+    let _turn = common::turn();
     for scratch in both() {
         let path = scratch.file("disk", 100_000);
         let before = version_of(&path);
@@ -57,6 +58,7 @@ fn a_file_that_nobody_changes_keeps_its_version_under_any_path() {
 
 #[test]
 fn a_file_is_the_same_though_its_device_has_another_number() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 16 << 20);
     let mounted = scratch.path("mounted");
@@ -87,6 +89,7 @@ fn a_file_is_the_same_though_its_device_has_another_number() {
 
 #[test]
 fn every_change_of_a_file_is_another_version_for_handles_that_were_there_too() {
+    let _turn = common::turn();
     let write = |path: &Path| {
         let file = File::options().write(true).open(path).unwrap();
         file.write_all_at(b"x", 7).unwrap();
@@ -129,6 +132,7 @@ fn every_change_of_a_file_is_another_version_for_handles_that_were_there_too() {
 
 #[test]
 fn another_file_at_the_same_path_is_another_for_who_opens_it() {
+    let _turn = common::turn();
     for scratch in both() {
         let path = scratch.file("disk", 100_000);
         let source = common::open(&path, false).unwrap();
@@ -143,6 +147,7 @@ fn another_file_at_the_same_path_is_another_for_who_opens_it() {
 
 #[test]
 fn devices_and_memory_have_none() {
+    let _turn = common::turn();
     let scratch = Scratch::on_disk();
     let image = scratch.file("image", 1 << 20);
     let device = LoopDevice::over(&image, &[]);

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
 
 use super::disk;
+use super::lock::{PATIENCE, PAUSE};
 
 /// `BLKROGET` of linux/fs.h, `_IO(0x12, 94)`.
 const READ_ONLY_GET: Opcode = opcode::none(0x12, 94);
@@ -38,10 +40,17 @@ pub(super) fn discard(device: &File, range: &Range<u64>) -> Result<(), Errno> {
 /// Claims the device for as long as the file that is returned is open: no mount, swap, other device or server
 /// can have it, or a part of it, or all of which it is a part, whatever their nodes are. EBUSY is somebody
 /// who has. Our own handles open it beside the claim, which is not theirs: what needs it has to go through the
-/// file that holds it (`truncate_bdev_range` of block/bdev.c).
+/// file that holds it (`truncate_bdev_range` of block/bdev.c). Who only looks for partitions or has just let go
+/// of it is waited for.
 pub(super) fn claim(device: &File) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
-    rustix::fs::open(disk::proc_path(device), flags, Mode::empty()).map(File::from)
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rustix::fs::open(disk::proc_path(device), flags, Mode::empty()) {
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            opened => return opened.map(File::from),
+        }
+    }
 }
 
 /// What a zeroed or discarded part of a device is made of.

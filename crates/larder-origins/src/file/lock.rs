@@ -16,10 +16,10 @@ use crate::reason::reason;
 
 /// How long somebody else's lock of a device is waited for. udev takes one for a moment when it looks
 /// at a device that has just appeared or was just closed by a writer.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait between two tries.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// What became of locking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,11 +12,18 @@ pub(crate) mod scratch;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use larder_origins::{Address, OpenError, Options, Source};
 use larder_testing::MemoryLog;
+
+/// For tests of one program that start other programs, or open anew what was locked: a program that is being
+/// started holds all that is open here until it runs.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Opens an origin as the command line would.
 pub(crate) fn open(
