@@ -10,19 +10,26 @@ use std::time::{Duration, SystemTime};
 use keep::{BOTH, Front, Kept, LIMIT, SIZE, assert_dropped, assert_warm, read_export};
 use larder_e2e::{
     Client, Exit, Larder, Random, Scratch, Server, WebServer, assert_same_bytes, random_file,
-    sparse_file, write_at,
+    sparse_file, wait_until, write_at,
 };
 
-/// File systems tell times to the tick of a clock.
-fn let_a_tick_pass() {
-    std::thread::sleep(Duration::from_millis(30));
+/// File systems tell times to the tick of a clock: waits until what is changed beside this file has a later time than
+/// all that was changed before.
+fn let_a_tick_pass(file: &Path) {
+    let probe = file.with_extension("tick");
+    let time_of_a_change = || {
+        fs::write(&probe, b"x").unwrap();
+        fs::metadata(&probe).unwrap().modified().unwrap()
+    };
+    let before = time_of_a_change();
+    wait_until("the clock has ticked", || time_of_a_change() > before);
 }
 
 /// What the server reads after `change` was made to its file between two lives.
 fn served_after(change: impl FnOnce(&Path) -> Vec<u8>, why: &str) {
     let kept = Kept::new();
     kept.warm(Front::Server, &[]);
-    let_a_tick_pass();
+    let_a_tick_pass(&kept.image);
     let content = change(&kept.image);
     let exit = kept.live(Front::Server, &[], &content);
     assert_dropped(&exit, why);
@@ -140,7 +147,7 @@ fn a_cache_id_is_the_operators_word_and_another_one_is_another_disk() {
 fn a_cache_id_does_not_make_a_changed_file_the_same_where_the_server_sees_it() {
     let kept = Kept::new();
     kept.warm(Front::Server, &["cache-id=golden"]);
-    let_a_tick_pass();
+    let_a_tick_pass(&kept.image);
     let content = random_file(&kept.image, SIZE, 2);
     let exit = kept.live(Front::Server, &["cache-id=golden"], &content);
     assert_dropped(&exit, "modified");
@@ -172,7 +179,7 @@ fn of_two_exports_only_the_one_that_changed_is_read_anew() {
     let server = serve_two(&scratch, &images);
     check(&server, &contents);
     server.stop();
-    let_a_tick_pass();
+    let_a_tick_pass(&images[1]);
     contents[1] = random_file(&images[1], SIZE, 3);
     let server = serve_two(&scratch, &images);
     check(&server, &contents);

@@ -6,10 +6,13 @@ mod keep;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use keep::{BOTH, Front, Kept, LIMIT, SIZE, assert_warm, read_all};
 use larder_e2e::{
-    Client, Larder, Nbdkit, Random, Scratch, assert_same_bytes, random_file, read_at, read_file,
+    Client, Larder, Nbdkit, Random, Scratch, assert_same_bytes, output_of, random_file, read_at,
+    read_file, wait_within,
 };
 
 #[test]
@@ -348,7 +351,16 @@ fn what_has_rested_for_a_while_outlives_a_kill() {
     let kept = Kept::new();
     let server = kept.start(Front::Server, &[]);
     kept.check(&server, &kept.content);
-    std::thread::sleep(std::time::Duration::from_secs(20));
+    let everything = format!("\"cached_bytes\": {SIZE}");
+    wait_within(
+        Duration::from_secs(60),
+        "the directory tells of everything",
+        || {
+            let mut inspect = Command::new(Larder::program());
+            let inspect = inspect.args(["inspect", "--json"]).arg(&kept.directory);
+            String::from_utf8_lossy(&output_of(inspect).stdout).contains(&everything)
+        },
+    );
     server.kill();
     let server = kept.start(Front::Server, &[]);
     let output = server.output();

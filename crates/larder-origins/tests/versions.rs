@@ -10,7 +10,7 @@ use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use common::loop_device::LoopDevice;
 use common::scratch::Scratch;
@@ -27,9 +27,18 @@ fn version_of(path: &Path) -> OriginVersion {
     version(&*source.connect().unwrap())
 }
 
-/// File systems tell times to the tick of a clock.
-fn let_a_tick_pass() {
-    thread::sleep(Duration::from_millis(30));
+/// File systems tell times to the tick of a clock: waits until what is changed beside this file has a later time than
+/// all that was changed before.
+fn let_a_tick_pass(file: &Path) {
+    let probe = file.with_extension("tick");
+    let time_of_a_change = || {
+        fs::write(&probe, b"x").unwrap();
+        fs::metadata(&probe).unwrap().modified().unwrap()
+    };
+    let before = time_of_a_change();
+    while time_of_a_change() <= before {
+        thread::yield_now();
+    }
 }
 
 fn both() -> [Scratch; 2] {
@@ -42,7 +51,7 @@ fn a_file_that_nobody_changes_keeps_its_version_under_any_path() {
     for scratch in both() {
         let path = scratch.file("disk", 100_000);
         let before = version_of(&path);
-        let_a_tick_pass();
+        let_a_tick_pass(&path);
         let source = common::open(&path, false).unwrap();
         let origin = source.connect().unwrap();
         origin.read(0, &mut [0; 4096]).unwrap();
@@ -117,14 +126,14 @@ fn every_change_of_a_file_is_another_version_for_handles_that_were_there_too() {
         let origin = source.connect().unwrap();
         for (number, change) in changes.iter().enumerate() {
             let before = version(&*origin);
-            let_a_tick_pass();
+            let_a_tick_pass(&path);
             change(&path);
             let after = version(&*origin);
             assert_eq!(after.stable, before.stable, "change {number}");
             assert_ne!(after.changing, before.changing, "change {number}");
         }
         let before = version(&*origin);
-        let_a_tick_pass();
+        let_a_tick_pass(&path);
         origin.write(0, b"ours", true).unwrap();
         assert_ne!(version(&*origin).changing, before.changing);
     }
