@@ -176,8 +176,8 @@ mod tests {
                 "origin: must be a string",
             ),
             (
-                "[[export]]\norigin = \"a\"\nhttp-header = \"X: s3cret\"\n",
-                "invalid type, expected a sequence",
+                "[[export]]\norigin = \"a\"\nhttp-header = [\"X: s3cret\", [\"s3cret\"]]\n",
+                "http-header: must be a text, a whole number or a boolean",
             ),
             ("http-header = [\"s3cret\"\n", ""),
         ] {
@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn a_list_of_one_needs_no_brackets() {
         let options =
-            parse("listen = \"unix:/a\"\norigins = \"/a\"\nhttp-header = \"A: b\"\n").unwrap();
+            parse("listen = \"unix:/a\"\norigins = \"/a\"\nhttp-header = \"A: b\"\n[[export]]\norigin = \"b\"\nhttp-header = \"C: d\"\n").unwrap();
+        assert_eq!(options.export[0].http_header, ["C: d".into()]);
         assert_eq!(options.listen, ["unix:/a".into()]);
         assert_eq!(options.origins, ["/a".into()]);
         assert_eq!(options.http_header, ["A: b".into()]);

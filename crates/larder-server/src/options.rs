@@ -90,7 +90,7 @@ pub(crate) struct ExportTable {
     /// What a client that lists exports is told.
     pub(crate) description: Option<String>,
     /// Headers for this origin, in the place of those for all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub(crate) http_header: Vec<Text>,
 }
 
