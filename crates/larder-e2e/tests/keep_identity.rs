@@ -97,7 +97,7 @@ fn a_change_after_a_server_was_killed_that_had_written_is_told_as_one_that_may_b
     let (server, client) = written(2);
     server.kill();
     drop(client);
-    let_a_tick_pass();
+    let_a_tick_pass(&kept.image);
     write_at(&kept.image, SIZE / 2, &[9; 512]);
     let lives = [(); 2].map(|()| {
         let server = kept.start(Front::Server, &[]);
