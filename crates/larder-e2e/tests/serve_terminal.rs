@@ -119,7 +119,8 @@ fn a_line_on_a_terminal_tells_how_the_cache_does_and_goes_at_the_end() {
     let (mut server, mut client) = dirty_server(&larder, &screen);
     client.read(0, 64 << 10).unwrap();
     wait_until("the line is drawn", || {
-        let line = "hits 1 (100.0%)  misses 0  dirty 64.00 KiB  origin 0 B/s in, 0 B/s out";
+        let line = "hits 1 (100.0%)  misses 0  dirty 64.00 KiB  clients 0 B/s in, 0 B/s out  \
+                    origin 0 B/s in, 0 B/s out";
         screen.text().contains(line)
     });
     server.signal(Signal::TERM);

@@ -499,21 +499,15 @@ fn a_server_that_asks_for_time_gets_it() {
 #[test]
 fn errors_come_after_the_deadline_and_soon() {
     let timeout = Duration::from_millis(1500);
-    for (reply, kind) in [
-        (None, io::ErrorKind::TimedOut),
-        (
-            Some(answer("503 Service Unavailable", &[], b"")),
-            io::ErrorKind::Other,
-        ),
-        (
-            Some(answer(
-                "503 Service Unavailable",
-                &[("Retry-After", "3600")],
-                b"",
-            )),
-            io::ErrorKind::Other,
-        ),
-        (Some(Vec::new()), io::ErrorKind::Other),
+    for reply in [
+        None,
+        Some(answer("503 Service Unavailable", &[], b"")),
+        Some(answer(
+            "503 Service Unavailable",
+            &[("Retry-After", "3600")],
+            b"",
+        )),
+        Some(Vec::new()),
     ] {
         let server = server_with(move |request| {
             (request.number > 0).then(|| match &reply {
@@ -525,7 +519,8 @@ fn errors_come_after_the_deadline_and_soon() {
         let begun = Instant::now();
         let error = read(&*origin, 0, 1000).unwrap_err();
         let took = begun.elapsed();
-        assert_eq!(error.kind(), kind, "{error}");
+        // Nobody asks for less then, which would take as long again.
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("tried for 1.5s"), "{error}");
         let late = timeout * 3;
         assert!(took >= timeout && took < late, "{took:?}: {error}");

@@ -18,6 +18,7 @@ use crate::protocol::Service;
 use crate::rate_limit::RateLimit;
 use crate::stopping::Stopping;
 use crate::stream::Stream;
+use crate::traffic::Traffic;
 
 /// Clients taken from one listener before the others are looked at.
 const CLIENTS_AT_ONCE: usize = 64;
@@ -35,6 +36,8 @@ pub(crate) struct Acceptor {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) max_connections: usize,
     pub(crate) messages: Messages,
+    /// What all clients send and are sent.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// What is told about clients that are not served.
@@ -114,6 +117,7 @@ impl Acceptor {
             }
             return;
         };
+        stream.count_in(&self.traffic);
         let service = Arc::clone(&self.service);
         let spawned = thread::Builder::new()
             .name("larder-client".to_owned())

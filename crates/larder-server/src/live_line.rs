@@ -10,6 +10,7 @@ use larder::{Cache, StatsSnapshot};
 
 use crate::console::Console;
 use crate::terminal::Figures;
+use crate::traffic::{Moved, Traffic};
 
 /// How often the figures change.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -24,7 +25,7 @@ pub(crate) struct LiveLine {
 
 impl LiveLine {
     /// Draws it on standard error. Without a thread for it there is no line.
-    pub(crate) fn start(console: &Arc<Console>, cache: &Arc<Cache>) -> Self {
+    pub(crate) fn start(console: &Arc<Console>, cache: &Arc<Cache>, traffic: Arc<Traffic>) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             bar.set_style(style);
@@ -35,11 +36,15 @@ impl LiveLine {
         let thread = thread::Builder::new()
             .name("larder-line".to_owned())
             .spawn(move || {
-                let mut before = (Instant::now(), cache.stats());
+                let look = || Look {
+                    at: Instant::now(),
+                    cache: cache.stats(),
+                    clients: traffic.moved(),
+                };
+                let mut before = look();
                 while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                    let now = (Instant::now(), cache.stats());
-                    let text = line(&now.1, &before.1, now.0 - before.0);
-                    told.update_bar(Figures::Text(text));
+                    let now = look();
+                    told.update_bar(Figures::Text(line(&now, &before)));
                     before = now;
                 }
             });
@@ -60,8 +65,19 @@ impl Drop for LiveLine {
     }
 }
 
-/// The figures, and what moved between the cache and the origin in the time since `before`.
-fn line(now: &StatsSnapshot, before: &StatsSnapshot, elapsed: Duration) -> String {
+/// All figures at one moment.
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    cache: StatsSnapshot,
+    clients: Moved,
+}
+
+/// The figures, and what moved between clients, cache and origins in the time since `before`.
+fn line(now: &Look, before: &Look) -> String {
+    let elapsed = now.at.saturating_duration_since(before.at);
+    let (moved, moved_before) = (now.clients, before.clients);
+    let (now, before) = (&now.cache, &before.cache);
     let misses = now.misses + now.pass_through_reads + now.no_room_reads;
     let reads = now.hits + misses;
     let share = match reads {
@@ -77,9 +93,11 @@ fn line(now: &StatsSnapshot, before: &StatsSnapshot, elapsed: Duration) -> Strin
         bytes => format!("  queued {}", BinaryBytes(bytes)),
     };
     format!(
-        "hits {}{share}  misses {misses}  dirty {}{queued}  origin {} in, {} out",
+        "hits {}{share}  misses {misses}  dirty {}{queued}  clients {} in, {} out  origin {} in, {} out",
         now.hits,
         BinaryBytes(now.dirty_bytes),
+        per_second(moved.received, moved_before.received),
+        per_second(moved.sent, moved_before.sent),
         per_second(now.origin_read_bytes, before.origin_read_bytes),
         per_second(now.origin_write_bytes, before.origin_write_bytes),
     )
@@ -91,26 +109,35 @@ mod tests {
 
     #[test]
     fn the_line_tells_hits_misses_dirty_and_speed() {
-        let before = StatsSnapshot::default();
-        let now = StatsSnapshot {
+        let at = Instant::now();
+        let look = |seconds, cache, clients| Look {
+            at: at + Duration::from_secs(seconds),
+            cache,
+            clients,
+        };
+        let before = look(0, StatsSnapshot::default(), Moved::default());
+        let cache = StatsSnapshot {
             hits: 3,
             misses: 1,
             dirty_bytes: 3 << 20,
             origin_read_bytes: 4 << 20,
             ..StatsSnapshot::default()
         };
+        let clients = Moved {
+            received: 2048,
+            sent: 6 << 20,
+        };
         assert_eq!(
-            line(&now, &before, Duration::from_secs(2)),
-            "hits 3 (75.0%)  misses 1  dirty 3.00 MiB  origin 2.00 MiB/s in, 0 B/s out"
+            line(&look(2, cache, clients), &before),
+            "hits 3 (75.0%)  misses 1  dirty 3.00 MiB  clients 1.00 KiB/s in, 3.00 MiB/s out  \
+             origin 2.00 MiB/s in, 0 B/s out"
         );
-        assert!(line(&before, &before, Duration::ZERO).starts_with("hits 0  misses 0"));
+        assert!(line(&before, &before).starts_with("hits 0  misses 0"));
         let queued = StatsSnapshot {
             queued_bytes: 1 << 20,
-            ..before
+            ..StatsSnapshot::default()
         };
-        assert!(
-            line(&queued, &queued, Duration::ZERO)
-                .contains("  dirty 0 B  queued 1.00 MiB  origin ")
-        );
+        let queued = look(1, queued, Moved::default());
+        assert!(line(&queued, &before).contains("  dirty 0 B  queued 1.00 MiB  clients "));
     }
 }

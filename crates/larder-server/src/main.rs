@@ -54,6 +54,7 @@ mod storage;
 mod stream;
 mod terminal;
 mod tools;
+mod traffic;
 mod uri;
 mod write_back;
 

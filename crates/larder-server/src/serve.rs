@@ -133,6 +133,7 @@ fn start_over(
         log: as_log(console),
         failures: RateLimit::default(),
     });
+    let traffic = Arc::default();
     let acceptor = Acceptor {
         listeners,
         service,
@@ -140,6 +141,7 @@ fn start_over(
         log: as_log(console),
         max_connections: settings.max_connections,
         messages: Messages::default(),
+        traffic: Arc::clone(&traffic),
     };
     let acceptor = acceptor
         .start()
@@ -153,7 +155,7 @@ fn start_over(
         interrupts_are_ours,
     );
     let live_line = (console.draws() && settings.run.is_none())
-        .then(|| LiveLine::start(console, &storage.cache));
+        .then(|| LiveLine::start(console, &storage.cache, traffic));
     let life = Life {
         console: Arc::clone(console),
         storage: Arc::clone(storage),

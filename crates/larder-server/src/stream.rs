@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, TcpKeepalive};
+
+use crate::traffic::Traffic;
 
 /// How long a silent TCP connection is left alone before it is asked whether it is alive.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -34,6 +36,8 @@ struct Inner {
     is_over: AtomicBool,
     /// The client does not take what it is sent.
     is_stuck: AtomicBool,
+    /// Where what goes through it is counted.
+    traffic: OnceLock<Arc<Traffic>>,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,7 @@ impl Stream {
             socket,
             is_over: AtomicBool::new(false),
             is_stuck: AtomicBool::new(false),
+            traffic: OnceLock::new(),
         }))
     }
 
@@ -66,6 +71,26 @@ impl Stream {
     pub(crate) fn unix(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(false)?;
         Ok(Self::new(Socket::Unix(socket)))
+    }
+
+    /// Counts from now on what goes through it.
+    pub(crate) fn count_in(&self, traffic: &Arc<Traffic>) {
+        // One that is counted already stays where it is.
+        let _ = self.0.traffic.set(Arc::clone(traffic));
+    }
+
+    fn received(&self, count: usize) -> usize {
+        if let Some(traffic) = self.0.traffic.get() {
+            traffic.receive(count);
+        }
+        count
+    }
+
+    fn sent(&self, count: usize) -> usize {
+        if let Some(traffic) = self.0.traffic.get() {
+            traffic.send(count);
+        }
+        count
     }
 
     /// How the client is called in a message.
@@ -141,7 +166,7 @@ impl Stream {
     /// Writes what the socket takes at once; an error of kind `WouldBlock` if that is nothing.
     pub(crate) fn write_now(&self, data: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(rustix::net::send(self, data, flags)?)
+        Ok(self.sent(rustix::net::send(self, data, flags)?))
     }
 
     /// Reads what is there; None if that is nothing.
@@ -150,7 +175,7 @@ impl Stream {
             return Ok(Some(0));
         }
         match rustix::net::recv(self, buffer, RecvFlags::DONTWAIT) {
-            Ok((count, _)) => Ok(Some(count)),
+            Ok((count, _)) => Ok(Some(self.received(count))),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -189,13 +214,13 @@ impl Read for &Stream {
         if self.is_over() {
             return Ok(0);
         }
-        Ok(rustix::io::read(self, buffer)?)
+        Ok(self.received(rustix::io::read(self, buffer)?))
     }
 }
 
 impl Write for &Stream {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(self, data)?)
+        Ok(self.sent(rustix::io::write(self, data)?))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -217,6 +242,20 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn what_goes_through_is_counted_both_ways() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (stream, traffic) = (Stream::unix(ours).unwrap(), Arc::default());
+        stream.count_in(&traffic);
+        theirs.write_all(&[1; 30]).unwrap();
+        assert_eq!((&stream).read(&mut [0; 10]).unwrap(), 10);
+        assert_eq!(stream.read_now(&mut [0; 5]).unwrap(), Some(5));
+        (&stream).write_all(&[2; 7]).unwrap();
+        assert_eq!(stream.write_now(&[2; 3]).unwrap(), 3);
+        let moved = traffic.moved();
+        assert_eq!((moved.received, moved.sent), (15, 10));
+    }
 
     #[test]
     fn what_was_sent_arrives_though_more_comes_in_at_the_end() {

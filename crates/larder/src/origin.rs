@@ -52,7 +52,7 @@ impl Capabilities {
     }
 }
 
-/// Whether nothing was heard of a request. What has an errno was said by somebody.
+/// Whether nothing of use was heard of a request in its time. What has an errno was said by somebody.
 pub(crate) fn is_silence(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
 }
@@ -104,8 +104,8 @@ pub struct OriginVersion {
 }
 
 /// One connection to an origin. Errors are OS errors whose `raw_os_error` reaches the client;
-/// one without counts as EIO. One without and of the kind [`io::ErrorKind::TimedOut`] says that no answer came in the time
-/// that is waited for one.
+/// one without counts as EIO. One without and of the kind [`io::ErrorKind::TimedOut`] says that no answer of use came in the
+/// time that is waited for one.
 ///
 /// `zero`, `trim` and `extents` are given at most [`MAX_RANGE_BYTES`] at once.
 pub trait Origin: Send + Sync {

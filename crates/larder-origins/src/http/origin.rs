@@ -162,16 +162,13 @@ impl HttpOrigin {
         io::Error::other(self.changed.get().cloned().unwrap_or(message))
     }
 
+    /// All of a read's time has passed in vain: whatever came, to ask once more for less would take as long again.
     fn timed_out(&self, failure: &Failure) -> io::Error {
-        let kind = match failure.kind {
-            Kind::Silent | Kind::Unanswered | Kind::TooLate => io::ErrorKind::TimedOut,
-            _ => io::ErrorKind::Other,
-        };
         let message = format!(
             "{}: {}, tried for {:?}",
             self.shown, failure.message, self.timeout
         );
-        io::Error::new(kind, message)
+        io::Error::new(io::ErrorKind::TimedOut, message)
     }
 }
 

@@ -47,6 +47,7 @@ impl Scene {
             log: Arc::<Told>::clone(&log),
             max_connections,
             messages: Messages::default(),
+            traffic: Arc::default(),
         };
         Self {
             stopping,
