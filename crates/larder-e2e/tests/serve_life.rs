@@ -190,6 +190,25 @@ fn what_comes_right_after_the_first_signal_and_a_hangup_at_any_time_lose_nothing
 #[test]
 fn giving_up_on_nothing_is_no_failure() {
     let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, MIB);
+    let origin = Nbdkit::bare(&scratch)
+        .below("delay")
+        .file(&image)
+        .parameter("delay-read=60")
+        .start();
+    let mut server = Larder::serve(&scratch).origin(origin.uri()).start();
+    let mut client = Client::connect(server.socket());
+    // It is waited for.
+    client.submit(&Request::read(0, 4096)).unwrap();
+    insist(&mut server);
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 0, "{}", exit.output);
+}
+
+#[test]
+fn giving_up_on_a_command_is_a_failure_since_its_status_is_not_known() {
+    let scratch = Scratch::new();
     // The command does not end because it is asked to, and nothing is written.
     let command = "trap '' TERM; echo under way; read -r forever < \"$FIFO\"";
     let fifo = scratch.path("fifo");
@@ -202,7 +221,7 @@ fn giving_up_on_nothing_is_no_failure() {
     let exit = server.wait_for_exit();
     // The command, which is left, ends with its input.
     fs::write(&fifo, "\n").unwrap();
-    assert_eq!(exit.code, 0, "{}", exit.output);
+    assert_eq!(exit.code, 1, "{}", exit.output);
 }
 
 #[test]
@@ -270,6 +289,23 @@ fn a_command_that_is_asked_to_end_can_still_write() {
     server.terminate();
     let exit = server.wait_for_exit();
     assert_eq!(exit.code, 5, "{}", exit.output);
+    assert_filled("the origin's file", &read_at(&image, 0, 64 * KIB), 7);
+}
+
+#[test]
+fn what_a_command_has_started_is_served_though_its_shell_has_ended() {
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    sparse_file(&image, MIB);
+    // The outer shell ends as soon as it is asked to.
+    let command = "sh -c 'trap \"qemu-io -f raw -c \\\"write -P 7 0 64k\\\" -c flush \\\"$uri\\\"; exit\" TERM; \
+                   echo under way; while true; do sleep 0.1; done'; true";
+    let server = Larder::serve(&scratch)
+        .file(&image)
+        .start_running(command, "under way");
+    server.terminate();
+    let exit = server.wait_for_exit();
+    assert_eq!(exit.code, 128 + 15, "{}", exit.output);
     assert_filled("the origin's file", &read_at(&image, 0, 64 * KIB), 7);
 }
 

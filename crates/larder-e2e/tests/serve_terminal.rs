@@ -224,6 +224,33 @@ fn who_gives_up_is_not_held_up_by_a_stopped_terminal() {
 }
 
 #[test]
+fn a_command_in_the_foreground_of_a_terminal_stays_there_whatever_it_reads() {
+    let (scratch, screen) = (Scratch::new(), Screen::new());
+    // Or else it would be stopped when it asks there for a password.
+    let command = "set -- $(cat /proc/$$/stat); test \"$5\" = \"$8\"";
+    let larder = Larder::serve(&scratch)
+        .origin("memory:1M")
+        .flag("--run")
+        .flag(command);
+    let larder = larder.command();
+    let mut session = Command::new("setsid");
+    session.args([
+        "--ctty",
+        "--wait",
+        "sh",
+        "-c",
+        "exec \"$@\" </dev/null",
+        "sh",
+    ]);
+    session.arg(larder.get_program()).args(larder.get_args());
+    let variables = larder.get_envs();
+    session.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    let terminal = Stdio::from(screen.line.try_clone().unwrap());
+    let mut server = screen.run(session.stdin(terminal).stdout(Stdio::null()));
+    assert_eq!(server.end().code(), Some(0), "{}", screen.text());
+}
+
+#[test]
 fn on_a_terminal_an_interrupt_is_the_commands() {
     let (scratch, screen) = (Scratch::new(), Screen::new());
     let image = scratch.path("image");

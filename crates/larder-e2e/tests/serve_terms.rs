@@ -331,7 +331,13 @@ fn zeros_without_a_hole_stay_allocated() {
             let read = read_file(&image);
             let zeros = &read[MIB as usize..(MIB + LARGEST) as usize];
             assert!(zeros.iter().all(|&byte| byte == 0));
-            assert_eq!(allocated_bytes(&image), SIZE - holes, "{form:?} {flags:?}");
+            // The file system counts a page or two of its own.
+            let allocated = allocated_bytes(&image);
+            let least = SIZE - holes;
+            assert!(
+                (least..least + MIB).contains(&allocated),
+                "{form:?} {flags:?} {allocated}"
+            );
         }
         server.stop();
     }

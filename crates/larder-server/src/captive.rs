@@ -1,12 +1,13 @@
 //! The command that the server is run for (`--run`): it finds a private socket, and the server
 //! ends with it.
 //!
-//! Unless standard input is a terminal, the command has a process group of its own, and is asked to end with all that it has
-//! started. On a terminal it is in the server's, as whoever reads a terminal must be in the one that the terminal knows: only the
-//! shell is asked then, and Ctrl-C is the terminal's message to the command, not to the server (as with system(3)).
+//! Unless standard input is a terminal or the server is in the foreground of one, the command has a process group of its own, is asked to end with all that
+//! it has started, and is served until all of that has ended. On a terminal it is in the server's group, as whoever reads the terminal, or asks there for a password, must
+//! be in the one that the terminal knows: only the shell is asked and waited for then, and Ctrl-C is the terminal's message to the
+//! command, not to the server (as with system(3)).
 
 use std::ffi::OsStr;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -64,12 +65,16 @@ pub(crate) struct Found<'s> {
 pub(crate) struct Captive {
     /// Its process, until its number may become another's.
     process: Arc<Mutex<Option<Pid>>>,
-    has_own_group: bool,
+    /// The group of its own, if it has one.
+    group: Option<Pid>,
 }
 
-/// Whether Ctrl-C is for a command and not for the server: both are asked by the terminal, and the server ends with the command.
+/// Whether a command is in the foreground of a terminal together with the server. Then Ctrl-C is for it and not for the server: both
+/// are asked by the terminal, and the server ends with the command.
 pub(crate) fn shares_terminal() -> bool {
-    io::stdin().is_terminal()
+    let terminal = File::open("/dev/tty").ok();
+    let foreground = terminal.and_then(|terminal| rustix::termios::tcgetpgrp(terminal).ok());
+    io::stdin().is_terminal() || foreground == Some(rustix::process::getpgrp())
 }
 
 impl Captive {
@@ -103,19 +108,26 @@ impl Captive {
         waiting.map_err(failed)?;
         let started = started.recv().map_err(io::Error::other);
         let process = started.and_then(|started| started).map_err(failed)?;
+        let group = *lock(&process);
         Ok(Self {
             process,
-            has_own_group,
+            group: group.filter(|_| has_own_group),
         })
+    }
+
+    /// Whether something that the command has started is still there although the command itself has ended.
+    pub(crate) fn has_left_others(&self) -> bool {
+        let group = self.group.filter(|_| lock(&self.process).is_none());
+        group.is_some_and(|group| rustix::process::test_kill_process_group(group).is_ok())
     }
 
     /// Asks the command to end, also if it is stopped. One that has ended already is no error.
     pub(crate) fn terminate(&self) {
         if let Some(process) = *lock(&self.process) {
             for signal in [Signal::TERM, Signal::CONT] {
-                let _ = match self.has_own_group {
-                    true => rustix::process::kill_process_group(process, signal),
-                    false => rustix::process::kill_process(process, signal),
+                let _ = match self.group {
+                    Some(group) => rustix::process::kill_process_group(group, signal),
+                    None => rustix::process::kill_process(process, signal),
                 };
             }
         }

@@ -113,7 +113,11 @@ impl Log for Console {
 
     fn debug(&self, message: &str) {
         if self.is_verbose {
-            self.say(message);
+            let line = format!("larder: {}\n", one_line(message));
+            match &self.terminal {
+                Some(terminal) => terminal.mention(line),
+                None => self.say(message),
+            }
         }
     }
 

@@ -150,7 +150,12 @@ impl Keeper {
     /// A client's flush, which fails once if the origin told the keeper of a loss when no client was there to hear it:
     /// whoever wrote may have left without a flush, and others count on this one.
     pub(crate) fn flush_for(&self, connection: &Connection) -> Result<(), Error> {
-        connection.flush().and(self.tell_untold())
+        let flushed = connection.flush();
+        if flushed.is_err() && self.surroundings.cache.config().mode == Mode::Writethrough {
+            // Each handle is told of a loss once: the keeper's must not hear of this one later, as if it were news.
+            let _ = self.connection.flush();
+        }
+        flushed.and(self.tell_untold())
     }
 
     fn tell_untold(&self) -> Result<(), Error> {
@@ -167,15 +172,15 @@ impl Keeper {
     }
 
     /// Does what a flush does, where that is what the mode promises: everything is written back, or durable in the cache's
-    /// directory where flushes end there. In writethrough mode the origin is flushed all
-    /// the same: an origin that has lost its connection tells so by a flush, and if every client has left without one,
-    /// the cache would keep what the origin has lost. And a queue for the origin may have what is not dirty, and not durable
+    /// directory where flushes end there. In writethrough mode the origin is flushed if
+    /// something was written since the last flush: an origin that has lost its connection tells so by a flush, and if every client
+    /// has left without one, the cache would keep what the origin has lost. And a queue for the origin may have what is not dirty, and not durable
     /// before a flush either.
     fn flush_if_needed(&self) -> Result<(), Error> {
         let config = self.surroundings.cache.config();
         let is_needed = match config.mode {
             Mode::Writeback => self.volume.is_dirty() || config.writeback == Writeback::Ordered,
-            Mode::Writethrough => true,
+            Mode::Writethrough => self.volume.has_unflushed(),
             Mode::Unsafe => false,
         };
         if self.can_write && is_needed {

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder::{Cache, Log};
 use larder_frontend::report::{plain, stats_line};
@@ -26,6 +26,11 @@ use crate::write_back::{tell_leftovers, tell_unflushed, write_back};
 
 /// How long it may take to find out what is lost when the server gives up, and how long a terminal that is stopped is waited for.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What a command has left behind and is not connected for so long is not served any more.
+const QUIET: Duration = Duration::from_secs(5);
+/// How often it is looked whether all that a command has started has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A reason to end.
 #[derive(Debug)]
@@ -74,14 +79,15 @@ impl Life {
                 if let Some(captive) = &captive {
                     captive.terminate();
                     // Its last requests are served.
-                    status = command_ended(inbox);
+                    status = command_ended(captive, inbox);
+                    self.serve_those_left_by(captive);
                 }
             }
             Ok(Event::LastClientLeft) | Err(_) => {}
         }
         let is_lost = self.end();
-        if captive.is_some() && status.is_none() {
-            status = command_ended(inbox);
+        if let (Some(captive), None) = (&captive, status) {
+            status = command_ended(captive, inbox);
         }
         match status.map_or(0, exit_code) {
             0 => u8::from(is_lost),
@@ -89,9 +95,23 @@ impl Life {
         }
     }
 
+    /// Serves what a command had started and did not wait for, as long as that is there and has something to ask: a shell ends at
+    /// once when it is asked to, and what it runs may have to write first.
+    fn serve_those_left_by(&self, captive: &Captive) {
+        let mut asked = Instant::now();
+        while captive.has_left_others() && asked.elapsed() < QUIET {
+            if self.stopping.has_connections() {
+                asked = Instant::now();
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Ends serving. True if an origin did not get what it should have.
     fn end(self) -> bool {
         let (console, cache) = (&self.console, &self.storage.cache);
+        // Once nobody listens, another server may take the path for its own.
+        self.cleanup.remove_sockets();
         self.stopping.begin();
         self.service_manager.tell(&[
             NotifyState::Stopping,
@@ -100,7 +120,6 @@ impl Life {
         if self.acceptor.join().is_err() {
             console.error("accepting clients ended early");
         }
-        self.cleanup.remove_sockets();
         let closed = self.stopping.wait_for_all(self.patience);
         if closed > 0 {
             console.warning(&format!(
@@ -127,16 +146,26 @@ impl Life {
     }
 }
 
-/// Waits for the end of the command.
-fn command_ended(inbox: &Receiver<Event>) -> Option<ExitStatus> {
+/// Waits for the end of the command. Whoever asks the server to end meanwhile asks the command.
+fn command_ended(captive: &Captive, inbox: &Receiver<Event>) -> Option<ExitStatus> {
     inbox.iter().find_map(|event| match event {
         Event::CommandEnded(status) => Some(status),
-        Event::Signal | Event::LastClientLeft => None,
+        Event::Signal => {
+            captive.terminate();
+            None
+        }
+        Event::LastClientLeft => None,
     })
 }
 
-/// Ends the process at once, and says what is lost with it. The status is 0 if nothing is.
-pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Console>) {
+/// Ends the process at once, and says what is lost with it. The status is 0 if nothing is, and no command is left whose status it
+/// should be.
+pub(crate) fn give_up(
+    cache: &Arc<Cache>,
+    cleanup: &Cleanup,
+    console: &Arc<Console>,
+    has_command: bool,
+) {
     let (cache, speaker) = (Arc::clone(cache), Arc::clone(console));
     let is_lost = within(LAST_WORDS, move || {
         speaker.set_bar(None);
@@ -153,7 +182,7 @@ pub(crate) fn give_up(cache: &Arc<Cache>, cleanup: &Cleanup, console: &Arc<Conso
         speaker.settle(None);
     });
     cleanup.run();
-    std::process::exit(is_lost.unwrap_or(true).into());
+    std::process::exit((is_lost.unwrap_or(true) || has_command).into());
 }
 
 /// Does something for so long at most: whatever the rest of the server hangs on, and whoever does not take what it says, giving up

@@ -287,7 +287,23 @@ impl Options {
         let has_no_tls = is(&typed.tls, "off");
         let has_no_path = !typed.listen.is_empty() && !typed.listen.iter().any(is_unix);
         let flushes_origin = is(&typed.cache_flush, "origin");
+        let has_origins = !typed.origins.is_empty();
+        // A web server may always lead to TLS.
+        let may_use_tls = |origin: &Text| {
+            let origin = origin.as_os_str().to_string_lossy();
+            ["nbds:", "nbds+unix:", "http:", "https:"]
+                .iter()
+                .any(|scheme| origin.contains(scheme))
+        };
+        let needs_no_ca = has_origins && !typed.origins.iter().any(may_use_tls);
         Self {
+            // They are for the file's own origins, and may be secrets.
+            http_header: if has_origins {
+                Vec::new()
+            } else {
+                self.http_header
+            },
+            origin_tls_ca: keep(needs_no_ca, self.origin_tls_ca),
             tls_certificates: keep(has_no_tls, self.tls_certificates),
             tls_verify_peer: keep(has_no_tls, self.tls_verify_peer),
             socket_mode: keep(has_no_path, self.socket_mode),

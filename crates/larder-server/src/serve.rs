@@ -114,7 +114,9 @@ fn start_over(
     let interrupts_are_ours = Arc::new(AtomicBool::new(
         settings.run.is_none() || !captive::shares_terminal(),
     ));
-    watch_signals(storage, cleanup, console, &events, &interrupts_are_ours)?;
+    let has_command = settings.run.is_some();
+    let asked = (&events, &interrupts_are_ours, has_command);
+    watch_signals(storage, cleanup, console, asked)?;
     let (listeners, private) = listeners(parts.inherited, settings, cleanup, &**console)?;
     let places = places(&listeners);
     storage
@@ -247,8 +249,7 @@ fn watch_signals(
     storage: &Storage,
     cleanup: &Cleanup,
     console: &Arc<Console>,
-    events: &Sender<Event>,
-    interrupts_are_ours: &Arc<AtomicBool>,
+    (events, interrupts_are_ours, has_command): (&Sender<Event>, &Arc<AtomicBool>, bool),
 ) -> Result<(), String> {
     let events = events.clone();
     let (cache, cleanup) = (Arc::clone(&storage.cache), cleanup.clone());
@@ -259,7 +260,7 @@ fn watch_signals(
         move || {
             let _ = events.send(Event::Signal);
         },
-        move || give_up(&cache, &cleanup, &console),
+        move || give_up(&cache, &cleanup, &console, has_command),
     )
     .map_err(|error| format!("cannot watch for signals: {}", reason(&error)))
 }

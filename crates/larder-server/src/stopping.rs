@@ -124,8 +124,13 @@ impl Stopping {
         })
     }
 
-    /// Waits until every connection has ended. Those whose client does not take its replies are closed once `patience` is
-    /// over; what others have begun is finished, however long it takes. Returns how many were closed.
+    /// Whether a client is connected.
+    pub(crate) fn has_connections(&self) -> bool {
+        !self.open().connections.is_empty()
+    }
+
+    /// Waits until every connection has ended. Those whose client does not take its replies, or has chosen no export, are
+    /// closed once `patience` is over; what others have begun is finished, however long it takes. Returns how many were closed.
     pub(crate) fn wait_for_all(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         let mut closed = HashSet::new();
@@ -134,7 +139,7 @@ impl Stopping {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let all = open.connections.iter();
-                for (number, stuck) in all.filter(|(_, one)| one.stream.is_stuck()) {
+                for (number, stuck) in all.filter(|(_, one)| one.has_begun_nothing()) {
                     stuck.stream.shutdown_both();
                     closed.insert(*number);
                 }
@@ -144,6 +149,13 @@ impl Stopping {
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         closed.len()
+    }
+}
+
+impl Connection {
+    /// Whether it waits only for its client.
+    fn has_begun_nothing(&self) -> bool {
+        self.stream.is_stuck() || matches!(self.phase, Phase::Handshake(_))
     }
 }
 
@@ -244,6 +256,8 @@ mod tests {
         let ((stream, _client), (working, _other)) = (pair(), pair());
         let registered = stopping.register(&stream, 2).unwrap();
         let at_work = stopping.register(&working, 2).unwrap();
+        registered.is_served();
+        at_work.is_served();
         stream.note_stuck(true);
         let thread = thread::spawn(move || {
             let _registered = registered;
@@ -256,6 +270,20 @@ mod tests {
         thread.join().unwrap();
         // It could have answered.
         assert!((&working).write(b"reply").is_ok());
+    }
+
+    #[test]
+    fn a_handshake_whose_replies_are_not_taken_is_closed_after_a_while() {
+        let stopping = Stopping::new().unwrap();
+        let (stream, _client) = pair();
+        let registered = stopping.register(&stream, 1).unwrap();
+        let thread = thread::spawn(move || {
+            let _registered = registered;
+            while (&stream).write(&[0; 4096]).is_ok() {}
+        });
+        stopping.begin();
+        assert_eq!(stopping.wait_for_all(Duration::from_millis(50)), 1);
+        thread.join().unwrap();
     }
 
     #[test]

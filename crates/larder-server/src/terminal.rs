@@ -3,15 +3,15 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-/// Messages that wait for a stopped terminal. Further ones are left out, and their number is told.
-const MOST_WAITING: usize = 4096;
+/// Messages that wait for a stopped terminal. Further ones that tell no error are left out, and their number is told.
+const MOST_WAITING: u64 = 4096;
 
 /// What the bar at the end of the terminal is to show.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ enum Order {
 /// Standard error, and standard output where it may be the same terminal.
 #[derive(Debug)]
 pub(crate) struct Terminal {
-    orders: SyncSender<Order>,
+    orders: Sender<Order>,
+    /// Messages among them.
+    waiting: Arc<AtomicU64>,
     /// Only the latest are of interest: they do not queue.
     figures: Arc<Mutex<Option<Figures>>>,
     /// Messages that found no room.
@@ -49,11 +51,13 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts the thread.
     pub(crate) fn start() -> io::Result<Self> {
-        let (orders, inbox) = mpsc::sync_channel(MOST_WAITING);
+        let (orders, inbox) = mpsc::channel();
+        let waiting = Arc::<AtomicU64>::default();
         let figures = Arc::<Mutex<Option<Figures>>>::default();
         let left_out = Arc::<AtomicU64>::default();
         let mut writer = Writer {
             bar: None,
+            waiting: Arc::clone(&waiting),
             figures: Arc::clone(&figures),
             left_out: Arc::clone(&left_out),
         };
@@ -62,6 +66,7 @@ impl Terminal {
             .spawn(move || writer.run(&inbox))?;
         Ok(Self {
             orders,
+            waiting,
             figures,
             left_out,
         })
@@ -69,7 +74,15 @@ impl Terminal {
 
     /// Writes a line to standard error, some time.
     pub(crate) fn say(&self, line: String) {
-        if self.orders.try_send(Order::Say(line)).is_err() {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.orders.send(Order::Say(line));
+    }
+
+    /// The same, unless too many wait already.
+    pub(crate) fn mention(&self, line: String) {
+        if self.waiting.load(Ordering::Relaxed) < MOST_WAITING {
+            self.say(line);
+        } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -83,14 +96,13 @@ impl Terminal {
 
     /// Draws `bar` below all that is written from now on, or nothing any more.
     pub(crate) fn draw(&self, bar: Option<ProgressBar>) {
-        // Where there is no room, nobody sees it.
-        let _ = self.orders.try_send(Order::Draw(bar));
+        let _ = self.orders.send(Order::Draw(bar));
     }
 
     /// Has the bar show these figures.
     pub(crate) fn update(&self, figures: Figures) {
         if lock(&self.figures).replace(figures).is_none() {
-            let _ = self.orders.try_send(Order::Update);
+            let _ = self.orders.send(Order::Update);
         }
     }
 
@@ -102,16 +114,15 @@ impl Terminal {
             let _ = is_out.recv();
             return;
         };
-        // Where there is no room for this there is a terminal that was stopped long ago.
-        if self.orders.try_send(Order::Answer(sender)).is_ok() {
-            let _ = is_out.recv_timeout(patience);
-        }
+        let _ = self.orders.send(Order::Answer(sender));
+        let _ = is_out.recv_timeout(patience);
     }
 }
 
 /// The thread's side. Nothing here fails: a terminal that has gone away must not stop a server.
 struct Writer {
     bar: Option<ProgressBar>,
+    waiting: Arc<AtomicU64>,
     figures: Arc<Mutex<Option<Figures>>>,
     left_out: Arc<AtomicU64>,
 }
@@ -120,7 +131,10 @@ impl Writer {
     fn run(&mut self, inbox: &Receiver<Order>) {
         for order in inbox {
             match order {
-                Order::Say(line) => self.say(&line),
+                Order::Say(line) => {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    self.say(&line);
+                }
                 Order::Print(line, is_out) => {
                     self.around_bar(|| {
                         let mut out = io::stdout().lock();
@@ -135,6 +149,7 @@ impl Writer {
                 }
                 Order::Update => self.update(),
                 Order::Answer(is_out) => {
+                    self.say("");
                     let _ = is_out.send(());
                 }
             }
@@ -146,9 +161,12 @@ impl Writer {
             0 => String::new(),
             number => format!("larder: {number} messages are left out here\n"),
         };
-        self.around_bar(|| {
-            let _ = io::stderr().write_all(format!("{left_out}{line}").as_bytes());
-        });
+        let text = format!("{left_out}{line}");
+        if !text.is_empty() {
+            self.around_bar(|| {
+                let _ = io::stderr().write_all(text.as_bytes());
+            });
+        }
     }
 
     fn update(&self) {

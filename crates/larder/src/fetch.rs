@@ -28,7 +28,7 @@ use crate::{Error, ErrorKind};
 pub(crate) mod ahead;
 
 /// The most bytes fetched into memory at once, unless one sector is larger.
-pub(crate) const CHUNK_BYTES: u64 = 32 << 20;
+pub const CHUNK_BYTES: u64 = 32 << 20;
 
 /// The right and duty to fetch a block; ended when dropped.
 struct Claim<'v> {

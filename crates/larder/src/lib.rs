@@ -85,6 +85,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::{CacheOnRead, Config, FlushTo, Mode, Writeback};
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
+pub use fetch::CHUNK_BYTES as MAX_FETCH_BYTES;
 pub use log::Log;
 pub use medium::{Medium, MediumFile};
 pub use origin::{Capabilities, Extent, Fua, Origin, OriginVersion, RequestLimits, ZeroOptions};

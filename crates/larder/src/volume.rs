@@ -401,6 +401,11 @@ impl Volume {
         self.with_dirty(|dirty| !dirty.is_empty() || self.zero_ranges() > 0)
     }
 
+    /// Whether the origin has got something, in writethrough mode, that no flush has covered since.
+    pub fn has_unflushed(&self) -> bool {
+        !self.unflushed.is_empty()
+    }
+
     /// So much was written to the origin, unless that is the queue in front of it.
     pub(crate) fn count_origin_write(&self, bytes: u64) {
         if self.queue.get().is_none() {

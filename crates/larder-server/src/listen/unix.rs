@@ -23,7 +23,7 @@ use crate::cleanup::Cleanup;
 use crate::settings::SocketSettings;
 
 /// How long another server may take to listen beside us, and how often it is looked whether it does.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_PERIOD: Duration = Duration::from_millis(10);
 
 /// Listens on `path`.
@@ -36,7 +36,7 @@ pub(super) fn listen(
     let refused = |error: io::Error| failed(&reason(&error));
     let address = SockAddr::unix(path)
         .map_err(|_| failed("the path is too long for a Unix socket: at most 107 bytes"))?;
-    let _lock = lock_directory(path).map_err(|what| failed(&what))?;
+    let _lock = lock_directory(path);
     make_way(path).map_err(|what| failed(&what))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(refused)?;
     socket.bind(&address).map_err(refused)?;
@@ -57,24 +57,20 @@ pub(super) fn listen(
 }
 
 /// Keeps other servers from looking at the path between a look at what is there and the moment at which somebody listens: they would take
-/// our socket for one that is left over. Where the directory cannot be locked, none is kept away.
-fn lock_directory(path: &Path) -> Result<Option<File>, String> {
+/// our socket for one that is left over. Where the directory cannot be locked, or somebody keeps it locked for something
+/// else, none is kept away.
+fn lock_directory(path: &Path) -> Option<File> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let Ok(directory) = File::open(parent) else {
-        return Ok(None);
-    };
+    let directory = File::open(parent).ok()?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(directory)),
+            Ok(()) => return Some(directory),
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_PERIOD),
-            Err(Errno::WOULDBLOCK) => {
-                return Err("another process has its directory locked (flock)".to_owned());
-            }
-            Err(_) => return Ok(None),
+            Err(_) => return None,
         }
     }
 }

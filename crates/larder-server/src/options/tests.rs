@@ -62,3 +62,26 @@ fn what_is_typed_makes_idle_options_of_a_file_nothing() {
     assert_eq!(merged.cache_writeback, Some("ordered".into()));
     assert!(!merged.says("tls-verify-peer"));
 }
+
+#[test]
+fn a_files_headers_and_authorities_are_for_the_files_origins() {
+    let file = Options {
+        origins: vec!["https://one/x".into()],
+        http_header: vec!["Authorization: secret".into()],
+        origin_tls_ca: Some("/ca".into()),
+        ..Options::default()
+    };
+    let beside = |origin: &str| {
+        let typed = Options {
+            origins: vec![origin.into()],
+            ..Options::default()
+        };
+        let merged = typed.over(file.clone());
+        (merged.says("http-header"), merged.says("origin-tls-ca"))
+    };
+    assert_eq!(beside("memory:1G"), (false, false));
+    assert_eq!(beside("a=https://another/x"), (false, true));
+    assert_eq!(beside("nbds://h"), (false, true));
+    let merged = Options::default().over(file.clone());
+    assert!(merged.says("http-header") && merged.says("origin-tls-ca"));
+}

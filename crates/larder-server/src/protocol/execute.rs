@@ -21,8 +21,8 @@ const MAX_COMPACT_EXTENT_BYTES: u64 = 2 << 30;
 const MAX_EXTENTS: usize = 64 << 10;
 /// Memory that one extent takes while it is answered.
 const EXTENT_BYTES: u64 = 16;
-/// What is fetched at once: the memory that a request to the origin takes beside that of what asks for it. Before
-/// more of a hint is followed it is asked whether the client is still there.
+/// What is fetched at once of a hint, where blocks are not larger. Before more of it is followed it is asked whether the client is
+/// still there.
 const FETCH_BYTES: u64 = 8 << 20;
 /// Memory for the blocks that are looked at, to tell what the cache has of a range.
 const LOOK_BYTES: u64 = 8 << 20;
@@ -138,11 +138,11 @@ impl Session<'_> {
         let end = request.offset + request.length_bytes;
         let mut at = request.offset;
         while at < end {
-            let piece = permit.piece(FETCH_BYTES.min(end - at));
-            if self.is_client_leaving() {
+            let piece = permit.piece(self.fetched_bytes(FETCH_BYTES.min(end - at)));
+            let Some(piece) = piece.filter(|_| !self.is_client_leaving()) else {
                 break;
-            }
-            self.client.cache(at, piece.bytes())?;
+            };
+            self.client.cache(at, piece.bytes().min(end - at))?;
             at += piece.bytes();
         }
         Ok(())
@@ -167,9 +167,10 @@ impl Session<'_> {
         }
     }
 
-    /// What a read of so many bytes that asks the origin takes: at least the block that is fetched for it.
+    /// What a read of so many bytes that asks the origin takes: at least the block that is fetched for it, as far as that is fetched
+    /// at once.
     pub(super) fn fetched_bytes(&self, length: u64) -> u64 {
-        length.max(self.block_bytes.min(FETCH_BYTES))
+        length.max(self.block_bytes.min(larder::MAX_FETCH_BYTES))
     }
 
     fn block_status(&self, request: &Request, into: &mut ReplyBuffer) -> Result<(), larder::Error> {

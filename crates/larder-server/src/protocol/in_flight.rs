@@ -32,6 +32,8 @@ struct State {
     charge: Charge,
     /// Threads that wait for room: where there are none, nobody is woken.
     waiters: usize,
+    /// Who receives waits until nothing is under way.
+    is_idle_wanted: bool,
 }
 
 /// Why a request is not let in.
@@ -66,6 +68,7 @@ impl InFlight {
                 bytes: 0,
                 charge: Charge::new(budget),
                 waiters: 0,
+                is_idle_wanted: false,
             }),
             freed: Condvar::new(),
         }
@@ -103,9 +106,12 @@ impl InFlight {
     /// receives: nobody else lets anything in.
     pub(crate) fn wait_until_idle(&self) {
         let mut state = self.lock();
+        state.is_idle_wanted = true;
+        self.freed.notify_all();
         while state.requests > 0 {
             state = self.wait(state);
         }
+        state.is_idle_wanted = false;
     }
 
     fn permit(&self, bytes: u64) -> Permit<'_> {
@@ -181,16 +187,18 @@ impl State {
 
 impl Permit<'_> {
     /// Waits until there is memory for a piece of a request that may take very long, and takes it: so many bytes, or fewer
-    /// where there is little. It leaves room for the client's other requests.
-    pub(crate) fn piece(&self, wanted: u64) -> Piece<'_> {
+    /// where there is little. It leaves room for the client's other requests. None if who receives waits for the end of
+    /// them all.
+    pub(crate) fn piece(&self, wanted: u64) -> Option<Piece<'_>> {
         let mut state = self.in_flight.lock();
-        loop {
+        while !state.is_idle_wanted {
             if let Some(bytes) = state.take_piece(wanted) {
                 let in_flight = self.in_flight;
-                return Piece { in_flight, bytes };
+                return Some(Piece { in_flight, bytes });
             }
             state = self.in_flight.wait(state);
         }
+        None
     }
 
     /// Makes it for so many bytes, waiting until the client has room for them. False if it is more than the client's own
@@ -300,11 +308,11 @@ mod tests {
     fn pieces_leave_room_and_there_is_always_a_small_one() {
         let in_flight = in_flight(PLENTY);
         let (one, other) = (in_flight.enter(0), in_flight.enter(0));
-        let large = one.piece(MAX_PIECES_BYTES);
+        let large = one.piece(MAX_PIECES_BYTES).unwrap();
         assert_eq!(large.bytes(), MAX_PIECES_BYTES);
         assert!(in_flight.try_enter(MAX_PIECES_BYTES).is_some());
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| other.piece(MAX_PIECES_BYTES).bytes());
+            let waiting = scope.spawn(|| other.piece(MAX_PIECES_BYTES).unwrap().bytes());
             drop(large);
             assert_eq!(waiting.join().unwrap(), MAX_PIECES_BYTES);
         });
@@ -312,13 +320,27 @@ mod tests {
         let budget = Arc::new(Budget::new(0));
         let poor = InFlight::new(&budget);
         let permit = poor.enter(0);
-        let small = permit.piece(MAX_PIECES_BYTES);
+        let small = permit.piece(MAX_PIECES_BYTES).unwrap();
         assert_eq!(small.bytes(), OWN_BYTES);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| permit.piece(1).bytes());
+            let waiting = scope.spawn(|| permit.piece(1).unwrap().bytes());
             drop(small);
             assert_eq!(waiting.join().unwrap(), 1);
         });
+    }
+
+    #[test]
+    fn who_goes_piece_by_piece_ends_for_who_waits_for_the_end_of_everything() {
+        let in_flight = in_flight(PLENTY);
+        let endless = in_flight.enter(0);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while endless.piece(MAX_PIECES_BYTES).is_some() {}
+                drop(endless);
+            });
+            in_flight.wait_until_idle();
+        });
+        assert!(in_flight.enter(0).piece(1).is_some());
     }
 
     #[test]

@@ -233,13 +233,16 @@ impl<'s: 'env, 'env> Receiving<'_, '_, 'env, 's> {
             self.send();
         }
         let left = request.length_bytes - answered as u64;
-        match self.enter_large(self.session.fetched_bytes(left)) {
-            Some(permit) => Ok(self.submit(request, Vec::new(), answered, permit)),
+        let permit = match self.enter_large(self.session.fetched_bytes(left)) {
+            // A large block is fetched for it all the same.
+            None if left <= OWN_BYTES => self.enter(left),
             None => {
                 self.read_in_pieces(request, answered)?;
-                Ok(Next::Request)
+                return Ok(Next::Request);
             }
-        }
+            Some(permit) => permit,
+        };
+        Ok(self.submit(request, Vec::new(), answered, permit))
     }
 
     fn write(&mut self, request: &Request) -> io::Result<Next<'s>> {
