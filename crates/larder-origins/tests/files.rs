@@ -269,3 +269,47 @@ fn buffered_io_has_no_smallest_request() {
     assert_eq!((limits.minimum, limits.maximum), (1, 32 << 20));
     assert!(limits.preferred >= 4096 && limits.preferred.is_power_of_two());
 }
+
+/// A file system over a network writes back what it holds of a file before it tells the file's times.
+#[test]
+fn before_a_change_the_length_is_asked_for_and_nothing_else() {
+    const TRACED: &str = "LARDER_TEST_TRACED";
+    const NAME: &str = "before_a_change_the_length_is_asked_for_and_nothing_else";
+    if let Some(path) = std::env::var_os(TRACED) {
+        let origin = common::open(path, false).unwrap().connect().unwrap();
+        for _ in 0..2 {
+            origin.write(0, b"traced", false).unwrap();
+            origin.zero(4096, 4096, ZeroOptions::default()).unwrap();
+            origin.trim(8192, 4096, false).unwrap();
+            origin.extents(0, 8192, false).unwrap();
+            origin.flush().unwrap();
+        }
+        return;
+    }
+    let scratch = Scratch::on_disk();
+    let (path, trace) = (scratch.file("disk", 100_000), scratch.path("trace"));
+    let assignment = format!("{TRACED}={}", path.display());
+    let program = std::env::current_exe().unwrap();
+    let calls = "trace=statx,fstat,newfstatat,pwrite64";
+    let strace = ["-f", "-o", trace.to_str().unwrap(), "-e", calls];
+    let traced = [
+        "-E",
+        &assignment,
+        program.to_str().unwrap(),
+        "--exact",
+        NAME,
+    ];
+    let arguments = strace.iter().chain(&traced).map(|it| it.as_ref());
+    common::run("strace", "strace", &arguments.collect::<Vec<_>>());
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let between: Vec<&str> = trace.split("\"traced\"").collect();
+    assert_eq!(between.len(), 3, "{trace}");
+    let asked: Vec<&str> = between[1]
+        .lines()
+        .filter(|it| it.contains("stat"))
+        .collect();
+    assert_eq!(asked.len(), 5, "{trace}");
+    for call in asked {
+        assert!(call.contains("AT_EMPTY_PATH, STATX_SIZE, {"), "{call}");
+    }
+}

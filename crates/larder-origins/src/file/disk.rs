@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder::{Capabilities, Fua, RequestLimits};
-use rustix::fs::SeekFrom;
+use rustix::fs::{AtFlags, SeekFrom, StatxFlags};
 use rustix::io::Errno;
 
 /// What kind of file it is, where that makes a difference.
@@ -132,7 +132,7 @@ impl Disk {
     /// asked before each change, which could make it longer again.
     pub(super) fn check_length(&self, file: &File) -> io::Result<()> {
         self.check_found()?;
-        if self.kind == Kind::File && file.metadata()?.len() < self.size_bytes {
+        if self.kind == Kind::File && length_bytes(file)? < self.size_bytes {
             return Err(self.truncated());
         }
         Ok(())
@@ -154,6 +154,16 @@ impl Disk {
             "{} ends before the {} bytes that it had when it was opened: it was made shorter",
             self.name, self.size_bytes
         ))
+    }
+}
+
+/// How long a file is, and nothing else: asked for its times as well, an NFS client writes back first what it holds of the file.
+pub(super) fn length_bytes(file: &File) -> io::Result<u64> {
+    match rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::SIZE) {
+        Ok(found) => Ok(found.stx_size),
+        // An old kernel, or a container that does not allow it.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(file.metadata()?.len()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -138,7 +138,7 @@ impl Origin for Handle {
         }
         let extents = extents::find(&self.file, offset, length, one)?;
         // Looked at last: the end of a file that was truncated meanwhile looked like a hole.
-        let size_bytes = self.file.metadata()?.len();
+        let size_bytes = disk::length_bytes(&self.file)?;
         if size_bytes < offset + length {
             return Err(self.disk.truncated());
         }
