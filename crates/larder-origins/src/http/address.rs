@@ -42,9 +42,9 @@ impl HttpAddress {
         if credentials.as_ref().is_some_and(|c| c.user.contains(&b':')) {
             return Err(wrong("basic authentication has no user names with a colon"));
         }
-        if credentials.is_none() && has_port(text) && url.path().contains('@') {
+        if credentials.is_none() && may_hide_credentials(text, url.path()) {
             return Err(wrong(
-                "a / in a user or password is written as %2F, and an @ behind a port as %40",
+                "a / or \\ in a user or password is written as %2F or %5C, and an @ behind a : as %40",
             ));
         }
         strip(&mut url).map_err(|()| wrong("it has no host"))?;
@@ -77,6 +77,14 @@ impl fmt::Debug for HttpAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HttpAddress({self})")
     }
+}
+
+/// Whether a part of a user and a password may have become a path, for a slash ends what has the host.
+fn may_hide_credentials(text: &str, path: &str) -> bool {
+    let Some((before, _)) = path.rsplit_once('@') else {
+        return false;
+    };
+    before.contains(':') || has_port(text)
 }
 
 /// Whether a colon is in what an address has before its path: a port, or the beginning of a password that
@@ -158,10 +166,13 @@ mod tests {
             "http://[::1]/a@b:c",
             "https://example.com/",
             "https://example.com/a@b",
+            "https://example.com/a:b/c",
+            "https://example.com/a:b%40c",
+            "https://example.com/a@b:c?d@e",
             "https://example.com:8443/a%40b",
         ] {
             let address = parsed(text);
-            assert_eq!(address.to_string(), text);
+            assert_eq!(address.to_string(), text.replace("?d@e", "?..."));
             assert!(address.credentials().is_none());
         }
         assert_eq!(
@@ -184,6 +195,10 @@ mod tests {
             "https://me:443\\s3cret@host/",
             "http:////me:12/s3cret@host/",
             "http://[::1]:12/s3cret@host/",
+            "http://CORP\\alice:s3cret@host/disk",
+            "http://CORP/alice:s3cret@host/disk",
+            "http://CORP/alice:s3cret@host@other/disk",
+            "http://CORP/alice/s3cret:s3cret@host/disk",
         ] {
             let error = HttpAddress::parse(text).unwrap_err().to_string();
             assert!(error.contains("host[:port]/path"), "{text}: {error}");
