@@ -220,6 +220,12 @@ fn an_export_that_is_left_out_for_once_is_found_afterwards() {
     assert_warm(&server.stop());
 }
 
+fn set_modified(path: &Path, time: SystemTime) {
+    let file = File::options().write(true).open(path).unwrap();
+    let times = FileTimes::new().set_modified(time);
+    file.set_times(times).unwrap();
+}
+
 fn serve_web(kept: &Kept, uri: &str) -> Server {
     Larder::serve(&kept.scratch)
         .origin(uri)
@@ -234,6 +240,8 @@ fn an_object_of_a_web_server_is_the_same_as_long_as_its_etag_is() {
     let files = kept.scratch.make_dir("files");
     let image = files.join("image");
     let content = random_file(&image, SIZE, 5);
+    // nginx makes its ETag of size and time, and times have seconds.
+    set_modified(&image, SystemTime::UNIX_EPOCH);
     let web = WebServer::on_port(&kept.scratch, &files, "");
     let live = |content: &[u8]| {
         let server = serve_web(&kept, &web.uri("image"));
@@ -243,13 +251,32 @@ fn an_object_of_a_web_server_is_the_same_as_long_as_its_etag_is() {
     live(&content);
     assert_warm(&live(&content));
     let changed = random_file(&image, SIZE, 6);
-    // nginx makes its ETag of size and time, and times have seconds.
-    let file = File::options().write(true).open(&image).unwrap();
-    let later = SystemTime::now() + Duration::from_secs(5);
-    file.set_times(FileTimes::new().set_modified(later))
-        .unwrap();
+    set_modified(&image, SystemTime::UNIX_EPOCH + Duration::from_secs(1));
     assert_dropped(&live(&changed), "ETag");
     assert_warm(&live(&changed));
+}
+
+#[test]
+fn an_object_that_was_too_new_is_read_anew_whatever_the_cache_id() {
+    let kept = Kept::new();
+    let files = kept.scratch.make_dir("files");
+    let image = files.join("image");
+    let web = WebServer::on_port(&kept.scratch, &files, "");
+    // Its second is not over while this test runs.
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    let live = |seed| {
+        let content = random_file(&image, SIZE, seed);
+        set_modified(&image, later);
+        let server = Larder::serve(&kept.scratch)
+            .origin(web.uri("image"))
+            .parameters([LIMIT, &kept.parameter(), "cache-id=golden"])
+            .verbose()
+            .start();
+        kept.check(&server, &content);
+        server.stop()
+    };
+    live(5);
+    assert_dropped(&live(6), "too new when it was opened");
 }
 
 #[test]
@@ -258,9 +285,7 @@ fn another_object_of_a_web_server_is_not_taken_for_the_first_though_its_etag_is_
     let files = kept.scratch.make_dir("files");
     let contents = [("one", 5), ("two", 6)].map(|(name, seed)| {
         let content = random_file(&files.join(name), SIZE, seed);
-        let file = File::options().write(true).open(files.join(name)).unwrap();
-        file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH))
-            .unwrap();
+        set_modified(&files.join(name), SystemTime::UNIX_EPOCH);
         content
     });
     let web = WebServer::on_port(&kept.scratch, &files, "");

@@ -3,12 +3,13 @@
 
 mod http_support;
 
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use http_support::{Opener, content, read, wait_until};
 
@@ -123,12 +124,21 @@ fn openssl(scratch: &Scratch, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Writes a file that nobody has changed for a while.
+fn publish(path: &Path, content: impl AsRef<[u8]>) {
+    fs::write(path, content).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let times = FileTimes::new().set_modified(an_hour_ago);
+    file.set_times(times).unwrap();
+}
+
 #[test]
 fn a_file_is_read_by_many_threads() {
     let scratch = Scratch::new("plain");
     let bytes = content(5_000_000);
-    fs::write(scratch.file("disk image"), &bytes).unwrap();
-    fs::write(scratch.file("empty"), b"").unwrap();
+    publish(&scratch.file("disk image"), &bytes);
+    publish(&scratch.file("empty"), b"");
     let nginx = Nginx::start(&scratch, free_port(), "", "");
     let opener = Opener::new();
     let origin = opener.origin(&nginx.url("/disk%20image"));
@@ -164,13 +174,13 @@ fn a_file_is_read_by_many_threads() {
 #[test]
 fn a_file_that_is_replaced_is_an_error() {
     let scratch = Scratch::new("replaced");
-    fs::write(scratch.file("disk"), content(100_000)).unwrap();
+    publish(&scratch.file("disk"), content(100_000));
     let nginx = Nginx::start(&scratch, free_port(), "", "");
     let opener = Opener::new();
     let origin = opener.origin(&nginx.url("/disk"));
     read(&*origin, 0, 100).unwrap();
     // Another size is another ETag even within the same second.
-    fs::write(scratch.file("new"), vec![1; 100_001]).unwrap();
+    publish(&scratch.file("new"), vec![1; 100_001]);
     fs::rename(scratch.file("new"), scratch.file("disk")).unwrap();
     for _ in 0..2 {
         let error = read(&*origin, 0, 100).unwrap_err().to_string();
@@ -186,7 +196,7 @@ fn a_file_that_is_replaced_is_an_error() {
 fn reads_resume_when_the_server_comes_back() {
     let scratch = Scratch::new("killed");
     let bytes = content(2_000_000);
-    fs::write(scratch.file("disk"), &bytes).unwrap();
+    publish(&scratch.file("disk"), &bytes);
     let port = free_port();
     let first = Nginx::start(&scratch, port, "", "");
     let opener = Opener::new();
@@ -240,7 +250,7 @@ fn reads_resume_when_the_server_comes_back() {
 #[test]
 fn basic_authentication() {
     let scratch = Scratch::new("basic");
-    fs::write(scratch.file("disk"), content(1000)).unwrap();
+    publish(&scratch.file("disk"), content(1000));
     let hash = openssl(&scratch, &["passwd", "-apr1", "pa:ss word"]);
     fs::write(scratch.0.join("users"), format!("al:{hash}")).unwrap();
     let users = scratch.0.join("users");
@@ -288,7 +298,7 @@ fn certificate(scratch: &Scratch, name: &str) {
 fn tls() {
     let scratch = Scratch::new("tls");
     let bytes = content(3_000_000);
-    fs::write(scratch.file("disk"), &bytes).unwrap();
+    publish(&scratch.file("disk"), &bytes);
     certificate(&scratch, "IP:127.0.0.1");
     let server = format!(
         "ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key;",
@@ -350,7 +360,7 @@ fn tls() {
 fn self_signed_certificates() {
     for (constraint, accepted) in [("CA:FALSE", true), ("CA:TRUE", false)] {
         let scratch = Scratch::new(&constraint.replace(':', "-"));
-        fs::write(scratch.file("disk"), content(1000)).unwrap();
+        publish(&scratch.file("disk"), content(1000));
         let arguments = format!(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out own.pem -subj /CN=own -days 2 \
              -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,{constraint}"

@@ -139,6 +139,6 @@ fn learn(response: &Response<Body>) -> Result<Pinned, Failure> {
     };
     Ok(Pinned {
         size_bytes,
-        validator: Validator::of(headers),
+        validator: Validator::of(headers, size_bytes),
     })
 }

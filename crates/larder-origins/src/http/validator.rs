@@ -1,6 +1,7 @@
 //! The validator: what tells one version of an object from another (RFC 9110, 8.8).
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::header::{DATE, ETAG, HeaderName, LAST_MODIFIED};
 use ureq::http::{HeaderMap, HeaderValue};
@@ -12,12 +13,25 @@ use super::date;
 const SETTLED_AFTER_SECONDS: i64 = 2;
 
 /// All that a server offers: a strong ETag is enough, else a weak one and the time are taken together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Validator {
     etag: Option<HeaderValue>,
     modified: Option<HeaderValue>,
-    /// Nothing that is changed from now on can have the same time.
-    is_settled: bool,
+    worth: Worth,
+}
+
+/// What it says of the bytes that somebody else has an equal one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// They are the same.
+    Proof,
+    /// Nothing: it is of a time that was too new, and what is changed in the same second gets an equal one. The moment since 1970
+    /// at which it was taken tells it from all others.
+    TooNew(Duration),
+    /// Only that nothing is known to have changed: it is of a time, and the server does not tell how old that is.
+    Ageless,
+    /// Nothing.
+    Nothing,
 }
 
 /// How an answer's object compares with the pinned one.
@@ -30,20 +44,26 @@ pub(super) enum Difference {
 }
 
 impl Validator {
-    /// The one to pin.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// The one to pin, of an object of that size.
+    pub(super) fn of(headers: &HeaderMap, size_bytes: u64) -> Self {
         let etag = headers.get(ETAG).cloned();
         let modified = headers.get(LAST_MODIFIED).cloned();
-        let modified = modified.filter(|_| !etag.as_ref().is_some_and(is_strong));
         let seconds = |value: Option<&HeaderValue>| date::seconds(value?.as_bytes());
-        let is_settled = match (seconds(modified.as_ref()), seconds(headers.get(DATE))) {
-            (Some(modified), Some(now)) => now - modified >= SETTLED_AFTER_SECONDS,
-            _ => false,
+        let (changed, now) = (seconds(modified.as_ref()), seconds(headers.get(DATE)));
+        let is_strong = etag.as_ref().is_some_and(is_strong);
+        let of_time = changed.map(|changed| of_time_and_size(changed, size_bytes));
+        let is_of_time = of_time.is_some_and(|it| etag.as_ref().is_some_and(|etag| *etag == it));
+        let worth = match (changed, now) {
+            _ if is_strong && !is_of_time => Worth::Proof,
+            _ if modified.is_none() => Worth::Nothing,
+            (Some(changed), Some(now)) if now - changed >= SETTLED_AFTER_SECONDS => Worth::Proof,
+            (Some(_), Some(_)) => Worth::TooNew(this_moment()),
+            _ => Worth::Ageless,
         };
         Self {
             etag,
-            modified,
-            is_settled,
+            modified: modified.filter(|_| !is_strong),
+            worth,
         }
     }
 
@@ -76,22 +96,41 @@ impl Validator {
 
     /// Whether equal validators are good evidence of equal bytes.
     pub(super) fn is_good(&self) -> bool {
-        self.is_settled || self.etag.as_ref().is_some_and(is_strong)
+        self.worth == Worth::Proof
     }
 
-    /// All of a good one.
+    /// All of one that has a time or is a strong ETag. That of a time which was too new is never the same as another.
     pub(super) fn evidence(&self) -> Option<Vec<u8>> {
         let part = |name: &[u8], value: &Option<HeaderValue>| {
             let value = value.as_ref()?.as_bytes();
             Some([name, b" ", value].concat())
         };
+        let too_new = match self.worth {
+            Worth::Proof | Worth::Ageless => None,
+            Worth::TooNew(since_1970) => {
+                let (seconds, rest) = (since_1970.as_secs(), since_1970.subsec_nanos());
+                Some(format!("too new when it was opened, at {seconds}.{rest:09}").into_bytes())
+            }
+            Worth::Nothing => return None,
+        };
         let parts = [
             part(b"ETag", &self.etag),
             part(b"Last-Modified", &self.modified),
+            too_new,
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
-        self.is_good().then(|| parts.join(&b", "[..]))
+        Some(parts.join(&b", "[..]))
     }
+}
+
+/// The ETag that nginx makes of the time of the last change: strong, and worth no more than that time.
+fn of_time_and_size(changed: i64, size_bytes: u64) -> String {
+    format!("\"{changed:x}-{size_bytes:x}\"")
+}
+
+fn this_moment() -> Duration {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.unwrap_or_default()
 }
 
 fn is_strong(etag: &HeaderValue) -> bool {
@@ -117,12 +156,10 @@ impl fmt::Display for Validator {
         }
         if let Some(time) = &self.modified {
             write!(f, "{between}Last-Modified {}", text(time))?;
-            if !self.is_settled {
-                f.write_str(
-                    " (not known to be over a second old: another change may look the same)",
-                )?;
-            }
             between = " and ";
+        }
+        if matches!(self.worth, Worth::TooNew(_) | Worth::Ageless) {
+            f.write_str(" (not known to be over a second old: another change may look the same)")?;
         }
         if between.is_empty() {
             f.write_str("no ETag and no Last-Modified")?;
@@ -141,6 +178,9 @@ mod tests {
 
     const THEN: &str = "Sun, 22 Nov 2026 10:00:00 GMT";
     const LATER: &str = "Sun, 22 Nov 2026 10:00:02 GMT";
+    const SIZE: u64 = 100_000;
+    /// What nginx says of a file of that size that was changed `THEN`.
+    const NGINX: &str = "\"6b02bd20-186a0\"";
 
     fn headers(etag: Option<&str>, time: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -153,7 +193,7 @@ mod tests {
     }
 
     fn pinned(etag: Option<&str>, time: Option<&str>) -> Validator {
-        Validator::of(&headers(etag, time))
+        Validator::of(&headers(etag, time), SIZE)
     }
 
     #[test]
@@ -167,29 +207,67 @@ mod tests {
         assert_eq!(of(None, None), "no ETag and no Last-Modified");
     }
 
+    /// Of an answer that was sent at that time.
+    fn sent(etag: Option<&str>, time: Option<&str>, date: Option<&str>) -> Validator {
+        let mut headers = headers(etag, time);
+        headers.remove(DATE);
+        if let Some(date) = date {
+            headers.insert(DATE, date.parse().unwrap());
+        }
+        Validator::of(&headers, SIZE)
+    }
+
+    const NEXT: &str = "Sun, 22 Nov 2026 10:00:01 GMT";
+
     #[test]
     fn a_time_is_good_once_its_second_is_over() {
-        let evidence = |etag, time, date: Option<&str>| {
-            let mut headers = headers(etag, time);
-            headers.remove(DATE);
-            if let Some(date) = date {
-                headers.insert(DATE, date.parse().unwrap());
-            }
-            Validator::of(&headers).evidence()
-        };
-        assert!(evidence(None, Some(THEN), Some(LATER)).is_some());
-        assert!(evidence(Some("W/\"a\""), Some(THEN), Some(LATER)).is_some());
-        assert!(evidence(Some("\"a\""), Some(THEN), None).is_some());
-        let next = "Sun, 22 Nov 2026 10:00:01 GMT";
-        for (time, date) in [
-            (Some(THEN), Some(THEN)),
-            (Some(THEN), Some(next)),
-            (Some(LATER), Some(THEN)),
-            (Some(THEN), None),
-            (Some("then"), Some(LATER)),
-            (None, Some(LATER)),
+        for (etag, time, date) in [
+            (None, Some(THEN), Some(LATER)),
+            (Some("W/\"a\""), Some(THEN), Some(LATER)),
+            (Some("\"a\""), Some(THEN), None),
+            (Some("\"a\""), Some(THEN), Some(THEN)),
         ] {
-            assert_eq!(evidence(Some("W/\"a\""), time, date), None, "{time:?}");
+            let validator = sent(etag, time, date);
+            assert!(validator.is_good(), "{validator}");
+            let again = sent(etag, time, date);
+            assert_eq!(validator.evidence().unwrap(), again.evidence().unwrap());
+        }
+        assert_eq!(sent(Some("W/\"a\""), None, Some(LATER)).evidence(), None);
+    }
+
+    #[test]
+    fn a_time_that_is_too_new_is_the_same_as_no_other() {
+        let settled = sent(None, Some(THEN), Some(LATER)).evidence().unwrap();
+        for (time, date) in [(THEN, THEN), (THEN, NEXT), (LATER, THEN)] {
+            let new = || sent(None, Some(time), Some(date));
+            assert!(!new().is_good(), "{date}");
+            let (one, other) = (new().evidence().unwrap(), new().evidence().unwrap());
+            assert!(one != other && one != settled, "{date}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_no_known_age_is_compared_and_not_good() {
+        for (time, date) in [(THEN, None), ("then", Some(LATER))] {
+            let ageless = || sent(None, Some(time), date);
+            assert!(!ageless().is_good(), "{date:?}");
+            let evidence = ageless().evidence().unwrap();
+            assert_eq!(evidence, format!("Last-Modified {time}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn an_etag_of_time_and_size_is_as_good_as_the_time() {
+        assert!(sent(Some(NGINX), Some(THEN), Some(LATER)).is_good());
+        let new = || sent(Some(NGINX), Some(THEN), Some(NEXT));
+        assert!(!new().is_good());
+        assert_ne!(new().evidence().unwrap(), new().evidence().unwrap());
+        assert!(new().to_string().contains("another change may look"));
+        let ageless = sent(Some(NGINX), Some(THEN), None);
+        assert!(!ageless.is_good());
+        let of_another_size = "\"6b02bd20-186a1\"";
+        for (etag, time) in [(of_another_size, THEN), (NGINX, NEXT), (NGINX, "then")] {
+            assert!(sent(Some(etag), Some(time), None).is_good(), "{etag}");
         }
     }
 

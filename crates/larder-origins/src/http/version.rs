@@ -43,7 +43,7 @@ mod tests {
             let name = ureq::http::HeaderName::from_static(name);
             (name, value.parse().unwrap())
         });
-        Validator::of(&headers.collect())
+        Validator::of(&headers.collect(), 1000)
     }
 
     fn strong(etag: &str) -> Validator {
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn good_evidence_is_a_version_and_nothing_else_is() {
+    fn what_has_a_time_or_a_strong_etag_has_a_version() {
         let address = "http://host/disk";
         let (stable, changing) = version(address, &strong("\"a\"")).unwrap();
         assert_eq!(
@@ -65,7 +65,9 @@ mod tests {
         assert_eq!(changing, b"Last-Modified Sun, 22 Nov 2026 10:00:00 GMT");
         let (_, both) = version(address, &of_headers(&[weak, then, now])).unwrap();
         assert_eq!(both, [b"ETag W/\"a\", ", &*changing].concat());
-        for given in [&[weak, now][..], &[then], &[]] {
+        let (_, ageless) = version(address, &of_headers(&[then])).unwrap();
+        assert_eq!(ageless, changing);
+        for given in [&[weak, now][..], &[]] {
             assert_eq!(version(address, &of_headers(given)), None);
         }
         assert_eq!(version(address, &strong(&"a".repeat(5000))), None);

@@ -561,6 +561,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_id_does_not_vouch_for_another_version() {
+        let known = VolumeRecord {
+            cache_id: "golden-1".to_owned(),
+            ..known()
+        };
+        let now = Claimed {
+            cache_id: "golden-1".to_owned(),
+            version: version("one"),
+            ..now()
+        };
+        let verdict = compare(&known, &now, Since::AnEarlierLife);
+        assert!(matches!(verdict, Verdict::Other(_)), "{verdict:?}");
+    }
+
+    #[test]
     fn without_a_version_only_a_cache_id_tells() {
         let unversioned = |cache_id: &str| {
             let known = VolumeRecord {
