@@ -62,6 +62,7 @@ impl Client {
             .max_idle_connections(CONNECTIONS)
             .max_idle_connections_per_host(CONNECTIONS)
             .max_idle_age(IDLE_LONGEST)
+            .timeout_resolve(Some(longest.silence))
             .timeout_connect(Some(longest.silence))
             .timeout_recv_response(Some(longest.answer))
             .timeout_per_read(Some(longest.read))
@@ -138,6 +139,7 @@ impl Client {
             let mut own = self
                 .agent
                 .configure_request(request)
+                .timeout_resolve(Some(budget.silence))
                 .timeout_connect(Some(budget.silence))
                 .timeout_recv_response(Some(budget.answer))
                 .timeout_recv_body(budget.body)
@@ -156,5 +158,23 @@ impl Client {
             }
             error => error.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn client() -> Client {
+        Client::new(HeaderMap::new(), None, None, Budget::longest(TIMEOUT))
+    }
+
+    #[test]
+    fn looking_up_a_name_leaves_time_for_another_try() {
+        let client = client();
+        let timeouts = client.agent.config().timeouts();
+        assert_eq!(timeouts.resolve, Some(TIMEOUT / 3));
     }
 }
