@@ -11,7 +11,8 @@
 //!   checked, and the body must bring all of it and no more.
 //! - **A deadline.** What may pass is tried again until the timeout has gone by since the read began. A read
 //!   goes on where the last attempt's bytes ended. A server that says nothing is asked again early, on a new
-//!   connection, for the old one may be dead; the second time it has what is left to begin its answer.
+//!   connection, for the old one may be dead; the second time it has what is left to begin its answer, or the
+//!   body of it. So it has from the start at a server that was slow the last time, and at one that is new.
 //! - **So many requests at a time** for one server; the others wait, within their own time.
 //! - **Redirects** are followed here and not by the client library. Where one led is remembered for as long
 //!   as it answers rightly; any other answer of it sends the read through the original address at once, so

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use http_support::{ETAG, Opener, Reply, Request, Server, answer, content, part, read};
 
@@ -86,7 +87,7 @@ fn no_message_shows_a_secret() {
         3 => forbidden(),
         _ => redirect(&onward),
     });
-    let mut opener = Opener::new().timeout(std::time::Duration::from_secs(2));
+    let mut opener = Opener::new().timeout(Duration::from_secs(2));
     opener
         .options
         .http_headers
@@ -338,4 +339,46 @@ fn tunnel(mut client: TcpStream, port: u16) {
     thread::spawn(move || std::io::copy(&mut from, &mut to));
     let mut server = server;
     let _ = std::io::copy(&mut client, &mut server);
+}
+
+#[test]
+fn a_slow_server_behind_a_redirect_is_read_each_time() {
+    let timeout = Duration::from_secs(3);
+    // More than what is waited for on a connection that may be dead.
+    let target = Server::start(move |request| {
+        thread::sleep(timeout * 9 / 20);
+        object(request)
+    });
+    let onward = target.url("/object");
+    let original = Server::start(move |_| redirect(&onward));
+    let opener = Opener::new().timeout(timeout);
+    let origin = opener.origin(&original.url("/disk"));
+    for offset in [0, 500, 1000] {
+        let bytes = read(&*origin, offset, 100).unwrap();
+        assert_eq!(bytes, content(SIZE)[offset as usize..][..100]);
+    }
+}
+
+#[test]
+fn a_server_that_is_met_late_gets_what_is_left_of_the_time() {
+    let timeout = Duration::from_secs(3);
+    let target = Server::start(|_| Reply::SendAndHang(Vec::new()));
+    let onward = target.url("/object");
+    let original = Server::start(move |request| match request.number {
+        0 => object(request),
+        // Most of the time.
+        1 => Reply::Send(answer("503 Busy", &[("Retry-After", "2")], b"")),
+        _ => redirect(&onward),
+    });
+    let opener = Opener::new().timeout(timeout);
+    let origin = opener.origin(&original.url("/disk"));
+    let begun = Instant::now();
+    let error = read(&*origin, 0, 100).unwrap_err();
+    let took = begun.elapsed();
+    assert!(target.requests() > 0, "{error}");
+    // All of it again would be 5 seconds.
+    assert!(
+        took >= timeout && took < timeout * 3 / 2,
+        "{took:?}: {error}"
+    );
 }

@@ -157,6 +157,24 @@ fn a_server_that_takes_its_time_for_each_answer_is_read() {
 }
 
 #[test]
+fn a_server_that_takes_its_time_between_header_and_body_is_read() {
+    let timeout = Duration::from_secs(5);
+    let server = server_with(move |request| {
+        let mut header = part(request, &content(100_000), ETAG);
+        let (first, last) = request.range();
+        let body = header.split_off(header.len() - (last + 1 - first));
+        Some(Reply::SendInTwo(header, timeout * 9 / 20, body))
+    });
+    let origin = Opener::new().timeout(timeout).origin(&server.url("/disk"));
+    for offset in [0, 500] {
+        let bytes = read(&*origin, offset, 100).unwrap();
+        assert_eq!(bytes, content(100_000)[offset as usize..][..100]);
+    }
+    // Nothing is asked for in vain first.
+    assert_eq!(server.requests(), 3);
+}
+
+#[test]
 fn an_empty_object_has_size_0() {
     for empty in [
         answer(

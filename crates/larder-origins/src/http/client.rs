@@ -1,8 +1,8 @@
 //! One server, as range requests need it: its connections, its proxy, and the headers that are for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ureq::http::header::RANGE;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
@@ -11,7 +11,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Error, Proxy, Timeout};
 use url::Url;
 
-use super::deadline::{Budget, Deadline};
+use super::deadline::{Budget, Deadline, Patience};
 use super::failure::{Failure, Kind};
 use super::names::Names;
 use super::permits::{Permit, Permits};
@@ -41,6 +41,10 @@ pub(super) struct Client {
     /// A connection broke or went silent: the idle ones may have gone the same way without a sign, and the
     /// next request throws them away instead of trying one after the other.
     suspect: AtomicBool,
+    /// Longer than this a server says nothing only if it is slow, or if its connection is dead.
+    silence: Duration,
+    /// What it took longer for the last time. Looked at only, never held while the network is waited for.
+    patience: Mutex<Patience>,
 }
 
 impl Client {
@@ -79,6 +83,8 @@ impl Client {
             names,
             warm: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
+            silence: longest.silence,
+            patience: Mutex::new(Patience::None),
         }
     }
 
@@ -93,11 +99,22 @@ impl Client {
         let too_late = |message| move || Failure::new(Kind::TooLate, message);
         let permit = self.permits.take(deadline.left());
         let permit = permit.ok_or_else(too_late("all connections to the server are busy"))?;
-        let budget = deadline.budget();
+        let is_warm = self.warm.load(Ordering::Relaxed);
+        // What is not warm gets a new connection, which is not dead.
+        let least = match is_warm {
+            true => Patience::None,
+            false => Patience::Answer,
+        };
+        let budget = deadline.budget(least.max(*self.patience()));
         let budget = budget.ok_or_else(too_late("there was no time left"))?;
-        match self.run(url, first, last, &budget) {
+        let own = (is_warm || !deadline.is_fresh()).then_some(&budget);
+        let began = Instant::now();
+        match self.run(url, first, last, own) {
             Ok(response) => {
-                self.warm.store(true, Ordering::Relaxed);
+                self.learn(Patience::Answer, began.elapsed());
+                if own.is_none() {
+                    self.warm.store(true, Ordering::Relaxed);
+                }
                 Ok(Answer {
                     response,
                     _permit: permit,
@@ -110,9 +127,31 @@ impl Client {
         }
     }
 
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the server took for what it may be given patience for.
+    pub(super) fn learn(&self, what: Patience, took: Duration) {
+        let mut patience = self.patience();
+        if took >= self.silence {
+            *patience = what.max(*patience);
+        } else if *patience == what {
+            *patience = Patience::None;
+        }
+    }
+
     /// What a failure of a connection means for the next requests.
     pub(super) fn note(&self, failure: &Failure) {
-        if matches!(failure.kind, Kind::Lost | Kind::Silent | Kind::Unanswered) {
+        match failure.kind {
+            Kind::Unanswered => self.learn(Patience::Answer, self.silence),
+            Kind::Withheld => self.learn(Patience::Body, self.silence),
+            _ => {}
+        }
+        if matches!(
+            failure.kind,
+            Kind::Lost | Kind::Silent | Kind::Unanswered | Kind::Withheld
+        ) {
             self.suspect.store(true, Ordering::Relaxed);
         }
         if failure.kind != Kind::Lasting {
@@ -120,12 +159,13 @@ impl Client {
         }
     }
 
+    /// One request, within its own times or the agent's.
     fn run(
         &self,
         url: &Url,
         first: u64,
         last: u64,
-        budget: &Budget,
+        own: Option<&Budget>,
     ) -> Result<Response<Body>, Failure> {
         let unsendable = || Failure::new(Kind::Lasting, "the address cannot be sent");
         let mut request = Request::get(url.as_str())
@@ -135,7 +175,7 @@ impl Client {
         let range =
             HeaderValue::try_from(format!("bytes={first}-{last}")).map_err(|_| unsendable())?;
         request.headers_mut().insert(RANGE, range);
-        if self.warm.load(Ordering::Relaxed) {
+        if let Some(budget) = own {
             let mut own = self
                 .agent
                 .configure_request(request)
@@ -176,5 +216,23 @@ mod tests {
         let client = client();
         let timeouts = client.agent.config().timeouts();
         assert_eq!(timeouts.resolve, Some(TIMEOUT / 3));
+    }
+
+    #[test]
+    fn a_slow_server_is_given_time_until_it_is_fast() {
+        let client = client();
+        let (fast, slow) = (TIMEOUT / 4, TIMEOUT / 2);
+        for (what, took, expected) in [
+            (Patience::Answer, slow, Patience::Answer),
+            (Patience::Body, fast, Patience::Answer),
+            (Patience::Body, slow, Patience::Body),
+            (Patience::Answer, fast, Patience::Body),
+            (Patience::Body, fast, Patience::None),
+            (Patience::Answer, slow, Patience::Answer),
+            (Patience::Answer, fast, Patience::None),
+        ] {
+            client.learn(what, took);
+            assert_eq!(*client.patience(), expected);
+        }
     }
 }

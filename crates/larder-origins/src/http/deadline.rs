@@ -19,7 +19,20 @@ pub(super) struct Deadline {
     timeout: Duration,
     at: Instant,
     transfer: Duration,
-    is_patient: bool,
+    patience: Patience,
+}
+
+/// What a server may take all the time for that is left, on a connection of its own: it is known to be there, and not to be
+/// sooner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Patience {
+    /// Nothing: the connection may be dead.
+    #[default]
+    None,
+    /// To begin its answer.
+    Answer,
+    /// And to begin the body after the header.
+    Body,
 }
 
 /// The times of one attempt.
@@ -68,29 +81,34 @@ impl Deadline {
             timeout,
             at: Instant::now() + timeout,
             transfer: Duration::from_secs_f64(seconds),
-            is_patient: false,
+            patience: Patience::None,
         }
     }
 
-    /// What an attempt that begins now may take; `None` if there is no time left.
-    pub(super) fn budget(&self) -> Option<Budget> {
+    /// What an attempt that begins now may take, at a server that needs `patience`; `None` if there is no time left.
+    pub(super) fn budget(&self, patience: Patience) -> Option<Budget> {
         let left = self.left();
         let silence = silence(self.timeout).min(left);
-        let is_patient = self.is_patient;
+        let patience = self.patience.max(patience);
+        let is_patient = patience != Patience::None;
         (!silence.is_zero()).then(|| Budget {
             answer: left,
             silence,
             read: if is_patient { left } else { silence },
-            body: is_patient.then_some(silence + self.transfer),
+            body: (patience == Patience::Answer).then_some(silence + self.transfer),
             whole: left + self.transfer,
             needs_fresh: is_patient,
         })
     }
 
-    /// From now on a server may take what is left to begin its answer, on a connection that is new: it is there
-    /// and does not answer sooner.
-    pub(super) fn be_patient(&mut self) {
-        self.is_patient = true;
+    /// From now on any server gets so much.
+    pub(super) fn be_patient(&mut self, patience: Patience) {
+        self.patience = self.patience.max(patience);
+    }
+
+    /// Whether about all of the time is left.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.left() >= self.timeout * 9 / 10
     }
 
     /// How long to wait before the next attempt; `None` if there is to be none. However long a pause would be,
@@ -164,7 +182,7 @@ mod tests {
             timeout: 30 * second,
             at: Instant::now() + left,
             transfer: Duration::ZERO,
-            is_patient: false,
+            patience: Patience::None,
         };
         for retry_after in [None, Some(3600 * second)] {
             let pause = |deadline: Deadline| deadline.pause(60, retry_after);
@@ -202,7 +220,7 @@ mod tests {
     #[test]
     fn budgets() {
         let budget = Deadline::new(Duration::from_secs(30), 32 << 20)
-            .budget()
+            .budget(Patience::None)
             .unwrap();
         assert_eq!(budget.silence, Duration::from_secs(10));
         assert!(budget.answer <= Duration::from_secs(30));
@@ -211,11 +229,15 @@ mod tests {
         );
         assert_eq!((budget.read, budget.body), (budget.silence, None));
         let mut patient = Deadline::new(Duration::from_secs(30), 1 << 20);
-        patient.be_patient();
-        let budget = patient.budget().unwrap();
+        patient.be_patient(Patience::Answer);
+        let budget = patient.budget(Patience::None).unwrap();
         assert!(budget.needs_fresh && budget.read > Duration::from_secs(25));
         assert_eq!(budget.body, Some(Duration::from_secs(14)));
-        assert!(Deadline::new(Duration::ZERO, 1).budget().is_none());
-        assert!(Deadline::new(Duration::MAX, usize::MAX).budget().is_some());
+        let budget = patient.budget(Patience::Body).unwrap();
+        assert!(budget.needs_fresh && budget.read > Duration::from_secs(25));
+        assert_eq!(budget.body, None);
+        let budget = |timeout, length| Deadline::new(timeout, length).budget(Patience::None);
+        assert!(budget(Duration::ZERO, 1).is_none());
+        assert!(budget(Duration::MAX, usize::MAX).is_some());
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Silent,
     /// The same, before an answer began: a busy server may need longer.
     Unanswered,
+    /// The same, between an answer's header and its body.
+    Withheld,
     /// Anything else that may pass.
     Passing,
     /// Nothing was asked, for the read's time was over: whatever failed before is the reason.

@@ -16,7 +16,7 @@ use super::address::{HttpAddress, shown};
 use super::answer::{announced_bytes, part_of, refusal};
 use super::clients::Clients;
 use super::content_range::ContentRange;
-use super::deadline::Deadline;
+use super::deadline::{Deadline, Patience};
 use super::failure::{Failure, Kind};
 use super::headers;
 use super::origin::{HttpOrigin, fill};
@@ -94,7 +94,8 @@ fn probe(route: &Route, options: &Options) -> Result<Pinned, Failure> {
     let response = &mut reached.answer.response;
     let result = learn(response).and_then(|pinned| {
         if pinned.size_bytes > 0 {
-            fill(&mut response.body_mut().as_reader(), &mut [0], &mut 0)?;
+            let began_after = fill(&mut response.body_mut().as_reader(), &mut [0], &mut 0)?;
+            reached.client.learn(Patience::Body, began_after);
         }
         Ok(pinned)
     });

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder::{Capabilities, Extent, Log, Origin, OriginVersion, RequestLimits, ZeroOptions};
 use rustix::io::Errno;
@@ -11,7 +11,7 @@ use url::Url;
 
 use super::address::shown;
 use super::answer::check;
-use super::deadline::Deadline;
+use super::deadline::{Deadline, Patience};
 use super::failure::{Failure, Kind};
 use super::pinned::Pinned;
 use super::route::{Route, discard};
@@ -69,7 +69,8 @@ impl HttpOrigin {
                     continue;
                 }
                 Kind::TooLate => return Err(self.timed_out(&last.unwrap_or(failure))),
-                Kind::Unanswered => deadline.be_patient(),
+                Kind::Unanswered => deadline.be_patient(Patience::Answer),
+                Kind::Withheld => deadline.be_patient(Patience::Body),
                 Kind::Lost | Kind::Silent | Kind::Passing => {}
             }
             failures = if filled > before { 0 } else { failures + 1 };
@@ -124,7 +125,8 @@ impl HttpOrigin {
         }
         let body = reached.answer.response.body_mut();
         let brought = fill(&mut body.as_reader(), wanted, filled);
-        brought.inspect_err(|failure| reached.client.note(failure))?;
+        let began_after = brought.inspect_err(|failure| reached.client.note(failure))?;
+        reached.client.learn(Patience::Body, began_after);
         if let Some(target) = reached.redirected_to {
             self.route.remember(target);
         }
@@ -172,15 +174,22 @@ impl HttpOrigin {
     }
 }
 
-/// Fills a buffer from a body that has to end with it, and counts in `filled` what came and can be kept.
+/// Fills a buffer from a body that has to end with it, and counts in `filled` what came and can be kept. How long it took to begin.
 pub(super) fn fill(
     body: &mut impl Read,
     mut wanted: &mut [u8],
     filled: &mut usize,
-) -> Result<(), Failure> {
-    let before = *filled;
+) -> Result<Duration, Failure> {
+    let (before, asked) = (*filled, Instant::now());
+    let mut began_after = Duration::ZERO;
     while !wanted.is_empty() {
-        let count = body.read(wanted)?;
+        let is_first = *filled == before;
+        let count = body
+            .read(wanted)
+            .map_err(|error| of_body(error, is_first))?;
+        if is_first {
+            began_after = asked.elapsed();
+        }
         if count == 0 {
             return Err(Failure::new(
                 Kind::Lost,
@@ -192,7 +201,7 @@ pub(super) fn fill(
     }
     // Only a body that was read to its end gives its connection back. An error there hurts no byte.
     match body.read(&mut [0]) {
-        Ok(0) | Err(_) => Ok(()),
+        Ok(0) | Err(_) => Ok(began_after),
         Ok(_) => {
             *filled = before;
             Err(Failure::new(
@@ -201,6 +210,15 @@ pub(super) fn fill(
             ))
         }
     }
+}
+
+/// The failure of a body that brought no more, or nothing at all if this was to be the first of it.
+fn of_body(error: io::Error, is_first: bool) -> Failure {
+    let mut failure = Failure::from(error);
+    if is_first && failure.kind == Kind::Silent {
+        failure.kind = Kind::Withheld;
+    }
+    failure
 }
 
 impl Origin for HttpOrigin {

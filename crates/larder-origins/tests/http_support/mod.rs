@@ -54,6 +54,8 @@ pub enum Reply {
     SendAndClose(Vec<u8>),
     /// Sends these bytes, and then nothing, with the connection open.
     SendAndHang(Vec<u8>),
+    /// Sends the first bytes, takes its time, and sends the others.
+    SendInTwo(Vec<u8>, Duration, Vec<u8>),
 }
 
 /// A server whose every answer a test decides. Ends when it is dropped.
@@ -145,6 +147,13 @@ impl State {
                     let _ = stream.write_all(&bytes);
                     let _ = stream.shutdown(Shutdown::Both);
                     return;
+                }
+                Reply::SendInTwo(first, pause, others) => {
+                    let _ = stream.write_all(&first);
+                    thread::sleep(pause);
+                    if stream.write_all(&others).is_err() {
+                        return;
+                    }
                 }
                 Reply::SendAndHang(bytes) => {
                     let _ = stream.write_all(&bytes);
