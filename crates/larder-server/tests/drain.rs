@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;
+use std::time::UNIX_EPOCH;
 
 use cache_directory::{Slot, Volume, flip, make};
 use common::{Scratch, output, refusal};
@@ -242,6 +243,32 @@ fn another_origin_is_refused_and_written_only_by_force() {
     assert!(text.ends_with("; the export is forgotten\n"), "{text}");
     assert_eq!(fs::read(&disk).unwrap()[24 * 512], 24);
     assert_eq!(held(&directory, ""), None);
+}
+
+/// As the origin of a server that was killed while it wrote.
+#[test]
+fn a_change_that_may_be_anybodys_is_told_of() {
+    let scratch = Scratch::new();
+    let disk = origin(&scratch, "disk.img");
+    let found = fs::metadata(&disk).unwrap();
+    let made = found.created().unwrap().duration_since(UNIX_EPOCH).unwrap();
+    let (seconds, rest) = (made.as_secs(), made.subsec_nanos());
+    let file = format!("inode {}, made at {seconds}.{rest:09}", found.ino());
+    let known = Volume {
+        version: Some((file.leak(), "yesterday")),
+        is_changed: true,
+        ..volume("")
+    };
+    make(&scratch.path("cache"), true, &[known], &[slot(0, 3, 1)]);
+    let directory = scratch.text("cache");
+    let (text, complaint) = told(output(&["drain", &directory, &disk]), 0);
+    assert!(text.contains("512 B of written data is on "), "{text}");
+    let begin =
+        "larder: warning: \"\": the origin's version was 'yesterday', and is '1048576 bytes, ";
+    assert!(complaint.starts_with(begin), "{complaint}");
+    assert!(complaint.contains("if anybody else has changed it since"));
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    assert_eq!(fs::read(&disk).unwrap()[24 * 512], 24);
 }
 
 #[test]

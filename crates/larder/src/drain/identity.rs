@@ -13,6 +13,8 @@ use crate::persist::op::volume::{MAX_TEXT_BYTES, RecordedVersion};
 pub(super) enum Verdict {
     /// It says so itself, or the operator does.
     Same,
+    /// It is, and the cache has changed it and was not there to see what it was then. What differs, by the cache or by anybody else.
+    SameForAllThatIsKnown(String),
     /// Nothing says otherwise, and nothing could.
     Unknown,
     /// Only its name could tell, which is this, and was not given.
@@ -22,6 +24,19 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it is the origin that was cached, as far as that can be known.
+    pub(super) fn is_same(&self) -> bool {
+        matches!(self, Self::Same | Self::SameForAllThatIsKnown(_))
+    }
+
+    /// What differs, and is taken for the cache's own change.
+    pub(super) fn assumed(&self) -> Option<&str> {
+        match self {
+            Self::SameForAllThatIsKnown(what) => Some(what),
+            _ => None,
+        }
+    }
+
     /// Whether only force has an origin written to that was judged so.
     pub(super) fn is_forced(&self) -> bool {
         matches!(self, Self::Other(_) | Self::Unnamed(_))
@@ -51,9 +66,8 @@ pub(super) fn compare(
     version: Option<&RecordedVersion>,
     cache_id: Option<&str>,
 ) -> Verdict {
-    let differ = |what: &str, was: &str, is: &str| {
-        Verdict::Other(format!("{what} was {was}, and is {is} now"))
-    };
+    let difference = |what: &str, was: &str, is: &str| format!("{what} was {was}, and is {is} now");
+    let differ = |what: &str, was: &str, is: &str| Verdict::Other(difference(what, was, is));
     if let Some(given) = cache_id
         && given != known.cache_id
     {
@@ -68,12 +82,13 @@ pub(super) fn compare(
         (Some(was), Some(is)) if was.stable != is.stable => {
             differ("the origin", &shown(&was.stable), &shown(&is.stable))
         }
-        (Some(was), Some(is)) if was.changing != is.changing && !known.changed_since_version => {
-            differ(
-                "the origin's version",
-                &shown(&was.changing),
-                &shown(&is.changing),
-            )
+        (Some(was), Some(is)) if was.changing != is.changing => {
+            let (was, is) = (shown(&was.changing), shown(&is.changing));
+            let what = difference("the origin's version", &was, &is);
+            match known.changed_since_version {
+                true => Verdict::SameForAllThatIsKnown(what),
+                false => Verdict::Other(what),
+            }
         }
         (Some(_), Some(_)) => Verdict::Same,
         _ if is_named => Verdict::Same,
@@ -187,7 +202,11 @@ mod tests {
     fn what_the_cache_changed_itself_is_told_by_what_stays() {
         let ours = before(&known("", Some(version("inode 7", "noon"))), &Verdict::Same);
         let compared = |version| compare(&ours, 4096, Some(&version), None);
-        assert_eq!(compared(version("inode 7", "one")), Verdict::Same);
+        assert_eq!(compared(version("inode 7", "noon")), Verdict::Same);
+        let later = compared(version("inode 7", "one"));
+        let what = "the origin's version was 'noon', and is 'one' now";
+        assert_eq!(later, Verdict::SameForAllThatIsKnown(what.to_owned()));
+        assert!(later.is_same() && !later.is_forced());
         assert!(why(compared(version("inode 8", "noon"))).contains("'inode 8'"));
     }
 

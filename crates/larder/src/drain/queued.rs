@@ -144,6 +144,7 @@ impl Drain {
             zeroed_bytes: zeros - zeros_left,
             left,
             is_forced,
+            assumed: verdict.assumed().map(str::to_owned),
         })
     }
 
@@ -168,7 +169,7 @@ impl Drain {
         origin: &dyn Origin,
     ) -> Result<(), DrainError> {
         let known = self.record(id)?;
-        if *verdict != Verdict::Same || known.version.is_none() {
+        if !verdict.is_same() || known.version.is_none() {
             return Ok(());
         }
         // One that cannot be asked is judged by what stays of its version.

@@ -1,5 +1,6 @@
 //! Directories with written data, made through the code that makes real ones, and what becomes of them.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -264,6 +265,27 @@ fn where_there_is_nothing_the_origin_is_left_alone() {
     let done = write_back(&medium, &origin, false).unwrap();
     assert_eq!(done, WrittenBack::default());
     assert_eq!(origin.calls(), []);
+}
+
+/// A drain that ended early has changed it, and so may anybody have done.
+#[test]
+fn an_origin_that_changed_while_nobody_was_there_to_see_is_told_of() {
+    let medium = crashed();
+    let image = Arc::new(Mutex::new(None));
+    let (beside, during) = (medium.clone(), Arc::clone(&image));
+    let first = origin().before(move |_| {
+        *during.lock().unwrap() = Some(beside.image());
+        Ok(())
+    });
+    let done = write_back(&medium, &first, false).unwrap();
+    assert_eq!(done.assumed, None);
+    let died = MemoryMedium::of(&image.lock().unwrap().take().unwrap());
+    let changed = origin();
+    changed.write(0, &[0], false).unwrap();
+    let done = write_back(&died, &changed, false).unwrap();
+    let what = "the origin's version was '0 changes', and is '1 changes' now";
+    assert_eq!(done.assumed.as_deref(), Some(what));
+    assert!(holding(&died).is_empty() && !held(&died).changed_since_version);
 }
 
 /// A start after a crash must not take the origin for one that somebody else has changed.

@@ -34,6 +34,9 @@ pub struct WrittenBack {
     pub left: Vec<Left>,
     /// It was another origin: all that is cached of the volume is forgotten, or nothing if something is left.
     pub is_forced: bool,
+    /// How the origin differs from what it was when the cache last looked, which was taken for what the cache itself has written
+    /// to it since. Nobody knows whether somebody else has.
+    pub assumed: Option<String>,
 }
 
 impl Drain {
@@ -81,6 +84,7 @@ impl Drain {
         let Round { plan, mut done, .. } = round;
         reading::join(&mut done.left);
         done.is_forced = verdict.is_forced();
+        done.assumed = verdict.assumed().map(str::to_owned);
         self.settle(plan, &verdict, origin, &done)?;
         Ok(done)
     }
@@ -135,7 +139,7 @@ impl Drain {
             end: plan.size,
             zeros,
         });
-        let is_known = *verdict == Verdict::Same && plan.is_done() && known.version.is_some();
+        let is_known = verdict.is_same() && plan.is_done() && known.version.is_some();
         // One that cannot be asked is judged by what stays of its version.
         let version = match is_known {
             true => identity::version(origin).ok().flatten(),

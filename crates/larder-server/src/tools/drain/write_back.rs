@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larder::Log;
 use larder::drain::{Holding, WriteBack, WrittenBack};
 use larder_frontend::report::{one_line, reason};
 use larder_origins::Source;
@@ -90,7 +91,15 @@ impl Emptying {
             zeroed_bytes,
             left,
             is_forced,
+            assumed,
         } = &done;
+        if let Some(what) = assumed {
+            self.console.warning(&format!(
+                "{}: {what}, which is taken for what the cache itself wrote before it ended without being closed: if anybody else \
+                 has changed it since, it is a mixture of both now",
+                shown(name)
+            ));
+        }
         let end = match (is_forced, left.is_empty()) {
             (false, _) => "",
             (true, true) => "; the export is forgotten",
