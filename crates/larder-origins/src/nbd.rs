@@ -29,7 +29,8 @@
 //!    acknowledgement.
 //! 4. A session that is lost with unflushed changes adds one to the number of losses; so does a
 //!    flush that the server refuses, or a change with FUA, if anything was unflushed when that was sent
-//!    or was changed since: a server may tell of a failure only once. A handle remembers the number of losses that it was told of, beginning with the
+//!    or was changed since: a server may tell of a failure only once. A change that was in flight meanwhile may be what
+//!    failed, and its acknowledgement adds one as well. A handle remembers the number of losses that it was told of, beginning with the
 //!    number that any handle was told of when it was opened. A flush of a handle fails once with
 //!    [`std::io::ErrorKind::ConnectionReset`] where that number is behind.
 //! 5. Every flush that was in flight when a loss happened fails with that kind, also when its

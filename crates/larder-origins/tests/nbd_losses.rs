@@ -283,6 +283,44 @@ fn a_refused_flush_is_told_to_all_and_is_what_the_asker_gets() {
     other.flush().unwrap();
 }
 
+/// The server did the write before the flush that it refuses, and says so afterwards.
+#[test]
+fn regression_a_refused_flush_may_be_of_what_was_in_flight() {
+    let scratch = Scratch::new();
+    let disk = disk();
+    let held: Arc<Mutex<Option<nbd_wire::Request>>> = Arc::default();
+    let write = Arc::clone(&held);
+    let server = Scripted::start(
+        &scratch.path("s"),
+        Offer::default(),
+        move |peer, request, data| {
+            if request.command == Command::WRITE {
+                *write.lock().unwrap() = Some(*request);
+                return Ok(());
+            }
+            match write.lock().unwrap().take() {
+                Some(write) => {
+                    peer.fail(request, ErrorCode::IO)?;
+                    peer.done(&write)
+                }
+                None => disk.answer(peer, request, data),
+            }
+        },
+    );
+    let opened = open_socket(&server.socket);
+    let (writer, asker) = (opened.handle(), opened.handle());
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| writer.write(0, b"x", false));
+        wait_until("the write is at the server", || {
+            held.lock().unwrap().is_some()
+        });
+        assert_eq!(asker.flush().unwrap_err().raw_os_error(), Some(5));
+        writing.join().unwrap().unwrap();
+    });
+    assert!(is_reset(writer.flush()));
+    writer.flush().unwrap();
+}
+
 #[test]
 fn regression_a_loss_that_nobody_heard_of_is_told_to_whoever_comes_next() {
     let scratch = Scratch::new();

@@ -21,6 +21,10 @@ pub(super) struct Covered {
     flushed: u64,
 }
 
+/// The number of refusals that were about durability, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusals(u64);
+
 /// The number of losses at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Losses(u64);
@@ -40,6 +44,7 @@ struct State {
     is_live: bool,
     acknowledged: u64,
     flushed: u64,
+    refusals: u64,
     losses: u64,
     /// How many of the losses at least one handle was told of.
     told: u64,
@@ -81,13 +86,22 @@ impl Ledger {
         lock(&self.state).is_current(session)
     }
 
-    /// A change was acknowledged that is not durable. False if the session was lost: it does not
-    /// count.
-    pub(super) fn acknowledge(&self, session: SessionNumber) -> bool {
+    /// The refusals so far.
+    pub(super) fn refusals(&self) -> Refusals {
+        Refusals(lock(&self.state).refusals)
+    }
+
+    /// A change was acknowledged that is not durable, and that was sent when there were `before` refusals. Any since
+    /// may have been of this change, which the server did first, and the next flush may not say so: it may be lost.
+    /// False if the session was lost: it does not count.
+    pub(super) fn acknowledge(&self, session: SessionNumber, before: Refusals) -> bool {
         let mut state = lock(&self.state);
-        let is_current = state.is_current(session);
-        state.acknowledged += u64::from(is_current);
-        is_current
+        if !state.is_current(session) {
+            return false;
+        }
+        state.acknowledged += 1;
+        state.losses += u64::from(state.refusals > before.0);
+        true
     }
 
     /// What a flush that is sent after this covers. `None` if the session was lost.
@@ -116,7 +130,7 @@ impl Ledger {
     }
 
     /// A flush, or a change that was to be durable, was refused: what was unflushed when it was sent, or changed since,
-    /// may be lost, and the next flush may not say so. Nor may one that was sent beside it and succeeded: which of the
+    /// may be lost, and the next flush may not say so (what is in flight now: see [`Ledger::acknowledge`]). Nor may one that was sent beside it and succeeded: which of the
     /// two the server did first is not known. The handle `told` learns of it by the refusal, and is not told again.
     /// False if the session was lost: it counts as not answered.
     pub(super) fn refused(
@@ -129,6 +143,7 @@ impl Ledger {
         if !state.is_current(session) {
             return false;
         }
+        state.refusals += 1;
         if state.acknowledged > covered.flushed {
             let before = state.losses;
             state.losses += 1;
@@ -172,7 +187,7 @@ mod tests {
         let ledger = Ledger::default();
         let (first, second) = (ledger.opened(), ledger.opened());
         let session = ledger.begin();
-        assert!(ledger.acknowledge(session));
+        assert!(ledger.acknowledge(session, ledger.refusals()));
         assert_eq!(ledger.lose(session), Some(true));
         assert_eq!(ledger.lose(session), None);
         let unheard = ledger.opened();
@@ -187,7 +202,7 @@ mod tests {
     fn flushed_changes_are_not_lost() {
         let ledger = Ledger::default();
         let session = ledger.begin();
-        assert!(ledger.acknowledge(session));
+        assert!(ledger.acknowledge(session, ledger.refusals()));
         let covered = ledger.cover(session).unwrap();
         assert!(ledger.flushed(session, covered));
         assert_eq!(ledger.lose(session), Some(false));
@@ -197,9 +212,9 @@ mod tests {
     fn a_flush_covers_nothing_that_was_acknowledged_after_it_was_sent() {
         let ledger = Ledger::default();
         let session = ledger.begin();
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         let covered = ledger.cover(session).unwrap();
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         assert!(ledger.flushed(session, covered));
         assert_eq!(ledger.lose(session), Some(true));
     }
@@ -209,7 +224,7 @@ mod tests {
         let ledger = Ledger::default();
         let session = ledger.begin();
         let old = ledger.cover(session).unwrap();
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         let new = ledger.cover(session).unwrap();
         assert!(ledger.flushed(session, new) && ledger.flushed(session, old));
         assert_eq!(ledger.lose(session), Some(false));
@@ -222,14 +237,17 @@ mod tests {
         let session = ledger.begin();
         let covered = ledger.cover(session).unwrap();
         assert_eq!(ledger.lose(session), Some(false));
-        assert!(!ledger.acknowledge(session));
+        assert!(!ledger.acknowledge(session, ledger.refusals()));
         assert!(!ledger.flushed(session, covered));
         assert!(!ledger.refused(session, covered, Some(&told)));
         assert_eq!(ledger.cover(session), None);
         let next = ledger.begin();
         assert!(ledger.is_live(next) && !ledger.is_live(session));
         assert_eq!(ledger.lose(session), None);
-        assert!(!ledger.acknowledge(session) && ledger.acknowledge(next));
+        assert!(
+            !ledger.acknowledge(session, ledger.refusals())
+                && ledger.acknowledge(next, ledger.refusals())
+        );
     }
 
     #[test]
@@ -238,7 +256,7 @@ mod tests {
         let told = ledger.opened();
         let session = ledger.begin();
         let before = ledger.losses();
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         ledger.lose(session);
         assert!(ledger.is_owed(&told, before));
         assert!(ledger.is_owed(&told, before));
@@ -253,7 +271,7 @@ mod tests {
         let covered = ledger.cover(session).unwrap();
         assert!(ledger.refused(session, covered, Some(&refused)));
         assert!(!ledger.is_owed(&other, ledger.losses()), "nothing was lost");
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         assert!(ledger.refused(session, covered, Some(&refused)));
         assert!(!ledger.is_owed(&refused, ledger.losses()));
         assert!(ledger.is_owed(&other, ledger.losses()));
@@ -265,7 +283,7 @@ mod tests {
         let ledger = Ledger::default();
         let told = ledger.opened();
         let session = ledger.begin();
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         let covered = ledger.cover(session).unwrap();
         assert!(ledger.refused(session, covered, None));
         assert!(ledger.is_owed(&told, ledger.losses()));
@@ -276,7 +294,7 @@ mod tests {
         let ledger = Ledger::default();
         let (refused, other) = (ledger.opened(), ledger.opened());
         let session = ledger.begin();
-        ledger.acknowledge(session);
+        ledger.acknowledge(session, ledger.refusals());
         let covered = ledger.cover(session).unwrap();
         assert!(ledger.flushed(session, covered));
         assert!(ledger.refused(session, covered, Some(&refused)));
@@ -286,6 +304,24 @@ mod tests {
         assert!(
             !ledger.is_owed(&other, ledger.losses()),
             "all of it had been flushed"
+        );
+    }
+
+    #[test]
+    fn a_change_in_flight_may_be_what_a_flush_was_refused_for() {
+        let ledger = Ledger::default();
+        let (refused, other) = (ledger.opened(), ledger.opened());
+        let session = ledger.begin();
+        let in_flight = ledger.refusals();
+        let covered = ledger.cover(session).unwrap();
+        assert!(ledger.refused(session, covered, Some(&refused)));
+        assert!(!ledger.is_owed(&other, ledger.losses()), "nothing is known");
+        assert!(ledger.acknowledge(session, in_flight));
+        assert!(ledger.is_owed(&other, ledger.losses()));
+        assert!(ledger.acknowledge(session, ledger.refusals()));
+        assert!(
+            !ledger.is_owed(&other, ledger.losses()),
+            "it was sent since"
         );
     }
 }

@@ -17,7 +17,7 @@ use nbd_wire::{
 
 use super::export::Dialect;
 use super::given_up::GivenUp;
-use super::ledger::{Covered, Ledger, SessionNumber, Told};
+use super::ledger::{Covered, Ledger, Refusals, SessionNumber, Told};
 use super::reply::{Assembly, violation};
 use super::slot::{Outcome, Slot};
 use super::sync::{lock, wait_until};
@@ -35,8 +35,8 @@ pub(super) enum Effect {
     None,
     /// A change that is durable.
     Durable(Covered),
-    /// A change that is not durable.
-    Change,
+    /// A change that is not durable, and that is sent when there were so many refusals.
+    Change(Refusals),
     /// A flush of the handle that was told so much.
     Flush(Covered, Arc<Told>),
 }
@@ -429,7 +429,7 @@ fn settle(mut entry: Entry, books: Books<'_>) -> io::Result<()> {
     entry.slot.fill_if(|is_waited_for| {
         is_given_up = !is_waited_for;
         let counts = match (&entry.effect, refusal) {
-            (Effect::Change, None) => ledger.acknowledge(session),
+            (Effect::Change(before), None) => ledger.acknowledge(session, *before),
             (Effect::Flush(covered, _), None) => ledger.flushed(session, *covered),
             // Who has given up was told of another failure, and may have written since.
             (Effect::Flush(covered, told), Some(_)) => {
@@ -438,7 +438,7 @@ fn settle(mut entry: Entry, books: Books<'_>) -> io::Result<()> {
             (Effect::Durable(covered), Some(error)) if may_tell_of_others(error) => {
                 ledger.refused(session, *covered, None)
             }
-            (Effect::None | Effect::Durable(_) | Effect::Change, _) => ledger.is_live(session),
+            (Effect::None | Effect::Durable(_) | Effect::Change(_), _) => ledger.is_live(session),
         };
         counts.then_some(Outcome::Replied(result))
     });

@@ -249,7 +249,7 @@ impl Session {
         let covered = || self.ledger.cover(self.number);
         Some(match meaning {
             Meaning::Plain => Effect::None,
-            Meaning::Change => Effect::Change,
+            Meaning::Change => Effect::Change(self.ledger.refusals()),
             Meaning::Durable => Effect::Durable(covered()?),
             Meaning::Flush(told) => Effect::Flush(covered()?, Arc::clone(told)),
         })
