@@ -509,6 +509,29 @@ mod tests {
         });
     }
 
+    /// So slowly that the rest would come long after its time.
+    #[test]
+    fn what_is_in_its_middle_long_after_its_deadline_ends_the_session() {
+        let (session, theirs, _ours) = session_of(1, Duration::from_millis(200));
+        let payload = vec![7; 8 << 20];
+        let deadline = Instant::now() + Duration::from_millis(100);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut bytes = [0; 4 << 10];
+                while matches!((&theirs[0]).read(&mut bytes), Ok(1..)) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let ended = session.call(&write(&payload), deadline);
+            assert!(matches!(ended, Ended::Lost), "{ended:?}");
+            assert!(!session.is_live());
+            assert_eq!(
+                session.reason(),
+                "the server takes no more requests in time"
+            );
+        });
+    }
+
     #[test]
     fn what_is_in_its_middle_at_its_deadline_is_sent_to_its_end() {
         let (session, theirs, _ours) = session_of(1, PATIENCE);

@@ -30,12 +30,15 @@ const RECEIVE_TICK: Duration = Duration::from_millis(250);
 /// The longest piece that is encrypted at once.
 const TLS_PIECE_BYTES: usize = 256 << 10;
 const TLS_RECEIVE_BYTES: usize = 64 << 10;
+/// The longest piece that is sent at once: a call returns only when all of it is taken or nothing more is.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// Until when something is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Until {
     pub(super) deadline: Instant,
-    /// What is in its middle at the deadline goes on, unless the server has taken nothing of it for so long: without the
-    /// rest, the connection is of no use to anybody.
+    /// What is in its middle at the deadline goes on for so long at most, unless the server has taken nothing of it
+    /// for as long already: without the rest, the connection is of no use to anybody.
     pub(super) patience: Duration,
 }
 
@@ -53,9 +56,19 @@ impl Until {
         self.deadline.saturating_duration_since(Instant::now()) < self.patience
     }
 
+    /// An error if it is over, for what has made headway then.
+    fn check(self, headway: Instant) -> io::Result<()> {
+        match self.is_over(headway) {
+            true => Err(too_slow("takes no more requests in time")),
+            false => Ok(()),
+        }
+    }
+
     fn is_over(self, headway: Instant) -> bool {
         let now = Instant::now();
-        now >= self.deadline && now.saturating_duration_since(headway) >= self.patience
+        now >= self
+            .deadline
+            .max(headway.min(self.deadline) + self.patience)
     }
 }
 
@@ -102,11 +115,7 @@ impl Socket {
         let mut headway = Instant::now();
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
-            let sent = match self {
-                Self::Tcp(socket) => (&*socket).write_vectored(slices),
-                Self::Unix(socket) => (&*socket).write_vectored(slices),
-            };
-            match sent {
+            match self.send_some(slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     IoSlice::advance_slices(&mut slices, bytes);
@@ -114,11 +123,27 @@ impl Socket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if !is_timeout(&error) => return Err(error),
-                Err(_) if until.is_over(headway) => return Err(too_slow("takes no more requests")),
                 Err(_) => {}
+            }
+            if !slices.is_empty() {
+                until.check(headway)?;
             }
         }
         Ok(())
+    }
+
+    /// Sends a piece of the slices, of which there are two at most.
+    fn send_some(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut piece = [IoSlice::new(&[]), IoSlice::new(&[])];
+        let mut left = PIECE_BYTES;
+        for (part, slice) in piece.iter_mut().zip(slices) {
+            *part = IoSlice::new(&slice[..slice.len().min(left)]);
+            left -= part.len();
+        }
+        match self {
+            Self::Tcp(socket) => (&*socket).write_vectored(&piece),
+            Self::Unix(socket) => (&*socket).write_vectored(&piece),
+        }
     }
 
     /// Waits until the socket is ready, or until then: false if it is not.
@@ -387,6 +412,9 @@ impl Sender {
             }
             self.socket
                 .send_all(&mut [IoSlice::new(&encrypted)], until)?;
+            if pieces.len() > 0 {
+                until.check(Instant::now())?;
+            }
             encrypted.clear();
         }
     }
