@@ -326,6 +326,38 @@ fn readers_that_wait_behind_a_silent_origin_fail_together() {
 }
 
 #[test]
+fn what_is_written_behind_a_silent_origin_is_read() {
+    let rig = rig(CacheOnRead::Always);
+    rig.origin
+        .fault(Fault::new(Kind::Read, When::Always).silence());
+    let clients = [(); 5].map(|()| rig.client());
+    let reads = rig.hold_origin(Kind::Read, Phase::Before);
+    let mut readers = clients.iter().map(|client| {
+        let client = Arc::clone(client);
+        run(move || client.get(0, 4096))
+    });
+    let first = readers.next().unwrap();
+    reads.wait_for(1);
+    let others: Vec<_> = readers.collect();
+    wait_until("all others wait", || rig.cache.stats().fetch_waits >= 4);
+    let seconds = rig.hold_origin(Kind::Read, Phase::Before);
+    reads.release();
+    first.finish().unwrap_err();
+    wait_until("all others wait for one of them", || {
+        rig.cache.stats().fetch_waits >= 4 + 3
+    });
+    let new = content(2, 0, 4096);
+    rig.client().put(0, &new).unwrap();
+    seconds.release();
+    let results: Vec<_> = others.into_iter().map(|other| other.finish()).collect();
+    // The one that asked has waited in vain.
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1);
+    for read in results.into_iter().flatten() {
+        assert!(read == new);
+    }
+}
+
+#[test]
 fn a_silent_origin_is_not_asked_for_less() {
     let rig = rig(CacheOnRead::Always);
     let blocks = 8;

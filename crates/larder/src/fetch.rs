@@ -4,7 +4,7 @@
 //! the sectors that were written, zeroed or trimmed since; those are not stored. Those who find a
 //! claim wait for its end and look again, also when it failed: they try on their own connection. Only where the origin
 //! answered nothing, and that for as long as they have waited, they fail with it, since their own try would take as
-//! long again.
+//! long again; unless what they want was written meanwhile.
 //! A request finishes its own fetches before it waits for others', so no two wait for each other.
 //!
 //! What is fetched ahead of a reader is claimed in the same way. It may be part of a read's own request to the
@@ -117,10 +117,16 @@ pub(crate) fn fetch(
     client.store().stats.fetch_waits.add(waiting.len() as u64);
     for waiting in waiting {
         let silent = waiting.pin.wait_for_fetch(waiting.seen);
-        if silent.is_some_and(|silent| silent > rest.since) {
+        if !silent.is_some_and(|silent| silent > rest.since) {
+            again.push(waiting.piece);
+            continue;
+        }
+        // It may have been written meanwhile.
+        let missing = present::copy_present(client, &waiting.pin, &waiting.piece, target)?;
+        if !missing.is_empty() {
             return Err(silent_for_another(client, &waiting.piece));
         }
-        again.push(waiting.piece);
+        client.store().stats.hits.add(1);
     }
     Ok(again)
 }
