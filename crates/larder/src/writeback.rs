@@ -271,9 +271,7 @@ fn send_batch(volume: &Volume, writer: &Attached, batch: &[Item], how: How) -> S
         }
         let begun = clock.now();
         send(volume, &attempts, item, copies, sent);
-        volume
-            .pace
-            .note_request(clock.since(begun), item.end - item.start);
+        volume.pace.note_request(clock.since(begun));
         Some(())
     };
     let help = || {

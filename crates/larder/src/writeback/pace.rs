@@ -55,9 +55,13 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A request of so many bytes took so long.
-    pub(super) fn note_request(&self, took: Duration, bytes: u64) {
+    /// A request took so long, of whatever kind and however it ended.
+    pub(super) fn note_request(&self, took: Duration) {
         self.request.note(took);
+    }
+
+    /// A write of so many bytes took so long, and was done.
+    pub(super) fn note_write(&self, took: Duration, bytes: u64) {
         let longest = self.request_bytes();
         if took > SLOW {
             return self.shorten(bytes);
@@ -65,7 +69,7 @@ impl Pace {
         let is_far = took > FAR || longest < FIRST_REQUEST_BYTES;
         let now = if is_far && took < LONG_ENOUGH && bytes >= longest {
             (longest * 2).min(LONGEST_REQUEST_BYTES)
-        } else if took < NEAR && bytes >= longest / 2 {
+        } else if took < NEAR && bytes >= longest / 2 && longest > FIRST_REQUEST_BYTES {
             (longest / 2).max(FIRST_REQUEST_BYTES)
         } else {
             return;
@@ -167,7 +171,8 @@ mod tests {
     #[test]
     fn a_clock_that_stands_still_tells_nothing() {
         let pace = Pace::default();
-        pace.note_request(Duration::ZERO, 4096);
+        pace.note_request(Duration::ZERO);
+        pace.note_write(Duration::ZERO, 4096);
         pace.note_batch(Duration::ZERO, 10);
         pace.note_flush(Duration::ZERO);
         assert_eq!(pace.threads(2), usize::MAX);
@@ -189,20 +194,20 @@ mod tests {
     #[test]
     fn a_quick_origin_is_worth_one_thread_and_a_slow_one_many() {
         let pace = Pace::default();
-        pace.note_request(Duration::from_micros(4), 4096);
+        pace.note_request(Duration::from_micros(4));
         assert_eq!(pace.threads(100), 1);
         // Now and then the thread does not run.
         for _ in 0..100 {
-            pace.note_request(Duration::from_millis(4), 4096);
-            pace.note_request(Duration::from_micros(4), 4096);
+            pace.note_request(Duration::from_millis(4));
+            pace.note_request(Duration::from_micros(4));
         }
         assert_eq!(pace.threads(32), 1);
         for _ in 0..60 {
-            pace.note_request(Duration::from_millis(5), 4096);
+            pace.note_request(Duration::from_millis(5));
         }
         assert!(pace.threads(16) >= 16);
         for _ in 0..60 {
-            pace.note_request(Duration::from_micros(4), 4096);
+            pace.note_request(Duration::from_micros(4));
         }
         assert_eq!(pace.threads(100), 1);
     }
@@ -210,14 +215,14 @@ mod tests {
     #[test]
     fn requests_are_long_where_the_origin_is_far_away() {
         let pace = Pace::default();
-        let far = |bytes| pace.note_request(Duration::from_millis(100), bytes);
+        let far = |bytes| pace.note_write(Duration::from_millis(100), bytes);
         // Short ones tell nothing of long ones.
         far(4096);
         assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
         (0..20).for_each(|_| far(pace.request_bytes()));
         assert_eq!(pace.request_bytes(), LONGEST_REQUEST_BYTES);
         for _ in 0..20 {
-            pace.note_request(Duration::from_millis(1), pace.request_bytes());
+            pace.note_write(Duration::from_millis(1), pace.request_bytes());
         }
         assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
     }
@@ -230,7 +235,7 @@ mod tests {
         let several = |count| {
             let bytes = pace.request_bytes();
             let took = Duration::from_millis(count * bytes * 1000 / RATE);
-            (0..count).for_each(|_| pace.note_request(took, bytes));
+            (0..count).for_each(|_| pace.note_write(took, bytes));
         };
         (0..20).for_each(|_| several(1));
         assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
@@ -238,7 +243,7 @@ mod tests {
         assert!(pace.request_bytes() * 16 <= 2 * RATE);
         // It was only slow for a while.
         for _ in 0..20 {
-            pace.note_request(Duration::from_micros(10), pace.request_bytes());
+            pace.note_write(Duration::from_micros(10), pace.request_bytes());
         }
         assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES);
     }
@@ -250,5 +255,16 @@ mod tests {
         assert_eq!(pace.request_bytes(), FIRST_REQUEST_BYTES / 2);
         (0..20).for_each(|_| pace.note_silence(pace.request_bytes()));
         assert_eq!(pace.request_bytes(), SHORTEST_REQUEST_BYTES);
+    }
+
+    #[test]
+    fn one_quick_request_does_not_make_all_as_long_as_before() {
+        let pace = Pace::default();
+        (0..20).for_each(|_| pace.note_silence(pace.request_bytes()));
+        let short = pace.request_bytes();
+        pace.note_write(Duration::from_micros(10), short / 2);
+        assert_eq!(pace.request_bytes(), short);
+        pace.note_write(Duration::from_micros(10), short);
+        assert_eq!(pace.request_bytes(), 2 * short);
     }
 }

@@ -379,17 +379,20 @@ fn write_counted(
     volume
         .store()
         .trace(|| format!("writeback {} bytes at {start}", data.len()));
+    let clock = &volume.store().clock;
+    let length = data.len() as u64;
     let written = attempts.attempt(|writer| {
+        let begun = clock.now();
         writer.write(start, data, false)?;
-        let end = start + data.len() as u64;
-        volume.unflushed.renew(writer.number, start, end);
+        volume.pace.note_write(clock.since(begun), length);
+        volume.unflushed.renew(writer.number, start, start + length);
         Ok(())
     });
     if written.as_ref().is_err_and(is_silence) {
-        volume.pace.note_silence(data.len() as u64);
+        volume.pace.note_silence(length);
     }
     written?;
-    volume.count_origin_write(data.len() as u64);
+    volume.count_origin_write(length);
     Ok(())
 }
 
