@@ -18,6 +18,8 @@ const UNIX_SEND_BYTES: usize = 1 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// So long an address is tried at least, however many others there are.
 const ONE_ADDRESS: Duration = Duration::from_secs(1);
+/// The longest that the system takes for TCP_USER_TIMEOUT, an `int` of milliseconds: more than 24 days.
+const LONGEST_UNCONFIRMED: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// How long a connection may take, and what it bears afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ pub(super) fn connect_tcp(host: &str, port: u16, limits: Limits) -> io::Result<T
     let options = SockRef::from(&socket);
     options.set_tcp_keepalive(&keepalive)?;
     // It bounds the probes as well.
-    options.set_tcp_user_timeout(Some(limits.unconfirmed))?;
+    options.set_tcp_user_timeout(Some(limits.unconfirmed.min(LONGEST_UNCONFIRMED)))?;
     Ok(socket)
 }
 
@@ -121,16 +123,19 @@ mod tests {
 
     #[test]
     fn tcp_bears_silence_as_long_as_it_is_told() {
+        const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let unconfirmed = Duration::from_secs(450);
-        let limits = Limits {
-            deadline: Instant::now() + Duration::from_secs(20),
-            unconfirmed,
-        };
-        let socket = connect_tcp("127.0.0.1", port, limits).unwrap();
-        let options = SockRef::from(&socket);
-        assert_eq!(options.tcp_user_timeout().unwrap(), Some(unconfirmed));
-        assert!(options.keepalive().unwrap());
+        let usual = Duration::from_secs(450);
+        for (unconfirmed, is_borne) in [(usual, usual), (YEAR, LONGEST_UNCONFIRMED)] {
+            let limits = Limits {
+                deadline: Instant::now() + Duration::from_secs(20),
+                unconfirmed,
+            };
+            let socket = connect_tcp("127.0.0.1", port, limits).unwrap();
+            let options = SockRef::from(&socket);
+            assert_eq!(options.tcp_user_timeout().unwrap(), Some(is_borne));
+            assert!(options.keepalive().unwrap());
+        }
     }
 }
