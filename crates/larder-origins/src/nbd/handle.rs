@@ -117,7 +117,7 @@ impl Handle {
     /// A flush where the server has none: what it has acknowledged so far is as durable there as it ever gets.
     fn settle(&self, before: Losses) -> io::Result<()> {
         self.check_losses(before)?;
-        self.pool.ledger().settle();
+        self.pool.ledger().settle(before);
         // What was lost before it could count as durable.
         self.check_losses(before)
     }

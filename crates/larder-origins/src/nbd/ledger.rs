@@ -123,10 +123,13 @@ impl Ledger {
         is_current
     }
 
-    /// All that was acknowledged counts as flushed: the server has no flush.
-    pub(super) fn settle(&self) {
+    /// All that was acknowledged counts as flushed, since the server has no flush, unless there are more losses than
+    /// `before`: who would have to be told of those has settled nothing.
+    pub(super) fn settle(&self, before: Losses) {
         let mut state = lock(&self.state);
-        state.flushed = state.acknowledged;
+        if state.losses == before.0 {
+            state.flushed = state.acknowledged;
+        }
     }
 
     /// A flush, or a change that was to be durable, was refused: what was unflushed when it was sent, or changed since,
@@ -323,5 +326,22 @@ mod tests {
             !ledger.is_owed(&other, ledger.losses()),
             "it was sent since"
         );
+    }
+
+    #[test]
+    fn who_is_told_of_a_loss_settles_nothing() {
+        let ledger = Ledger::default();
+        let before = ledger.losses();
+        let session = ledger.begin();
+        ledger.acknowledge(session, ledger.refusals());
+        assert_eq!(ledger.lose(session), Some(true));
+        let next = ledger.begin();
+        ledger.acknowledge(next, ledger.refusals());
+        ledger.settle(before);
+        assert_eq!(ledger.lose(next), Some(true));
+        let last = ledger.begin();
+        ledger.acknowledge(last, ledger.refusals());
+        ledger.settle(ledger.losses());
+        assert_eq!(ledger.lose(last), Some(false));
     }
 }
