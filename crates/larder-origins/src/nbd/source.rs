@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder::Origin;
 use nbd_wire::TransmissionFlags;
@@ -19,6 +20,25 @@ struct NbdSource {
     pool: Arc<Pool>,
 }
 
+/// What is left of a request's time when TCP gives up is enough for a new connection.
+const FOR_A_NEW_ONE: Duration = Duration::from_secs(5);
+/// A request that has so much time may find TCP asleep at the end of an outage.
+const LONG: Duration = Duration::from_secs(20);
+
+/// For how long TCP goes on with what the server does not confirm, where a request waits so long.
+///
+/// TCP sends again after ever longer pauses: 13, 25 and 51 s after the first time. So an outage that is over may not be
+/// noticed within a request's time. A new connection finds out at once: just before the end of that time TCP gives up.
+/// Not sooner, since what was acknowledged and not flushed counts as lost with the connection, and TCP alone
+/// may still mend it. What was in flight is sent again, as after any loss: the server may have it and not have said so,
+/// or does it late, just as if it had died. Where requests have little time the pauses are short, and TCP goes on.
+fn unconfirmed(timeout: Duration) -> Duration {
+    match timeout >= LONG {
+        true => timeout - FOR_A_NEW_ONE,
+        false => timeout * 2,
+    }
+}
+
 /// Connects once; a server that is not there is an error.
 pub(crate) fn open(address: &NbdAddress, options: &Options) -> Result<Box<dyn Source>, OpenError> {
     let shown = address.to_string();
@@ -26,8 +46,7 @@ pub(crate) fn open(address: &NbdAddress, options: &Options) -> Result<Box<dyn So
     let way = Way {
         address: address.clone(),
         tls: tls::load(address, options)?,
-        // Longer than a request waits, whose time it is not TCP's to shorten.
-        unconfirmed: options.timeout * 2,
+        unconfirmed: unconfirmed(options.timeout),
     };
     let found = way.connect_first().map_err(|failure| wrong(&failure))?;
     let is_read_only = found.1.flags.contains(TransmissionFlags::READ_ONLY);
@@ -45,5 +64,19 @@ pub(crate) fn open(address: &NbdAddress, options: &Options) -> Result<Box<dyn So
 impl Source for NbdSource {
     fn connect(&self) -> io::Result<Arc<dyn Origin>> {
         Ok(Arc::new(Handle::new(&self.pool)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_gives_up_while_there_is_time_for_a_new_connection() {
+        let seconds = Duration::from_secs;
+        assert_eq!(unconfirmed(seconds(30)), seconds(25));
+        assert_eq!(unconfirmed(seconds(600)), seconds(595));
+        // TCP does not sleep long enough to matter.
+        assert_eq!(unconfirmed(seconds(10)), seconds(20));
     }
 }
