@@ -92,6 +92,22 @@ impl Drop for Entry {
     }
 }
 
+/// A request that is to be sent counts until it is entered.
+struct Coming<'l>(&'l AtomicUsize);
+
+impl<'l> Coming<'l> {
+    fn new(count: &'l AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Entries {
     is_closed: bool,
@@ -109,6 +125,8 @@ pub(super) struct Link {
     closer: Closer,
     next_cookie: AtomicU64,
     outstanding: AtomicUsize,
+    /// How many threads want to send, or wait until the server takes something.
+    coming: AtomicUsize,
     /// A reply has come before that of a request that was sent earlier.
     is_parallel: AtomicBool,
     turns: Turns,
@@ -128,13 +146,14 @@ impl Link {
             closer,
             next_cookie: AtomicU64::new(1),
             outstanding: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
             is_parallel: AtomicBool::new(false),
         }
     }
 
-    /// How many requests wait for replies.
+    /// How many requests wait for replies, or to be sent.
     pub(super) fn outstanding(&self) -> usize {
-        self.outstanding.load(Ordering::Relaxed)
+        self.outstanding.load(Ordering::Relaxed) + self.coming.load(Ordering::Relaxed)
     }
 
     /// Whether the server was seen to do several of its requests at once.
@@ -168,6 +187,7 @@ impl Link {
             effect,
             slot,
         };
+        let coming = Coming::new(&self.coming);
         // Taken before the entry is made, so that a request that never went out waits for nothing.
         let Some(mut sender) = self.take_sender(until.deadline) else {
             return Ok(Sent::Never);
@@ -188,7 +208,9 @@ impl Link {
         };
         let mut header = Vec::with_capacity(32);
         request.encode(&mut header, self.dialect.format);
-        let sent = if self.enter(cookie, entry) {
+        let is_entered = self.enter(cookie, entry);
+        drop(coming);
+        let sent = if is_entered {
             sender.send(&header, payload, until)
         } else {
             Ok(())

@@ -509,6 +509,24 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_link_whose_server_takes_nothing_is_left_alone() {
+        let (session, _theirs, ours) = session_of(2, PATIENCE);
+        fill(&ours[0]);
+        let deadline = Instant::now() + PATIENCE / 2;
+        thread::scope(|scope| {
+            // By the first link: it is the first call.
+            let stuck = scope.spawn(|| session.call(&write(&[1; 512]), deadline));
+            while session.links[0].outstanding() == 0 && !stuck.is_finished() {
+                thread::yield_now();
+            }
+            assert_eq!(chosen(&session, 512), BTreeSet::from([1]));
+            session.lose("the end of the test");
+            assert!(matches!(stuck.join().unwrap(), Ended::Lost));
+        });
+        assert_eq!(session.links[0].outstanding(), 0);
+    }
+
     /// So slowly that the rest would come long after its time.
     #[test]
     fn what_is_in_its_middle_long_after_its_deadline_ends_the_session() {
