@@ -3,7 +3,6 @@
 //! A thread of its own connects, for as long as requests wait for it: at once after a loss, then
 //! after 50 ms and up to a second. What it finds is compared with what was found at first.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -28,6 +27,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const EXTRA_HANDSHAKE: Duration = Duration::from_secs(3);
 /// How many connections are used where the server says multi-conn.
 const CONNECTIONS: usize = 4;
+/// A server that took fewer is asked for all of them again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LAST_DELAY: Duration = Duration::from_secs(1);
 /// A session that lived so long is replaced at once.
@@ -78,6 +79,30 @@ impl Way {
     }
 }
 
+/// How many connections the server took when it was last asked for more.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    count: usize,
+    when: Instant,
+}
+
+impl Taken {
+    fn new(count: usize) -> Self {
+        Self {
+            count,
+            when: Instant::now(),
+        }
+    }
+
+    /// How many are worth trying for, at least one: all again after a while, since it may just have been busy.
+    fn worth_trying(self, now: Instant) -> usize {
+        match now.saturating_duration_since(self.when) >= ASK_AGAIN {
+            true => CONNECTIONS,
+            false => self.count.max(1),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Pool {
     way: Way,
@@ -87,7 +112,7 @@ pub(super) struct Pool {
     ledger: Arc<Ledger>,
     report: Arc<Report>,
     /// How many connections the server was found to take.
-    connections: AtomicUsize,
+    taken: Mutex<Taken>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -120,15 +145,14 @@ impl Pool {
             promised: export.clone(),
             ledger: Arc::default(),
             report: Arc::new(report),
-            connections: AtomicUsize::new(CONNECTIONS),
+            taken: Mutex::new(Taken::new(CONNECTIONS)),
             state: Mutex::default(),
             changed: Condvar::new(),
         };
         let session = pool.begin(connection, &export)?;
-        // One that the server does not take now is not tried for again: it may have waited for it
+        // One that the server does not take now is not tried for again soon: it may have waited for it
         // in vain.
-        pool.connections
-            .store(session.connections(), Ordering::Relaxed);
+        *lock(&pool.taken) = Taken::new(session.connections());
         lock(&pool.state).session = Some(session);
         Ok(Arc::new(pool))
     }
@@ -314,7 +338,7 @@ impl Pool {
 
     /// Those that the server takes.
     fn connect_extra(&self, export: &Export) -> Vec<Connection> {
-        let count = self.connections.load(Ordering::Relaxed).saturating_sub(1);
+        let count = lock(&self.taken).worth_trying(Instant::now()) - 1;
         let connect = || self.way.connect(EXTRA_HANDSHAKE);
         let began = Instant::now();
         let results: Vec<_> = thread::scope(|scope| {
@@ -340,8 +364,7 @@ impl Pool {
         }
         if began.elapsed() >= EXTRA_HANDSHAKE {
             // Those that were waited for in vain would be again, each time.
-            let taken = connections.len() + 1;
-            self.connections.store(taken, Ordering::Relaxed);
+            *lock(&self.taken) = Taken::new(connections.len() + 1);
         }
         connections
     }
@@ -371,5 +394,17 @@ impl Drop for Pool {
         if let Some(session) = &lock(&self.state).session {
             session.disconnect();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_took_fewer_connections_is_asked_for_all_again_after_a_while() {
+        let taken = Taken::new(1);
+        assert_eq!(taken.worth_trying(taken.when), 1);
+        assert_eq!(taken.worth_trying(taken.when + ASK_AGAIN), CONNECTIONS);
     }
 }
