@@ -14,6 +14,8 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use rustix::io::Errno;
+
 use crate::attached::Attached;
 use crate::config::Mode;
 use crate::sync::Condvar;
@@ -111,6 +113,12 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// Whether a durable request was refused for what it is, as a fast zero is that would not be fast: nothing was done, so that it was
+/// told of nobody's loss.
+fn says_nothing_of_others(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error())
+}
+
 impl Durability {
     /// To be asked before the first write of what is to be durable through that connection.
     pub(crate) fn failures(&self, attached: &Attached) -> Failures {
@@ -136,7 +144,7 @@ impl Durability {
     ) -> io::Result<()> {
         let mut under_way = self.begin(attached);
         let result = request();
-        if result.is_ok() {
+        if result.as_ref().err().is_none_or(says_nothing_of_others) {
             under_way.end = End::Well;
         }
         result
@@ -154,6 +162,7 @@ impl Durability {
         let result = request();
         under_way.end = match &result {
             Ok(()) => End::Well,
+            Err(error) if says_nothing_of_others(error) => End::Well,
             Err(error) if is_loss(error) => End::Lost,
             Err(_) => End::Refused,
         };
