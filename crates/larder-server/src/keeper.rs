@@ -4,6 +4,7 @@
 //! the size as it was, lets background work write back while no client is there, and writes back
 //! when the last client that could have written has left, and at the end.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder::{Cache, Connection, Error, ErrorKind, FlushTo, Log, Mode, Origin, Volume, Writeback};
@@ -151,8 +152,10 @@ impl Keeper {
     /// whoever wrote may have left without a flush, and others count on this one.
     pub(crate) fn flush_for(&self, connection: &Connection) -> Result<(), Error> {
         let flushed = connection.flush();
-        if flushed.is_err() && self.surroundings.cache.config().mode == Mode::Writethrough {
+        let is_written_through = self.surroundings.cache.config().mode == Mode::Writethrough;
+        if is_written_through && flushed.as_ref().err().is_some_and(is_loss) {
             // Each handle is told of a loss once: the keeper's must not hear of this one later, as if it were news.
+            // An origin that is silent is not asked again.
             let _ = self.connection.flush();
         }
         flushed.and(self.tell_untold())
@@ -231,6 +234,14 @@ impl Keeper {
         let message = one_line(&format!("export \"{}\": {error}", self.name));
         self.surroundings.log.error(&message);
     }
+}
+
+/// Whether it tells of a lost connection (see [`larder::Origin::flush`]).
+fn is_loss(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
